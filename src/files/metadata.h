@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+namespace contexture {
+
+/// Types of GGUF metadata, with the numbers that GGUF gives them.
+enum class MetadataType : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
+
+/// A value as a model file gives it. Integers and booleans are kept as 64-bit integers, floats as doubles, arrays of
+/// them likewise; `type` (and `element`, for arrays) remember what the file said.
+struct MetadataValue {
+  MetadataType type = MetadataType::u8;
+  MetadataType element = MetadataType::u8;
+  std::variant<int64_t, uint64_t, double, std::string, std::vector<int64_t>, std::vector<float>, std::vector<std::string>,
+               std::vector<MetadataValue>>
+      data;
+};
+
+/// The key-value pairs of a model file, whatever its format: every reader in this folder presents its file in GGUF's
+/// vocabulary ("llama.block_count", "tokenizer.ggml.tokens"), so that a family is read in one way.
+class Metadata {
+ public:
+  /// Throws Error where the key is there already.
+  void add(std::string key, MetadataValue value);
+  void set_int(std::string key, int64_t value);
+  void set_float(std::string key, double value);
+  void set_bool(std::string key, bool value);
+  void set_string(std::string key, std::string value);
+  void set_strings(std::string key, std::vector<std::string> value);
+  void set_ints(std::string key, std::vector<int64_t> value);
+  void set_floats(std::string key, std::vector<float> value);
+
+  bool has(std::string_view key) const { return find(key) != nullptr; }
+  const MetadataValue* find(std::string_view key) const;
+
+  /// Getters throw Error where the key is missing (the forms without a fallback), or has another type, or (get_int)
+  /// lies outside [low, high].
+  int64_t get_int(std::string_view key, int64_t low, int64_t high) const;
+  int64_t get_int(std::string_view key, int64_t low, int64_t high, int64_t fallback) const;
+  double get_float(std::string_view key) const;
+  double get_float(std::string_view key, double fallback) const;
+  bool get_bool(std::string_view key, bool fallback) const;
+  std::string get_string(std::string_view key) const;
+  std::string get_string(std::string_view key, std::string_view fallback) const;
+  /// Empty where the key is missing; Error where it has another type. The reference lives as long as this.
+  const std::vector<std::string>& get_strings(std::string_view key) const;
+  const std::vector<int64_t>& get_ints(std::string_view key) const;
+  const std::vector<float>& get_floats(std::string_view key) const;
+
+  /// In the order of the file.
+  const std::vector<std::pair<std::string, MetadataValue>>& entries() const { return entries_; }
+
+ private:
+  std::vector<std::pair<std::string, MetadataValue>> entries_;
+  std::unordered_map<std::string, size_t> index_;
+};
+
+}  // namespace contexture

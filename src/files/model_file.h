@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "files/metadata.h"
+#include "tensor/format.h"
+
+namespace contexture {
+
+/// A tensor as it lies in a mapped file.
+struct StoredTensor {
+  std::string name;            ///< in GGUF's vocabulary: "blk.0.attn_q.weight"
+  Format format;
+  std::vector<int64_t> shape;  ///< outermost first: (rows, columns); 1 to 4 dimensions, each ≥ 1
+  std::span<const std::byte> data;
+};
+
+/// A model opened: metadata and tensors in GGUF's vocabulary, whatever the file's format. Tensors point into the maps.
+struct ModelFile {
+  std::string path;
+  std::string kind;  ///< "GGUF v3", "llama2.c"
+  Metadata metadata;
+  std::vector<StoredTensor> tensors;
+  std::unordered_map<std::string, size_t> tensor_index;  ///< name -> place in `tensors`
+  std::vector<MappedFile> maps;
+
+  const StoredTensor* find(std::string_view name) const;
+  /// Throws Error where a tensor of this name is there already.
+  void add(StoredTensor tensor);
+};
+
+/// Opens a model file of any known format (the list is in model_file.cc). Split GGUF files are opened whole from any
+/// of their parts. Nothing is read but what describes the model; tensor data stays in the map.
+/// Throws Error: one line with what is wrong, where, and how to mend it. Never trusts a size in the file.
+ModelFile open_model(const std::string& path);
+
+}  // namespace contexture

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace contexture {
+
+/// How numbers lie in memory. Block formats hold runs of consecutive columns of one row; their bytes are described at
+/// the head of each format's file in this folder.
+enum class Format : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k };
+
+/// One line of the table of formats.
+struct FormatInfo {
+  Format format;
+  std::string_view name;  ///< as on the command line: "q4_0"
+  uint32_t gguf_type;     ///< ggml_type in a GGUF file
+  uint32_t block;         ///< elements a block
+  uint32_t block_bytes;
+  void (*decode)(const std::byte* blocks, float* out, size_t count);  ///< count: elements, whole blocks
+  void (*encode)(const float* in, std::byte* blocks, size_t count);   ///< nullptr: this format is only read
+};
+
+std::span<const FormatInfo> all_formats();
+const FormatInfo& info(Format format);
+std::optional<Format> format_from_name(std::string_view name);
+std::optional<Format> format_from_gguf(uint32_t gguf_type);
+
+inline std::string_view name(Format format) { return info(format).name; }
+
+/// Bytes of `count` consecutive elements; `count` is whole blocks.
+inline size_t bytes_of(Format format, size_t count) {
+  const FormatInfo& f = info(format);
+  return count / f.block * f.block_bytes;
+}
+
+}  // namespace contexture

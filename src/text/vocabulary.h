@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "files/model_file.h"
+
+namespace contexture {
+
+using TokenId = int32_t;
+
+/// What a piece is, with the numbers of SentencePiece and GGUF.
+enum class PieceType : uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+/// A tokenizer's tables, whatever file they came from.
+struct Vocabulary {
+  enum class Algorithm : uint8_t {
+    sentencepiece_bpe,  ///< merges by score over UTF-8 characters, byte fallback ("llama" in GGUF)
+    byte_bpe,           ///< merges by rank over bytes, within the words of a pre-tokenizer ("gpt2" in GGUF)
+  };
+  Algorithm algorithm = Algorithm::sentencepiece_bpe;
+  std::string pretokenizer;           ///< GGUF's name of it ("llama-bpe"); byte_bpe only
+  std::vector<std::string> pieces;    ///< as stored: "▁the" (sentencepiece_bpe), "Ġthe" (byte_bpe)
+  std::vector<float> scores;          ///< sentencepiece_bpe; higher merges first
+  std::vector<PieceType> types;       ///< one a piece
+  std::vector<std::string> merges;    ///< byte_bpe: "Ġ t" by rank; empty: the rank of a merge is the id of its result
+  std::optional<TokenId> begin, end, unknown;
+  std::vector<TokenId> end_tokens;    ///< every token that ends a text: end, end of turn, end of message
+  bool add_begin = true;              ///< the begin token precedes a prompt
+  bool add_end = false;
+  bool add_space_prefix = true;       ///< sentencepiece_bpe: a text starts as if a space preceded it
+};
+
+/// From the keys tokenizer.ggml.* . Throws Error where they are missing, contradict each other or name an unknown
+/// algorithm or pre-tokenizer (the error names it).
+Vocabulary vocabulary_from_metadata(const Metadata& metadata);
+
+/// A file of its own: SentencePiece's .model, tiktoken's text of ranks, llama2.c's tokenizer.bin; told apart by their
+/// bytes. `vocabulary_size`: of the model, needed by llama2.c's (0: not known). Throws Error.
+Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size = 0);
+
+}  // namespace contexture
