@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -12,22 +13,40 @@ namespace contexture {
 /// Types of GGUF metadata, with the numbers that GGUF gives them.
 enum class MetadataType : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
 
-/// A value as a model file gives it. Integers and booleans are kept as 64-bit integers, floats as doubles, arrays of
-/// them likewise; `type` (and `element`, for arrays) remember what the file said.
+/// As error messages and tables call it: "u32", "string".
+std::string_view name(MetadataType type);
+
+/// A value as a model file gives it; `type` (and `element`, for arrays) remember what the file said.
+///
+///   u64                   uint64_t        the only type that int64_t cannot hold
+///   other integers, bool  int64_t
+///   f32, f64              double
+///   array of integers     vector<int64_t> (of u64 too, as two's complement: get_ints refuses what does not fit)
+///   array of floats       vector<float>   (of f64 too, rounded: no model stores such an array)
+///   array of arrays       vector<MetadataValue>
 struct MetadataValue {
   MetadataType type = MetadataType::u8;
   MetadataType element = MetadataType::u8;
-  std::variant<int64_t, uint64_t, double, std::string, std::vector<int64_t>, std::vector<float>, std::vector<std::string>,
-               std::vector<MetadataValue>>
+  std::variant<int64_t, uint64_t, double, std::string, std::vector<int64_t>, std::vector<float>,
+               std::vector<std::string>, std::vector<MetadataValue>>
       data;
+
+  bool operator==(const MetadataValue&) const = default;
 };
 
 /// The key-value pairs of a model file, whatever its format: every reader in this folder presents its file in GGUF's
 /// vocabulary ("llama.block_count", "tokenizer.ggml.tokens"), so that a family is read in one way.
 class Metadata {
  public:
+  /// The file that errors shall name; without it they say "the model".
+  void set_origin(std::string path) { origin_ = std::move(path); }
+
   /// Throws Error where the key is there already.
   void add(std::string key, MetadataValue value);
+
+  /// Setters replace what was there. Integers become u32 (arrays: i32) where they fit, else i64, and floats f32: the
+  /// types that other programs expect of the usual keys.
+  void set(std::string key, MetadataValue value);
   void set_int(std::string key, int64_t value);
   void set_float(std::string key, double value);
   void set_bool(std::string key, bool value);
@@ -40,7 +59,7 @@ class Metadata {
   const MetadataValue* find(std::string_view key) const;
 
   /// Getters throw Error where the key is missing (the forms without a fallback), or has another type, or (get_int)
-  /// lies outside [low, high].
+  /// lies outside [low, high], or (get_float) is not a finite number.
   int64_t get_int(std::string_view key, int64_t low, int64_t high) const;
   int64_t get_int(std::string_view key, int64_t low, int64_t high, int64_t fallback) const;
   double get_float(std::string_view key) const;
@@ -57,8 +76,14 @@ class Metadata {
   const std::vector<std::pair<std::string, MetadataValue>>& entries() const { return entries_; }
 
  private:
+  const MetadataValue& require(std::string_view key) const;
+  [[noreturn]] void fail_type(std::string_view key, const MetadataValue& value, std::string_view expected) const;
+  template <typename Array>
+  const Array& get_array(std::string_view key, std::string_view expected) const;
+
+  std::string origin_ = "the model";
   std::vector<std::pair<std::string, MetadataValue>> entries_;
-  std::unordered_map<std::string, size_t> index_;
+  std::unordered_map<std::string, size_t> index_;  ///< key -> place in `entries_`
 };
 
 }  // namespace contexture

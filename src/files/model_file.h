@@ -16,7 +16,7 @@ namespace contexture {
 
 /// A tensor as it lies in a mapped file.
 struct StoredTensor {
-  std::string name;            ///< in GGUF's vocabulary: "blk.0.attn_q.weight"
+  std::string name;  ///< in GGUF's vocabulary: "blk.0.attn_q.weight"
   Format format;
   std::vector<int64_t> shape;  ///< outermost first: (rows, columns); 1 to 4 dimensions, each ≥ 1
   std::span<const std::byte> data;
