@@ -40,6 +40,7 @@ class Metadata {
  public:
   /// The file that errors shall name; without it they say "the model".
   void set_origin(std::string path) { origin_ = std::move(path); }
+  const std::string& origin() const { return origin_; }
 
   /// Throws Error where the key is there already.
   void add(std::string key, MetadataValue value);

@@ -1,0 +1,203 @@
+#include "files/gguf_writer.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "base/error.h"
+#include "files/gguf.h"
+
+// The bytes of a GGUF file are described in gguf.cc.
+
+namespace contexture {
+namespace {
+
+/// A file that becomes visible when it is whole. Removes what it wrote unless publish() succeeded.
+class PartialFile {
+ public:
+  explicit PartialFile(const std::string& path) : path_(path), partial_(fmt::format("{}.partial-{}", path, getpid())) {
+    fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd_ < 0) refuse("cannot create", partial_, "check the folder and its permissions");
+  }
+  PartialFile(const PartialFile&) = delete;
+  PartialFile& operator=(const PartialFile&) = delete;
+  ~PartialFile() {
+    close(fd_);
+    if (!published_) unlink(partial_.c_str());
+  }
+
+  void write(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) refuse("cannot write", path_, "make room on the disk");
+      bytes = bytes.subspan(static_cast<size_t>(written));
+      position_ += static_cast<size_t>(written);
+    }
+  }
+
+  void pad(size_t alignment) {
+    static constexpr std::byte zeros[64] = {};
+    while (position_ % alignment != 0) write(std::span(zeros).first(std::min(sizeof(zeros), padding(alignment))));
+  }
+
+  void publish() {
+    if (fsync(fd_) != 0) refuse("cannot write", path_, "make room on the disk");
+    if (rename(partial_.c_str(), path_.c_str()) != 0) refuse("cannot replace", path_, "check what is there");
+    published_ = true;
+  }
+
+ private:
+  size_t padding(size_t alignment) const { return alignment - position_ % alignment; }
+
+  [[noreturn]] static void refuse(std::string_view what, const std::string& path, std::string_view remedy) {
+    fail("{} {}: {}; {}", what, printable(path, 400), std::strerror(errno), remedy);
+  }
+
+  std::string path_;
+  std::string partial_;
+  int fd_ = -1;
+  size_t position_ = 0;
+  bool published_ = false;
+};
+
+/// The bytes before the data, gathered in memory.
+class Head {
+ public:
+  template <typename T>
+  void number(T value) {
+    const auto* bytes = reinterpret_cast<const std::byte*>(&value);
+    bytes_.insert(bytes_.end(), bytes, bytes + sizeof(T));
+  }
+
+  void text(std::string_view text) {
+    number<uint64_t>(text.size());
+    const auto* bytes = reinterpret_cast<const std::byte*>(text.data());
+    bytes_.insert(bytes_.end(), bytes, bytes + text.size());
+  }
+
+  void integer(MetadataType type, int64_t value) {
+    switch (type) {
+      case MetadataType::u8:
+      case MetadataType::i8:
+      case MetadataType::boolean:
+        return number(static_cast<uint8_t>(value));
+      case MetadataType::u16:
+      case MetadataType::i16:
+        return number(static_cast<uint16_t>(value));
+      case MetadataType::u32:
+      case MetadataType::i32:
+        return number(static_cast<uint32_t>(value));
+      default:
+        return number(value);
+    }
+  }
+
+  void real(MetadataType type, double value) {
+    if (type == MetadataType::f32) return number(static_cast<float>(value));
+    number(value);
+  }
+
+  /// A value without its type. (Where the variant does not hold what the type says, std::get throws: a mistake of the
+  /// program, not of a file.)
+  void value(const MetadataValue& value) {
+    switch (value.type) {
+      case MetadataType::f32:
+      case MetadataType::f64:
+        return real(value.type, std::get<double>(value.data));
+      case MetadataType::string:
+        return text(std::get<std::string>(value.data));
+      case MetadataType::array:
+        return array(value);
+      case MetadataType::u64:
+        return number(std::get<uint64_t>(value.data));
+      default:
+        return integer(value.type, std::get<int64_t>(value.data));
+    }
+  }
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  void array(const MetadataValue& array) {
+    const MetadataType element = array.element;
+    const auto write_all = [&](const auto& elements, auto write) {
+      number(static_cast<uint32_t>(element));
+      number<uint64_t>(elements.size());
+      for (const auto& one : elements) write(one);
+    };
+    switch (element) {
+      case MetadataType::f32:
+      case MetadataType::f64:
+        return write_all(std::get<std::vector<float>>(array.data), [&](float one) { real(element, one); });
+      case MetadataType::string:
+        return write_all(std::get<std::vector<std::string>>(array.data), [&](const std::string& one) { text(one); });
+      case MetadataType::array:
+        return write_all(std::get<std::vector<MetadataValue>>(array.data), [&](const auto& one) { this->array(one); });
+      default:
+        return write_all(std::get<std::vector<int64_t>>(array.data), [&](int64_t one) { integer(element, one); });
+    }
+  }
+
+  std::vector<std::byte> bytes_;
+};
+
+/// Bytes of a tensor; Error where its shape, format and data do not agree.
+uint64_t checked_bytes(const StoredTensor& tensor) {
+  const FormatInfo& format = info(tensor.format);
+  uint64_t rows = 1;
+  bool good = !tensor.shape.empty() && tensor.shape.size() <= 4 && tensor.shape.back() % format.block == 0;
+  for (size_t i = 0; good && i + 1 < tensor.shape.size(); ++i)
+    good = !__builtin_mul_overflow(rows, tensor.shape[i], &rows);
+  uint64_t bytes = 0;
+  good = good && !__builtin_mul_overflow(rows, bytes_of(tensor.format, tensor.shape.back()), &bytes);
+  if (!good || bytes == 0 || bytes != tensor.data.size()) {
+    fail("tensor {}: a shape of ({}) in {} does not make {} bytes; give it whole rows of whole blocks",
+         printable(tensor.name), fmt::join(tensor.shape, ", "), format.name, tensor.data.size());
+  }
+  return bytes;
+}
+
+Head write_head(const Metadata& metadata, std::span<const StoredTensor> tensors, size_t alignment) {
+  Head head;
+  for (const char c : {'G', 'G', 'U', 'F'}) head.number(c);
+  head.number<uint32_t>(3);
+  head.number<uint64_t>(tensors.size());
+  head.number<uint64_t>(metadata.entries().size());
+  for (const auto& [key, value] : metadata.entries()) {
+    head.text(key);
+    head.number(static_cast<uint32_t>(value.type));
+    head.value(value);
+  }
+  uint64_t offset = 0;
+  for (const StoredTensor& tensor : tensors) {
+    head.text(tensor.name);
+    head.number(static_cast<uint32_t>(tensor.shape.size()));
+    for (size_t i = tensor.shape.size(); i-- > 0;) head.number(tensor.shape[i]);
+    head.number(info(tensor.format).gguf_type);
+    head.number(offset);
+    offset += checked_bytes(tensor);
+    offset = (offset + alignment - 1) / alignment * alignment;
+  }
+  return head;
+}
+
+}  // namespace
+
+void write_gguf(const std::string& path, const Metadata& metadata, std::span<const StoredTensor> tensors) {
+  const size_t alignment = gguf_alignment(metadata);
+  const Head head = write_head(metadata, tensors, alignment);
+  PartialFile file(path);
+  file.write(head.bytes());
+  for (const StoredTensor& tensor : tensors) {
+    file.pad(alignment);
+    file.write(tensor.data);
+  }
+  file.publish();
+}
+
+}  // namespace contexture
