@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <span>
+#include <utility>
+
+namespace contexture {
+
+/// Memory of a fixed size, aligned for any vector unit, not initialised (so that untouched pages cost nothing) and
+/// never grown: what is planned is what is allocated.
+template <class T>
+class AlignedArray {
+ public:
+  static constexpr size_t alignment = 128;
+
+  AlignedArray() = default;
+  explicit AlignedArray(size_t count) : size_(count) {
+    if (count == 0) return;
+    data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes_for(count)));
+    if (!data_) throw std::bad_alloc();
+  }
+  AlignedArray(AlignedArray&& other) noexcept { *this = std::move(other); }
+  AlignedArray& operator=(AlignedArray&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~AlignedArray() { std::free(data_); }
+
+  /// Bytes that an array of `count` takes: rounded up to the alignment.
+  static constexpr size_t bytes_for(size_t count) { return (count * sizeof(T) + alignment - 1) / alignment * alignment; }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  size_t size() const { return size_; }
+  T& operator[](size_t i) { return data_[i]; }
+  const T& operator[](size_t i) const { return data_[i]; }
+  std::span<T> span() { return {data_, size_}; }
+  std::span<const T> span() const { return {data_, size_}; }
+
+ private:
+  T* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace contexture

@@ -1,0 +1,91 @@
+// Sixteen float lanes, whatever the width of the machine's vectors: one on AVX-512, two halves on AVX2, four quarters on
+// NEON. Every sum in this folder runs in these lanes and ends in the same tree, so its bits do not depend on the target.
+//
+// Included once per target, inside no namespace, after hwy/highway.h.
+
+#if defined(CONTEXTURE_KERNELS_LANES_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef CONTEXTURE_KERNELS_LANES_INL
+#undef CONTEXTURE_KERNELS_LANES_INL
+#else
+#define CONTEXTURE_KERNELS_LANES_INL
+#endif
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace contexture {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using FloatTag = hn::CappedTag<float, 16>;
+using IntTag = hn::RebindToSigned<FloatTag>;
+using ByteTag = hn::CappedTag<int8_t, 64>;
+constexpr size_t kLanes = hn::MaxLanes(FloatTag());
+constexpr size_t kParts = 16 / kLanes;
+
+struct Floats {
+  hn::Vec<FloatTag> part[kParts];
+};
+
+HWY_INLINE Floats zeros() {
+  Floats f;
+  for (size_t p = 0; p < kParts; ++p) f.part[p] = hn::Zero(FloatTag());
+  return f;
+}
+
+HWY_INLINE Floats splat(float value) {
+  Floats f;
+  for (size_t p = 0; p < kParts; ++p) f.part[p] = hn::Set(FloatTag(), value);
+  return f;
+}
+
+HWY_INLINE Floats load(const float* HWY_RESTRICT from) {
+  Floats f;
+  for (size_t p = 0; p < kParts; ++p) f.part[p] = hn::LoadU(FloatTag(), from + p * kLanes);
+  return f;
+}
+
+HWY_INLINE void store(const Floats& f, float* HWY_RESTRICT to) {
+  for (size_t p = 0; p < kParts; ++p) hn::StoreU(f.part[p], FloatTag(), to + p * kLanes);
+}
+
+/// The first `count` < 16 floats, zeros after them.
+HWY_INLINE Floats load_partial(const float* HWY_RESTRICT from, size_t count) {
+  float padded[16] = {};
+  for (size_t i = 0; i < count; ++i) padded[i] = from[i];
+  return load(padded);
+}
+
+HWY_INLINE Floats add(const Floats& a, const Floats& b) {
+  Floats f;
+  for (size_t p = 0; p < kParts; ++p) f.part[p] = hn::Add(a.part[p], b.part[p]);
+  return f;
+}
+
+HWY_INLINE Floats mul(const Floats& a, const Floats& b) {
+  Floats f;
+  for (size_t p = 0; p < kParts; ++p) f.part[p] = hn::Mul(a.part[p], b.part[p]);
+  return f;
+}
+
+HWY_INLINE void fma(const Floats& a, const Floats& b, Floats& sum) {
+  for (size_t p = 0; p < kParts; ++p) sum.part[p] = hn::MulAdd(a.part[p], b.part[p], sum.part[p]);
+}
+
+/// The sum of the lanes, always in this tree: lanes 8 apart, then 4, 2, 1.
+HWY_INLINE float sum(const Floats& f) {
+  HWY_ALIGN float lane[16];
+  store(f, lane);
+  using Four = hn::FixedTag<float, 4>;
+  const auto eight_low = hn::Add(hn::Load(Four(), lane), hn::Load(Four(), lane + 8));
+  const auto eight_high = hn::Add(hn::Load(Four(), lane + 4), hn::Load(Four(), lane + 12));
+  hn::Store(hn::Add(eight_low, eight_high), Four(), lane);
+  return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace contexture
+HWY_AFTER_NAMESPACE();
+
+#endif

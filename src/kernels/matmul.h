@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "base/aligned.h"
+#include "base/thread_pool.h"
+#include "kernels/matrix.h"
+#include "kernels/quantise.h"
+
+namespace contexture {
+
+/// Memory that products need beside their operands, for products of at most these sizes.
+class MatmulScratch {
+ public:
+  MatmulScratch(size_t max_tokens, size_t max_columns, int threads);
+  static size_t bytes_for(size_t max_tokens, size_t max_columns, int threads);
+
+  ActivationPair* activations() { return activations_.data(); }
+  std::byte* strip(int thread) { return strips_.data() + static_cast<size_t>(thread) * strip_bytes_; }
+
+ private:
+  size_t strip_bytes_;
+  AlignedArray<ActivationPair> activations_;  // (max_tokens, pairs)
+  AlignedArray<std::byte> strips_;            // (threads, strip_bytes_)
+};
+
+/// One product of a group that shares its input.
+struct Product {
+  const Matrix* weights;  // (rows, columns)
+  float* out;             // (tokens, rows)
+};
+
+/// out[t] = W · x[t] for each product and token; x (tokens, columns). Against block formats x becomes int8 first (once
+/// for the whole group, see quantise.h), against float formats it stays float.
+///
+/// Each output is one sum in fixed order (kernels/lanes-inl.h): the same bits for any number of tokens and threads.
+void matmul(std::span<const Product> products, const float* x, size_t tokens, MatmulScratch& scratch, ThreadPool& pool);
+
+/// out (rows) = W · x (columns) in float64, from the stored weights: the oracle. Against block formats x is rounded to
+/// int8 blocks as above.
+void matmul_plain(const Matrix& weights, const float* x, double* out);
+
+/// One row of a matrix as floats: token embeddings are looked up so. out (columns).
+void decode_row(const Matrix& weights, size_t row, float* out);
+
+}  // namespace contexture

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "tensor/float16.h"
+
+namespace contexture {
+
+/// 32 elements in 18 bytes:
+///
+///   0  scale d, f16
+///   2  nibbles: low half of byte i is q[i], high half is q[16 + i]           x[i] = d · (q[i] - 8)
+struct BlockQ4_0 {
+  static constexpr int elements = 32;
+  uint16_t d;
+  uint8_t nibbles[16];
+
+  void decode(float* x) const {
+    const float scale = f16_to_f32(d);
+    for (int i = 0; i < 16; ++i) {
+      x[i] = scale * ((nibbles[i] & 15) - 8);
+      x[16 + i] = scale * ((nibbles[i] >> 4) - 8);
+    }
+  }
+
+  /// The largest magnitude takes -8, the side that reaches further: the scale carries its sign.
+  void encode(const float* x) {
+    float extreme = 0;
+    for (int i = 0; i < elements; ++i) {
+      if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
+    }
+    const float scale = extreme / -8;
+    d = f32_to_f16(scale);
+    const float inverse = scale != 0 ? 1 / scale : 0;
+    const auto quantise = [&](float value) {
+      return static_cast<uint8_t>(std::clamp(std::lrintf(value * inverse), -8l, 7l) + 8);
+    };
+    for (int i = 0; i < 16; ++i) nibbles[i] = static_cast<uint8_t>(quantise(x[i]) | quantise(x[16 + i]) << 4);
+  }
+};
+static_assert(sizeof(BlockQ4_0) == 18);
+
+}  // namespace contexture

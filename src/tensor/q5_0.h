@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/float16.h"
+
+namespace contexture {
+
+/// 32 elements in 22 bytes:
+///
+///   0  scale d, f16
+///   2  fifth bits: bit i of the 32 (little endian) is bit 4 of q[i]
+///   6  nibbles: low half of byte i is q[i]'s lower four bits, high half q[16 + i]'s           x[i] = d · (q[i] - 16)
+struct BlockQ5_0 {
+  static constexpr int elements = 32;
+  uint16_t d;
+  uint8_t fifth[4];
+  uint8_t nibbles[16];
+
+  int quant(int i) const {
+    const int low = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
+    return low | (fifth[i / 8] >> (i % 8) & 1) << 4;
+  }
+
+  void decode(float* x) const {
+    const float scale = f16_to_f32(d);
+    for (int i = 0; i < elements; ++i) x[i] = scale * (quant(i) - 16);
+  }
+};
+static_assert(sizeof(BlockQ5_0) == 22);
+
+}  // namespace contexture

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/float16.h"
+
+namespace contexture {
+
+/// 32 elements in 24 bytes:
+///
+///   0  scale d, f16
+///   2  minimum m, f16
+///   4  fifth bits: bit i of the 32 (little endian) is bit 4 of q[i]
+///   8  nibbles: low half of byte i is q[i]'s lower four bits, high half q[16 + i]'s           x[i] = d · q[i] + m
+struct BlockQ5_1 {
+  static constexpr int elements = 32;
+  uint16_t d;
+  uint16_t m;
+  uint8_t fifth[4];
+  uint8_t nibbles[16];
+
+  int quant(int i) const {
+    const int low = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
+    return low | (fifth[i / 8] >> (i % 8) & 1) << 4;
+  }
+
+  void decode(float* x) const {
+    const float scale = f16_to_f32(d), minimum = f16_to_f32(m);
+    for (int i = 0; i < elements; ++i) x[i] = scale * quant(i) + minimum;
+  }
+};
+static_assert(sizeof(BlockQ5_1) == 24);
+
+}  // namespace contexture
