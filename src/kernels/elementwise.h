@@ -4,7 +4,7 @@
 
 namespace contexture {
 
-/// out = x / sqrt(mean(x²) + epsilon) · weight (RMSNorm, arXiv:1910.07467). All (columns); out may be x.
+/// out = x / sqrt(mean(x²) + epsilon) · weight (RMSNorm, arXiv:1910.07467). All (columns); out is not x.
 void rms_norm(const float* x, const float* weight, float epsilon, size_t columns, float* out);
 
 /// gate = silu(gate) · up, silu(g) = g / (1 + exp(-g)) (SwiGLU, arXiv:2002.05202). Both (columns).

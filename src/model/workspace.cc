@@ -1,0 +1,46 @@
+#include "model/workspace.h"
+
+#include <algorithm>
+
+namespace contexture {
+namespace {
+
+size_t widest_input(const ModelConfig& c) { return std::max({c.dim, c.heads * c.head_dim, c.ffn_dim}); }
+
+}  // namespace
+
+Workspace::Workspace(const ModelConfig& c, const WorkspaceSize& s)
+    : size(s),
+      hidden(s.tokens * c.dim),
+      normed(s.tokens * c.dim),
+      q(s.tokens * c.heads * c.head_dim),
+      k(s.tokens * c.kv_heads * c.head_dim),
+      v(s.tokens * c.kv_heads * c.head_dim),
+      attended(s.tokens * c.heads * c.head_dim),
+      projected(s.tokens * c.dim),
+      gate(s.tokens * c.ffn_dim),
+      up(s.tokens * c.ffn_dim),
+      rope(s.tokens * c.rope.dim),
+      logits(s.logit_rows * c.vocabulary),
+      slots(s.tokens),
+      matmul(s.tokens, widest_input(c), s.threads),
+      attention(c.attention_shape(), s.threads) {
+  spans.reserve(s.sequences * s.spans);
+  sequences.reserve(s.sequences);
+}
+
+size_t Workspace::bytes_for(const ModelConfig& c, const WorkspaceSize& s) {
+  size_t bytes = 0;
+  for (const size_t floats : {c.dim, c.dim, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim,
+                              c.heads * c.head_dim, c.dim, c.ffn_dim, c.ffn_dim, c.rope.dim}) {
+    bytes += AlignedArray<float>::bytes_for(s.tokens * floats);
+  }
+  bytes += AlignedArray<float>::bytes_for(s.logit_rows * c.vocabulary);
+  bytes += AlignedArray<Slot>::bytes_for(s.tokens);
+  bytes += MatmulScratch::bytes_for(s.tokens, widest_input(c), s.threads);
+  bytes += AttentionScratch::bytes_for(c.attention_shape(), s.threads);
+  bytes += s.sequences * s.spans * sizeof(TokenSpan) + s.sequences * sizeof(AttentionQueries);
+  return bytes;
+}
+
+}  // namespace contexture

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <vector>
+
+#include "base/aligned.h"
+#include "kernels/attention.h"
+#include "kernels/matmul.h"
+#include "model/config.h"
+#include "model/step.h"
+
+namespace contexture {
+
+/// The largest step that a workspace serves.
+struct WorkspaceSize {
+  size_t tokens = 512;     // of a step
+  size_t logit_rows = 1;   // of a step that want logits
+  size_t sequences = 1;    // of a step
+  size_t spans = 1;        // of a sequence (Cache::max_spans)
+  int threads = 1;
+};
+
+/// Every intermediate of a forward pass, allocated once: nothing is allocated while tokens are made.
+struct Workspace {
+  Workspace(const ModelConfig& config, const WorkspaceSize& size);
+  static size_t bytes_for(const ModelConfig& config, const WorkspaceSize& size);
+
+  WorkspaceSize size;
+  AlignedArray<float> hidden;     // (tokens, dim)
+  AlignedArray<float> normed;     // (tokens, dim)
+  AlignedArray<float> q;          // (tokens, heads, head_dim)
+  AlignedArray<float> k, v;       // (tokens, kv_heads, head_dim)
+  AlignedArray<float> attended;   // (tokens, heads, head_dim)
+  AlignedArray<float> projected;  // (tokens, dim)
+  AlignedArray<float> gate, up;   // (tokens, ffn_dim)
+  AlignedArray<float> rope;       // (tokens, rope.dim / 2, 2): cos and sin
+  AlignedArray<float> logits;     // (logit_rows, vocabulary)
+  AlignedArray<Slot> slots;       // (tokens)
+  MatmulScratch matmul;
+  AttentionScratch attention;
+  std::vector<TokenSpan> spans;             // of all sequences of the step, in one layer
+  std::vector<AttentionQueries> sequences;  // of the step
+};
+
+}  // namespace contexture
