@@ -16,19 +16,32 @@ struct EncodeOptions {
 };
 
 /// Text to token ids and back. Immutable once made; safe to use from several threads.
+///
+/// Any bytes are a text. What is not UTF-8 becomes a token a byte, and comes back from decode() as it was, where the
+/// vocabulary has the bytes; else it becomes the unknown token or U+FFFD. decode(encode(text)) is `text` where the
+/// vocabulary has all bytes, with these exceptions of sentencepiece_bpe: U+2581 comes back as a space, and so do spaces
+/// collapsed or swallowed where the vocabulary asks for that (collapse_spaces, strips_right).
+///
+/// User-defined pieces are tokens wherever their text occurs; control pieces only with `parse_special`.
 class Tokenizer {
  public:
+  /// Throws Error where the vocabulary contradicts itself or names a pre-tokenizer that is not known.
   explicit Tokenizer(Vocabulary vocabulary);
   ~Tokenizer();
 
+  /// Throws Error for a text of more than 2^30 bytes, and for one that the vocabulary has no way to write.
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const;
 
   /// The bytes that a token adds to a text (a part of a UTF-8 character, perhaps). Control tokens add nothing, or their
   /// name with `show_special`. Throws Error for an id outside the vocabulary.
   std::string bytes(TokenId id, bool show_special = false) const;
 
-  /// The text of a whole sequence, without the space that sentencepiece_bpe puts before its first word.
+  /// The bytes of a whole sequence, without the space that sentencepiece_bpe puts where a text starts. The sequence
+  /// starts one; so does a control token, for what follows it ("<|user|>Hi").
   std::string decode(std::span<const TokenId> ids, bool show_special = false) const;
+
+  /// Whether what follows this token starts a text, so that encode() puts a space before it and decode() takes it away.
+  bool restarts_text(TokenId id) const;
 
   /// The piece as it is stored, for people and tables.
   const std::string& piece(TokenId id) const;
@@ -38,19 +51,25 @@ class Tokenizer {
   bool is_end(TokenId id) const;
 
  private:
+  friend class StreamDecoder;
+
+  /// bytes(), less the space of a text's start; `at_start` is kept from token to token.
+  std::string next_bytes(TokenId id, bool show_special, bool& at_start) const;
+
   struct Impl;
   std::unique_ptr<const Impl> impl_;
 };
 
 /// Turns a stream of tokens into text and never hands out half a UTF-8 character. `after` is the text so far (prompt),
-/// which decides whether the first token's leading space is dropped.
+/// which decides whether the first token's leading space is dropped. The tokenizer must outlive this.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, std::span<const TokenId> after = {}, bool show_special = false);
   /// The characters that this token completes; perhaps none. Bytes that cannot become valid UTF-8 are handed out as
-  /// U+FFFD, one for each maximal invalid run.
+  /// U+FFFD, one for each maximal start of a character (as Unicode recommends), so that the text does not depend on
+  /// where tokens end.
   std::string push(TokenId id);
-  /// What is left at the end: U+FFFD where a character was never completed, else nothing.
+  /// What is left at the end: U+FFFD where a character was never completed, else nothing. What follows is a new stream.
   std::string finish();
 
  private:

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,24 +22,42 @@ struct Vocabulary {
     byte_bpe,           ///< merges by rank over bytes, within the words of a pre-tokenizer ("gpt2" in GGUF)
   };
   Algorithm algorithm = Algorithm::sentencepiece_bpe;
-  std::string pretokenizer;           ///< GGUF's name of it ("llama-bpe"); byte_bpe only
-  std::vector<std::string> pieces;    ///< as stored: "▁the" (sentencepiece_bpe), "Ġthe" (byte_bpe)
-  std::vector<float> scores;          ///< sentencepiece_bpe; higher merges first
-  std::vector<PieceType> types;       ///< one a piece
-  std::vector<std::string> merges;    ///< byte_bpe: "Ġ t" by rank; empty: the rank of a merge is the id of its result
+  std::string pretokenizer;         ///< GGUF's name of it ("llama-bpe"); byte_bpe only
+  std::vector<std::string> pieces;  ///< as stored: "▁the" (sentencepiece_bpe), "Ġthe" (byte_bpe)
+  std::vector<float> scores;        ///< sentencepiece_bpe; higher merges first
+  std::vector<PieceType> types;     ///< one a piece
+  std::vector<std::string> merges;  ///< byte_bpe: "Ġ t" by rank; empty: the rank of a merge is the id of its result
   std::optional<TokenId> begin, end, unknown;
-  std::vector<TokenId> end_tokens;    ///< every token that ends a text: end, end of turn, end of message
-  bool add_begin = true;              ///< the begin token precedes a prompt
+  std::vector<TokenId> end_tokens;  ///< every token that ends a text: end, end of turn, end of message
+  bool add_begin = true;            ///< the begin token precedes a prompt
   bool add_end = false;
-  bool add_space_prefix = true;       ///< sentencepiece_bpe: a text starts as if a space preceded it
+  bool add_space_prefix = true;  ///< sentencepiece_bpe: a text starts as if a space preceded it
+  bool collapse_spaces = false;  ///< sentencepiece_bpe: runs of spaces count as one, those at the ends as none
+  /// sentencepiece_bpe: the text starts anew (with its space prefix) after a user-defined piece as it does after a
+  /// control token, as llama.cpp reads GGUF files; false: such a piece is a part of the text around it, as the library
+  /// reads .model.
+  bool user_defined_restarts_text = true;
+  std::vector<TokenId> strips_right;  ///< special pieces that swallow the white space after them (Phi-3's); ascending
 };
 
 /// From the keys tokenizer.ggml.* . Throws Error where they are missing, contradict each other or name an unknown
 /// algorithm or pre-tokenizer (the error names it).
 Vocabulary vocabulary_from_metadata(const Metadata& metadata);
 
+/// The same, or nothing where a model file brings no vocabulary (the key tokenizer.ggml.model is missing, or
+/// "no_vocab").
+std::optional<Vocabulary> vocabulary_of(const Metadata& metadata);
+
 /// A file of its own: SentencePiece's .model, tiktoken's text of ranks, llama2.c's tokenizer.bin; told apart by their
 /// bytes. `vocabulary_size`: of the model, needed by llama2.c's (0: not known). Throws Error.
 Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size = 0);
+
+/// The same from the bytes of such a file; `name` is for errors.
+Vocabulary vocabulary_from_bytes(std::span<const std::byte> bytes, const std::string& name,
+                                 int64_t vocabulary_size = 0);
+
+/// Throws Error where the tables of a vocabulary do not fit each other; `name` says where it came from. The readers
+/// above have done so, and Tokenizer does it again for a vocabulary made by hand.
+void check_vocabulary(const Vocabulary& vocabulary, const std::string& name);
 
 }  // namespace contexture

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace contexture {
+
+/// Splits a text into words, within which byte-level BPE merges. Each kind is one or more regular expressions, applied
+/// one after the other: the matches of each, and what lies between them, are what the next one splits further.
+class Pretokenizer {
+ public:
+  /// By GGUF's name of it ("llama-bpe"). Throws Error where it is not known.
+  explicit Pretokenizer(const std::string& name);
+  ~Pretokenizer();
+
+  /// `text` is valid UTF-8. The words are parts of it, in order, and cover it.
+  std::vector<std::string_view> split(std::string_view text) const;
+
+  /// A word that is a token is taken whole, even where merges would not get there.
+  bool ignores_merges() const;
+
+  static bool is_known(const std::string& name);
+  /// For errors: "llama-bpe, gpt-2, ...".
+  static std::string names();
+  /// Models of this kind want a begin token, should their file not say.
+  static bool begin_is_usual(const std::string& name);
+
+ private:
+  struct Impl;
+  std::unique_ptr<const Impl> impl_;
+};
+
+}  // namespace contexture

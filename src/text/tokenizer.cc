@@ -1,0 +1,173 @@
+#include "text/tokenizer.h"
+
+#include <algorithm>
+#include <variant>
+
+#include "base/error.h"
+#include "text/byte_bpe.h"
+#include "text/sentencepiece_bpe.h"
+#include "text/special_tokens.h"
+
+namespace contexture {
+namespace {
+
+/// Symbols count bytes in 32 bits; this leaves room for the space prefix, and no prompt is that long.
+constexpr size_t kMaxText = size_t{1} << 30;
+
+using Algorithm = std::variant<SentencePieceBpe, ByteBpe>;
+
+Algorithm make_algorithm(const Vocabulary& vocabulary) {
+  if (vocabulary.algorithm == Vocabulary::Algorithm::byte_bpe)
+    return Algorithm(std::in_place_type<ByteBpe>, vocabulary);
+  return Algorithm(std::in_place_type<SentencePieceBpe>, vocabulary);
+}
+
+bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+Vocabulary checked(Vocabulary vocabulary) {
+  check_vocabulary(vocabulary, "vocabulary");
+  return vocabulary;
+}
+
+}  // namespace
+
+struct Tokenizer::Impl {
+  Vocabulary vocabulary;
+  Algorithm algorithm;
+  std::vector<std::string> bytes;  ///< by id: what decode() writes
+  SpecialTokens user_defined;      ///< looked for in every text
+  SpecialTokens special;           ///< with parse_special: these and the control pieces
+
+  explicit Impl(Vocabulary given);
+
+  bool adds_space() const { return is_sentencepiece() && vocabulary.add_space_prefix; }
+  bool is_sentencepiece() const { return std::holds_alternative<SentencePieceBpe>(algorithm); }
+  bool restarts_text(TokenId id) const;
+  bool strips_right(TokenId id) const {
+    return std::binary_search(vocabulary.strips_right.begin(), vocabulary.strips_right.end(), id);
+  }
+  void encode_text(std::string_view text, const SpecialTokens& specials, std::vector<TokenId>& ids) const;
+  void encode_part(std::string_view part, bool starts_text, std::vector<TokenId>& ids) const;
+  TokenId check(TokenId id) const;
+};
+
+Tokenizer::Impl::Impl(Vocabulary given) : vocabulary(checked(std::move(given))), algorithm(make_algorithm(vocabulary)) {
+  const TokenId count = static_cast<TokenId>(vocabulary.pieces.size());
+  bytes.reserve(count);
+  for (TokenId id = 0; id < count; ++id) {
+    bytes.push_back(is_sentencepiece() ? sentencepiece_bytes(vocabulary, id) : byte_bpe_bytes(vocabulary, id));
+    const PieceType type = vocabulary.types[id];
+    if (type != PieceType::control && type != PieceType::user_defined) continue;
+    const std::string text = is_sentencepiece() ? spaces_for_marks(vocabulary.pieces[id]) : vocabulary.pieces[id];
+    special.add(text, id);
+    if (type == PieceType::user_defined) user_defined.add(text, id);
+  }
+}
+
+bool Tokenizer::Impl::restarts_text(TokenId id) const {
+  const PieceType type = vocabulary.types[id];
+  return type == PieceType::control || (type == PieceType::user_defined && vocabulary.user_defined_restarts_text);
+}
+
+TokenId Tokenizer::Impl::check(TokenId id) const {
+  if (id < 0 || static_cast<size_t>(id) >= vocabulary.pieces.size()) {
+    fail("there is no token {}: the vocabulary has {}; use the tokenizer that the model was made with", id,
+         vocabulary.pieces.size());
+  }
+  return id;
+}
+
+void Tokenizer::Impl::encode_part(std::string_view part, bool starts_text, std::vector<TokenId>& ids) const {
+  if (const auto* byte_bpe = std::get_if<ByteBpe>(&algorithm)) return byte_bpe->encode(part, ids);
+  const auto& sentencepiece = std::get<SentencePieceBpe>(algorithm);
+  if (!starts_text || !vocabulary.add_space_prefix) return sentencepiece.encode(part, ids);
+  std::string prefixed = " ";
+  prefixed += part;
+  sentencepiece.encode(prefixed, ids);
+}
+
+/// Cuts the special tokens out of the text and encodes what lies between them.
+void Tokenizer::Impl::encode_text(std::string_view text, const SpecialTokens& specials,
+                                  std::vector<TokenId>& ids) const {
+  bool starts_text = true;
+  for (size_t at = 0; at < text.size();) {
+    const SpecialTokens::Match match = specials.find(text, at);
+    const size_t end = std::min(match.at, text.size());
+    const bool is_part_of_text = match.size > 0 && !restarts_text(match.id);
+    if (end > at || (is_part_of_text && starts_text)) {
+      encode_part(text.substr(at, end - at), starts_text, ids);
+      starts_text = false;
+    }
+    if (match.size == 0) return;
+    ids.push_back(match.id);
+    if (!is_part_of_text) starts_text = true;
+    at = end + match.size;
+    while (strips_right(match.id) && at < text.size() && is_space(text[at])) ++at;
+  }
+}
+
+Tokenizer::Tokenizer(Vocabulary vocabulary) : impl_(std::make_unique<Impl>(std::move(vocabulary))) {}
+Tokenizer::~Tokenizer() = default;
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  if (text.size() > kMaxText) fail("a text of {} bytes is longer than {}; give it in parts", text.size(), kMaxText);
+  const Vocabulary& vocabulary = impl_->vocabulary;
+  const SpecialTokens& specials = options.parse_special ? impl_->special : impl_->user_defined;
+  std::vector<TokenId> ids;
+  if (options.add_begin && vocabulary.add_begin) ids.push_back(*vocabulary.begin);
+  if (const auto* sentencepiece = std::get_if<SentencePieceBpe>(&impl_->algorithm)) {
+    impl_->encode_text(sentencepiece->normalize(text), specials, ids);
+  } else {
+    impl_->encode_text(text, specials, ids);
+  }
+  if (options.add_begin && vocabulary.add_end) ids.push_back(*vocabulary.end);
+  return ids;
+}
+
+std::string Tokenizer::bytes(TokenId id, bool show_special) const {
+  impl_->check(id);
+  if (impl_->vocabulary.types[id] == PieceType::control && !show_special) return {};
+  return impl_->bytes[id];
+}
+
+std::string Tokenizer::next_bytes(TokenId id, bool show_special, bool& at_start) const {
+  std::string added = bytes(id, show_special);
+  const bool restarts = impl_->restarts_text(id);
+  if (at_start && !restarts && impl_->adds_space() && added.starts_with(' ')) {
+    added.erase(0, 1);
+    at_start = false;
+  } else {
+    at_start = restarts || (at_start && added.empty());
+  }
+  return added;
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids, bool show_special) const {
+  std::string text;
+  bool at_start = true;
+  for (const TokenId id : ids) text += next_bytes(id, show_special, at_start);
+  return text;
+}
+
+bool Tokenizer::restarts_text(TokenId id) const {
+  return impl_->restarts_text(impl_->check(id));
+}
+
+const std::string& Tokenizer::piece(TokenId id) const {
+  return impl_->vocabulary.pieces[impl_->check(id)];
+}
+const Vocabulary& Tokenizer::vocabulary() const {
+  return impl_->vocabulary;
+}
+size_t Tokenizer::size() const {
+  return impl_->vocabulary.pieces.size();
+}
+
+bool Tokenizer::is_end(TokenId id) const {
+  const std::vector<TokenId>& ends = impl_->vocabulary.end_tokens;
+  return std::find(ends.begin(), ends.end(), id) != ends.end();
+}
+
+}  // namespace contexture

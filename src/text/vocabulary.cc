@@ -1,0 +1,114 @@
+#include "text/vocabulary.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "text/vocabulary_readers.h"
+
+namespace contexture {
+namespace {
+
+/// The longest piece of the known vocabularies is 256 bytes; the bound keeps work on a hostile one linear.
+constexpr size_t kMaxPieceSize = 1024;
+
+/// Room above the ids for the symbols of SentencePieceBpe and ByteBpe that are no pieces.
+constexpr size_t kMaxPieces = 1 << 28;
+
+/// Names by which chat templates end a turn or a text. A file names one end token, at times the wrong one for a chat
+/// (the end of a document where the template ends turns with another token); a model that emits one of these has said
+/// its say, and going on would make it play the other side. So all of them end a text, whatever the file calls `eos`.
+constexpr std::array<std::string_view, 14> kEndNames = {
+    "</s>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|end_of_turn|>",
+    "<end_of_turn>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|EOT|>",
+    "<EOT>",
+    "<|return|>",
+    "<\xEF\xBD\x9C"
+    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",  // DeepSeek's, with U+FF5C and U+2581
+};
+
+bool is_byte_name(std::string_view piece) {
+  return piece.size() == 6 && piece.starts_with("<0x") && piece.ends_with('>') &&
+         std::isxdigit(static_cast<unsigned char>(piece[3])) && std::isxdigit(static_cast<unsigned char>(piece[4]));
+}
+
+void check_id(const Vocabulary& vocabulary, std::optional<TokenId> id, const char* role, const std::string& name) {
+  if (!id || (*id >= 0 && static_cast<size_t>(*id) < vocabulary.pieces.size())) return;
+  fail("{}: the {} token is {}, but there are {} pieces; the file is damaged", name, role, *id,
+       vocabulary.pieces.size());
+}
+
+}  // namespace
+
+void check_vocabulary(const Vocabulary& vocabulary, const std::string& name) {
+  const size_t count = vocabulary.pieces.size();
+  const bool is_sentencepiece = vocabulary.algorithm == Vocabulary::Algorithm::sentencepiece_bpe;
+  if (count == 0) fail("{}: the vocabulary is empty; use a file with its tokenizer", name);
+  if (count > kMaxPieces) fail("{}: {} pieces, more than any vocabulary has; the file is damaged", name, count);
+  if (vocabulary.types.size() != count || (is_sentencepiece && vocabulary.scores.size() != count)) {
+    fail("{}: {} pieces, but {} types and {} scores; the file is damaged", name, count, vocabulary.types.size(),
+         vocabulary.scores.size());
+  }
+  for (size_t id = 0; id < count; ++id) {
+    const std::string& piece = vocabulary.pieces[id];
+    if (piece.size() > kMaxPieceSize) {
+      fail("{}: piece {} is {} bytes long, more than {}; the file is damaged", name, id, piece.size(), kMaxPieceSize);
+    }
+    if (is_sentencepiece && std::isnan(vocabulary.scores[id])) {
+      fail("{}: the score of piece {} is not a number; the file is damaged", name, id);
+    }
+    if (vocabulary.types[id] == PieceType::byte && !is_byte_name(piece)) {
+      fail("{}: piece {} should name a byte, as <0x0A> does, and reads \"{}\"; the file is damaged", name, id,
+           printable(piece));
+    }
+  }
+  check_id(vocabulary, vocabulary.begin, "begin", name);
+  check_id(vocabulary, vocabulary.end, "end", name);
+  check_id(vocabulary, vocabulary.unknown, "unknown", name);
+  for (const TokenId id : vocabulary.end_tokens) check_id(vocabulary, id, "end", name);
+  if ((vocabulary.add_begin && !vocabulary.begin) || (vocabulary.add_end && !vocabulary.end)) {
+    fail("{}: a begin or end token is to be added to every text, but there is none; set bos_token_id, eos_token_id",
+         name);
+  }
+}
+
+void collect_end_tokens(Vocabulary& vocabulary) {
+  std::vector<TokenId>& ends = vocabulary.end_tokens;
+  if (vocabulary.end) ends.push_back(*vocabulary.end);
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
+    const PieceType type = vocabulary.types[id];
+    if (type != PieceType::control && type != PieceType::user_defined) continue;
+    if (std::find(kEndNames.begin(), kEndNames.end(), vocabulary.pieces[id]) != kEndNames.end()) ends.push_back(id);
+  }
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+}
+
+Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size) {
+  const MappedFile file(path);
+  return vocabulary_from_bytes(file.bytes(), path, vocabulary_size);
+}
+
+Vocabulary vocabulary_from_bytes(std::span<const std::byte> bytes, const std::string& name, int64_t vocabulary_size) {
+  if (is_llama2c_vocabulary(bytes)) return read_llama2c_vocabulary(bytes, name, vocabulary_size);
+  if (is_tiktoken_vocabulary(bytes)) return read_tiktoken_vocabulary(bytes, name);
+  if (is_sentencepiece_vocabulary(bytes)) return read_sentencepiece_vocabulary(bytes, name);
+  fail(
+      "{}: not a tokenizer file of a known kind; give SentencePiece's tokenizer.model, tiktoken's text of ranks or "
+      "llama2.c's tokenizer.bin (a GGUF model brings its own)",
+      name);
+}
+
+}  // namespace contexture

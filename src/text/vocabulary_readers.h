@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "text/vocabulary.h"
+
+/// The readers behind vocabulary_from_bytes, a file each; the bytes they expect are described at their top.
+namespace contexture {
+
+bool is_llama2c_vocabulary(std::span<const std::byte> bytes);
+Vocabulary read_llama2c_vocabulary(std::span<const std::byte> bytes, const std::string& name, int64_t vocabulary_size);
+
+bool is_tiktoken_vocabulary(std::span<const std::byte> bytes);
+/// `expected_ranks`: Llama 3's, or 0 for any number (tests).
+inline constexpr size_t kLlama3Ranks = 128'000;
+Vocabulary read_tiktoken_vocabulary(std::span<const std::byte> bytes, const std::string& name,
+                                    size_t expected_ranks = kLlama3Ranks);
+
+bool is_sentencepiece_vocabulary(std::span<const std::byte> bytes);
+Vocabulary read_sentencepiece_vocabulary(std::span<const std::byte> bytes, const std::string& name);
+
+/// Sets `end_tokens`: `end`, and every special piece whose name is known to end a turn or a text.
+void collect_end_tokens(Vocabulary& vocabulary);
+
+}  // namespace contexture
