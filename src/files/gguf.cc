@@ -29,6 +29,9 @@ static_assert(std::endian::native == std::endian::little, "model files are read 
 constexpr char magic[] = {'G', 'G', 'U', 'F'};
 constexpr int deepest_array = 4;
 constexpr size_t largest_dimensions = 4;
+// What describes a model takes some ten megabytes, most of it the vocabulary. The bound is for sparse files, which have
+// terabytes to prove a count with.
+constexpr size_t largest_head = size_t{256} << 20;
 // The smallest pair: an empty key, a type, a value of one byte. The smallest tensor: an empty name and one dimension.
 constexpr size_t least_pair_bytes = 8 + 4 + 1;
 constexpr size_t least_tensor_bytes = 8 + 4 + 8 + 4 + 8;
@@ -36,7 +39,8 @@ constexpr size_t least_tensor_bytes = 8 + 4 + 8 + 4 + 8;
 /// Where the reader stands. Nothing is read beyond the end.
 class Cursor {
  public:
-  Cursor(std::span<const std::byte> bytes, const std::string& path) : bytes_(bytes), path_(printable(path, 400)) {}
+  Cursor(std::span<const std::byte> bytes, const std::string& path)
+      : bytes_(bytes.first(std::min(bytes.size(), largest_head))), path_(printable(path, 400)) {}
 
   const std::string& path() const { return path_; }
   size_t position() const { return position_; }
@@ -47,10 +51,7 @@ class Cursor {
   const std::string& part() const { return part_; }
 
   std::span<const std::byte> take(uint64_t size) {
-    if (size > left()) {
-      fail("{}: cut off in {}: {} bytes wanted at byte {}, {} are left; download or convert the model again", path_,
-           part_, size, position_, left());
-    }
+    if (size > left()) refuse(fmt::format("{} bytes", size));
     const auto taken = bytes_.subspan(position_, size);
     position_ += size;
     return taken;
@@ -71,14 +72,20 @@ class Cursor {
   /// A count of things that each take `least` bytes or more.
   uint64_t count(uint64_t least) {
     const auto count = number<uint64_t>();
-    if (count > left() / least) {
-      fail("{}: {} claims {} items, more than the {} bytes left can hold; download or convert the model again", path_,
-           part_, count, left());
-    }
+    if (count > left() / least) refuse(fmt::format("{} items of {} bytes each or more", count, least));
     return count;
   }
 
  private:
+  [[noreturn]] void refuse(const std::string& wanted) const {
+    if (bytes_.size() == largest_head) {
+      fail("{}: {} wants {} at byte {}, but no model needs more than {} bytes to describe it; convert the model again",
+           path_, part_, wanted, position_, largest_head);
+    }
+    fail("{}: cut off or damaged: {} wants {} at byte {}, {} are left; download or convert the model again", path_,
+         part_, wanted, position_, left());
+  }
+
   std::span<const std::byte> bytes_;
   std::string path_;
   std::string part_ = "the header";
@@ -327,9 +334,9 @@ ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path) {
   model.metadata.set_origin(in.path());
   model.kind = fmt::format("GGUF v{}", read_version(in));
 
-  in.enter("the number of tensors");
+  in.enter("the list of tensors");
   const uint64_t tensors = in.count(least_tensor_bytes);
-  in.enter("the number of metadata keys");
+  in.enter("the metadata");
   const uint64_t pairs = in.count(least_pair_bytes);
   for (uint64_t i = 0; i < pairs; ++i) {
     in.enter("the metadata");

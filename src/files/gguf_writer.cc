@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -40,10 +39,7 @@ class PartialFile {
     }
   }
 
-  void pad(size_t alignment) {
-    static constexpr std::byte zeros[64] = {};
-    while (position_ % alignment != 0) write(std::span(zeros).first(std::min(sizeof(zeros), padding(alignment))));
-  }
+  void pad(size_t alignment) { write(std::vector<std::byte>((alignment - position_ % alignment) % alignment)); }
 
   void publish() {
     if (fsync(fd_) != 0) refuse("cannot write", path_, "make room on the disk");
@@ -52,8 +48,6 @@ class PartialFile {
   }
 
  private:
-  size_t padding(size_t alignment) const { return alignment - position_ % alignment; }
-
   [[noreturn]] static void refuse(std::string_view what, const std::string& path, std::string_view remedy) {
     fail("{} {}: {}; {}", what, printable(path, 400), std::strerror(errno), remedy);
   }
@@ -193,9 +187,10 @@ void write_gguf(const std::string& path, const Metadata& metadata, std::span<con
   const Head head = write_head(metadata, tensors, alignment);
   PartialFile file(path);
   file.write(head.bytes());
+  file.pad(alignment);
   for (const StoredTensor& tensor : tensors) {
-    file.pad(alignment);
     file.write(tensor.data);
+    file.pad(alignment);
   }
   file.publish();
 }

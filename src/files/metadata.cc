@@ -75,7 +75,7 @@ void Metadata::set_floats(std::string key, std::vector<float> value) {
 }
 
 const MetadataValue* Metadata::find(std::string_view key) const {
-  const auto place = index_.find(std::string(key));
+  const auto place = index_.find(key);
   return place == index_.end() ? nullptr : &entries_[place->second].second;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -84,7 +84,8 @@ class Metadata {
 
   std::string origin_ = "the model";
   std::vector<std::pair<std::string, MetadataValue>> entries_;
-  std::unordered_map<std::string, size_t> index_;  ///< key -> place in `entries_`
+  /// key -> place in `entries_`. Ordered, because a file can be made whose keys share one hash.
+  std::map<std::string, size_t, std::less<>> index_;
 };
 
 }  // namespace contexture

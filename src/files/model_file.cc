@@ -22,7 +22,7 @@ constexpr FileFormat file_formats[] = {
 }  // namespace
 
 const StoredTensor* ModelFile::find(std::string_view name) const {
-  const auto place = tensor_index.find(std::string(name));
+  const auto place = tensor_index.find(name);
   return place == tensor_index.end() ? nullptr : &tensors[place->second];
 }
 

@@ -2,10 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/mapped_file.h"
@@ -28,7 +28,7 @@ struct ModelFile {
   std::string kind;  ///< "GGUF v3", "llama2.c"
   Metadata metadata;
   std::vector<StoredTensor> tensors;
-  std::unordered_map<std::string, size_t> tensor_index;  ///< name -> place in `tensors`
+  std::map<std::string, size_t, std::less<>> tensor_index;  ///< name -> place in `tensors`
   std::vector<MappedFile> maps;
 
   const StoredTensor* find(std::string_view name) const;

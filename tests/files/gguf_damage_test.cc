@@ -104,5 +104,15 @@ TEST(GgufDamage, ManyTinyThingsTakeASmallMultiple) {
   for (const Bytes* bytes : {&keys, &strings, &bools, &arrays, &tensors}) EXPECT_TRUE(opens_or_is_refused(*bytes));
 }
 
+TEST(GgufDamage, ASparseFileProvesNoCount) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("sparse.gguf");
+  save(path, Bytes().header(3, 0, 1).key("strings", 9).u32(8).u64(100'000'000));
+  std::filesystem::resize_file(path, uint64_t{4} << 30);
+  const AllocationWatch watch;
+  EXPECT_NE(error_of([&] { (void)open_model(path); }).find("no model needs more"), std::string::npos);
+  EXPECT_LE(watch.peak(), bytes_for_messages);
+}
+
 }  // namespace
 }  // namespace contexture
