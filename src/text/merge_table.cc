@@ -57,10 +57,10 @@ void MergeTable::merge(std::vector<Symbol>& symbols) const {
   }
 }
 
-void MergeTable::merge_short(std::vector<Symbol>& symbols) const {
+void MergeTable::merge_short(std::vector<Symbol>& symbols, size_t until) const {
   std::vector<Merge> merges(symbols.size());  // merges[i]: what symbols i and i + 1 would become
   for (size_t i = 0; i + 1 < symbols.size(); ++i) merges[i] = find(symbols[i].id, symbols[i + 1].id);
-  while (symbols.size() > 1) {
+  while (symbols.size() > until) {
     const auto last = merges.begin() + (symbols.size() - 1);
     const auto best = std::min_element(merges.begin(), last, [](Merge a, Merge b) { return a.rank < b.rank; });
     if (best->rank == kNoMerge) break;

@@ -24,8 +24,9 @@ class MergeTable {
   /// O(n log n): see merge_long.
   void merge(std::vector<Symbol>& symbols) const;
 
-  /// The two ways in which merge() works; they give the same symbols. For tests and benchmarks.
-  void merge_short(std::vector<Symbol>& symbols) const;
+  /// The two ways in which merge() works; they give the same symbols. The short one is O(n²) and can stop early, when
+  /// `until` symbols are left.
+  void merge_short(std::vector<Symbol>& symbols, size_t until = 1) const;
   void merge_long(std::vector<Symbol>& symbols) const;
 
   size_t size() const { return used_; }

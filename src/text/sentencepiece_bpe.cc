@@ -71,6 +71,7 @@ SentencePieceBpe::SentencePieceBpe(const Vocabulary& vocabulary)
     characters_.emplace(text, symbol);
     if (static_cast<uint8_t>(text[0]) < ascii_.size()) ascii_[static_cast<uint8_t>(text[0])] = symbol;
   }
+  add_halves(vocabulary);
 }
 
 SymbolMap SentencePieceBpe::read_pieces(const Vocabulary& vocabulary) {
@@ -82,6 +83,8 @@ SymbolMap SentencePieceBpe::read_pieces(const Vocabulary& vocabulary) {
       byte_pieces_[static_cast<uint8_t>(bytes[0])] = id;
     } else if (merges_into(vocabulary.types[id]) && !bytes.empty()) {
       symbols.try_emplace(bytes, id);  // of two equal pieces the first counts
+    } else if (vocabulary.types[id] == PieceType::user_defined && !vocabulary.user_defined_restarts_text) {
+      user_defined_.add(bytes, id);
     }
   }
   return symbols;
@@ -109,8 +112,21 @@ void SentencePieceBpe::add_merges(const Vocabulary& vocabulary, SymbolMap& symbo
       const Symbol right{find_or_add(text.substr(cut)), static_cast<uint32_t>(text.size() - cut)};
       if (right.id < 0) continue;
       merges_.add(left.id, right.id, ranks[id], static_cast<int32_t>(id));
-      if (vocabulary.types[id] == PieceType::unused) halves_.try_emplace(id, Halves{left, right});
     }
+  }
+}
+
+/// An unused piece takes part in merges, and what it was last merged from is given out in its place. That does not
+/// depend on the text around it, so it is found out here. (The library remembers it from the text: where one text
+/// merges one unused piece in two ways, it writes both in the same.) Unused pieces longer than any real one are given
+/// out as they are.
+void SentencePieceBpe::add_halves(const Vocabulary& vocabulary) {
+  constexpr size_t kLongest = 64;
+  for (size_t id = 0; id < size_; ++id) {
+    if (vocabulary.types[id] != PieceType::unused || vocabulary.pieces[id].size() > kLongest) continue;
+    std::vector<Symbol> symbols = characters_of(sentencepiece_bytes(vocabulary, id));
+    merges_.merge_short(symbols, 2);
+    if (symbols.size() == 2) halves_.try_emplace(id, Halves{symbols[0], symbols[1]});
   }
 }
 
@@ -128,14 +144,24 @@ int32_t SentencePieceBpe::symbol_of(std::string_view character) const {
   return found == characters_.end() ? -1 : found->second;
 }
 
-void SentencePieceBpe::encode(std::string_view text, std::vector<TokenId>& ids) const {
+/// User-defined pieces count as characters. No merge has them, so that they stay what they are.
+std::vector<Symbol> SentencePieceBpe::characters_of(std::string_view text) const {
   std::vector<Symbol> symbols;
   symbols.reserve(text.size());
-  for (size_t at = 0; at < text.size();) {
-    const std::string_view character = first_character(text.substr(at));
-    symbols.push_back({symbol_of(character), static_cast<uint32_t>(character.size())});
-    at += character.size();
+  for (size_t at = 0; at < text.size(); at += symbols.back().size) {
+    const SpecialTokens::Match match = user_defined_.longest_at(text, at);
+    if (match.size > 0) {
+      symbols.push_back({match.id, static_cast<uint32_t>(match.size)});
+    } else {
+      const std::string_view character = first_character(text.substr(at));
+      symbols.push_back({symbol_of(character), static_cast<uint32_t>(character.size())});
+    }
   }
+  return symbols;
+}
+
+void SentencePieceBpe::encode(std::string_view text, std::vector<TokenId>& ids) const {
+  std::vector<Symbol> symbols = characters_of(text);
   merges_.merge(symbols);
   size_t at = 0;
   bool after_unknown = false;
@@ -158,6 +184,7 @@ void SentencePieceBpe::emit(const Symbol& symbol, std::string_view text, std::ve
     emit(left, text.substr(0, left.size), ids);
     return emit(right, text.substr(left.size), ids);
   }
+  if (text == " ") text = kSpaceMark;  // which the bytes of a space are to the models
   const auto has_piece = [&](char c) { return byte_pieces_[static_cast<uint8_t>(c)] >= 0; };
   if (std::all_of(text.begin(), text.end(), has_piece)) {
     for (const char c : text) ids.push_back(byte_pieces_[static_cast<uint8_t>(c)]);

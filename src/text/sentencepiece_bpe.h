@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "text/merge_table.h"
+#include "text/special_tokens.h"
 #include "text/string_map.h"
 #include "text/vocabulary.h"
 
@@ -36,7 +37,9 @@ class SentencePieceBpe {
 
   SymbolMap read_pieces(const Vocabulary& vocabulary);
   void add_merges(const Vocabulary& vocabulary, SymbolMap& symbols);
+  void add_halves(const Vocabulary& vocabulary);
   int32_t symbol_of(std::string_view character) const;
+  std::vector<Symbol> characters_of(std::string_view text) const;
   void emit(const Symbol& symbol, std::string_view text, std::vector<TokenId>& ids) const;
 
   size_t size_;  ///< of the vocabulary; symbols from here on are characters that are parts of pieces but no pieces
@@ -46,6 +49,7 @@ class SentencePieceBpe {
   std::array<int32_t, 128> ascii_;              ///< the symbols of ASCII characters; -1: none
   SymbolMap characters_;                        ///< the symbols of single characters
   std::unordered_map<TokenId, Halves> halves_;  ///< of unused pieces, which merge further but are never given out
+  SpecialTokens user_defined_;                  ///< those that are a part of the text around them
   MergeTable merges_;
 };
 

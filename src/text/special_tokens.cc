@@ -17,7 +17,6 @@ void SpecialTokens::add(std::string_view text, TokenId id) {
 
 SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from) const {
   for (size_t at = from; at < text.size(); ++at) {
-    if (!starts_[static_cast<uint8_t>(text[at])]) continue;
     const Match match = longest_at(text, at);
     if (match.size > 0) return match;
   }
@@ -26,6 +25,7 @@ SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from) con
 
 SpecialTokens::Match SpecialTokens::longest_at(std::string_view text, size_t at) const {
   Match match{at, 0, -1};
+  if (!starts_[static_cast<uint8_t>(text[at])]) return match;
   uint32_t node = 0;
   for (size_t end = at; end < text.size(); ++end) {
     const auto child = children_.find(uint64_t{node} << 8 | static_cast<uint8_t>(text[end]));

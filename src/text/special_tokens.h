@@ -25,9 +25,10 @@ class SpecialTokens {
   /// The first one at or after `from`. O(text × longest special piece) in the worst case.
   Match find(std::string_view text, size_t from) const;
 
- private:
+  /// The longest one that starts at `at`; its size is 0 where there is none.
   Match longest_at(std::string_view text, size_t at) const;
 
+ private:
   std::unordered_map<uint64_t, uint32_t> children_;  ///< node << 8 | byte -> node
   std::vector<TokenId> ids_{-1};                     ///< by node: the token that ends there; -1: none
   bool starts_[256] = {};                            ///< bytes that some special piece starts with

@@ -49,7 +49,7 @@ struct Tokenizer::Impl {
     return std::binary_search(vocabulary.strips_right.begin(), vocabulary.strips_right.end(), id);
   }
   void encode_text(std::string_view text, const SpecialTokens& specials, std::vector<TokenId>& ids) const;
-  void encode_part(std::string_view part, bool starts_text, std::vector<TokenId>& ids) const;
+  void encode_part(std::string_view part, std::vector<TokenId>& ids) const;
   TokenId check(TokenId id) const;
 };
 
@@ -58,17 +58,17 @@ Tokenizer::Impl::Impl(Vocabulary given) : vocabulary(checked(std::move(given))),
   bytes.reserve(count);
   for (TokenId id = 0; id < count; ++id) {
     bytes.push_back(is_sentencepiece() ? sentencepiece_bytes(vocabulary, id) : byte_bpe_bytes(vocabulary, id));
-    const PieceType type = vocabulary.types[id];
-    if (type != PieceType::control && type != PieceType::user_defined) continue;
+    if (!restarts_text(id)) continue;
     const std::string text = is_sentencepiece() ? spaces_for_marks(vocabulary.pieces[id]) : vocabulary.pieces[id];
     special.add(text, id);
-    if (type == PieceType::user_defined) user_defined.add(text, id);
+    if (vocabulary.types[id] == PieceType::user_defined) user_defined.add(text, id);
   }
 }
 
 bool Tokenizer::Impl::restarts_text(TokenId id) const {
   const PieceType type = vocabulary.types[id];
-  return type == PieceType::control || (type == PieceType::user_defined && vocabulary.user_defined_restarts_text);
+  if (type == PieceType::control) return true;
+  return type == PieceType::user_defined && (!is_sentencepiece() || vocabulary.user_defined_restarts_text);
 }
 
 TokenId Tokenizer::Impl::check(TokenId id) const {
@@ -79,10 +79,10 @@ TokenId Tokenizer::Impl::check(TokenId id) const {
   return id;
 }
 
-void Tokenizer::Impl::encode_part(std::string_view part, bool starts_text, std::vector<TokenId>& ids) const {
+void Tokenizer::Impl::encode_part(std::string_view part, std::vector<TokenId>& ids) const {
   if (const auto* byte_bpe = std::get_if<ByteBpe>(&algorithm)) return byte_bpe->encode(part, ids);
   const auto& sentencepiece = std::get<SentencePieceBpe>(algorithm);
-  if (!starts_text || !vocabulary.add_space_prefix) return sentencepiece.encode(part, ids);
+  if (!vocabulary.add_space_prefix) return sentencepiece.encode(part, ids);
   std::string prefixed = " ";
   prefixed += part;
   sentencepiece.encode(prefixed, ids);
@@ -91,18 +91,12 @@ void Tokenizer::Impl::encode_part(std::string_view part, bool starts_text, std::
 /// Cuts the special tokens out of the text and encodes what lies between them.
 void Tokenizer::Impl::encode_text(std::string_view text, const SpecialTokens& specials,
                                   std::vector<TokenId>& ids) const {
-  bool starts_text = true;
   for (size_t at = 0; at < text.size();) {
     const SpecialTokens::Match match = specials.find(text, at);
     const size_t end = std::min(match.at, text.size());
-    const bool is_part_of_text = match.size > 0 && !restarts_text(match.id);
-    if (end > at || (is_part_of_text && starts_text)) {
-      encode_part(text.substr(at, end - at), starts_text, ids);
-      starts_text = false;
-    }
+    if (end > at) encode_part(text.substr(at, end - at), ids);
     if (match.size == 0) return;
     ids.push_back(match.id);
-    if (!is_part_of_text) starts_text = true;
     at = end + match.size;
     while (strips_right(match.id) && at < text.size() && is_space(text[at])) ++at;
   }
