@@ -2,18 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
+
+#include "contexture/error.h"
 
 namespace contexture {
-
-/// What stops the work: a corrupt file, an impossible plan. The message says what, where and how to mend it, on one
-/// line; the command line prints it and exits 1. Expected outcomes are returned instead, mistakes of the program are
-/// assertions (docs/architecture.md, "Errors").
-class Error : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 /// Throws Error with a formatted message: fail("{}: tensor {} is cut off; download the file again", path, name).
 template <typename... Args>

@@ -27,6 +27,8 @@ class Tokenizer {
  public:
   /// Throws Error where the vocabulary contradicts itself or names a pre-tokenizer that is not known.
   explicit Tokenizer(Vocabulary vocabulary);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
   /// Throws Error for a text of more than 2^30 bytes, and for one that the vocabulary has no way to write.

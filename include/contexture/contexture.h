@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "contexture/error.h"
+
+/// Contexture for programs: load a model, complete a text, stop at will. Everything here throws contexture::Error where
+/// the work cannot be done.
+namespace contexture {
+
+/// What is loaded, and how its context is held.
+struct LoadOptions {
+  std::string model_path;              ///< a GGUF file, or a llama2.c .bin beside its tokenizer
+  std::string tokenizer_path;          ///< empty: inside the model file or beside it
+  int threads = 0;                     ///< 0: one a physical core
+  size_t context = 0;                  ///< tokens of prompt and answer; 0: what each call needs, up to the model's own
+  std::string cache = "contiguous";    ///< layout
+  std::string k_format = "f16";        ///< f32, f16 or bf16
+  std::string v_format = "f16";
+};
+
+/// How the next token is chosen, and when to stop. Filters apply in this order: repetition penalty, top-k, top-p, min-p,
+/// temperature.
+struct GenerateOptions {
+  size_t max_tokens = 512;
+  float temperature = 0.8f;            ///< 0: always the likeliest token
+  int top_k = 40;                      ///< 0: off
+  float top_p = 0.95f;                 ///< 1: off
+  float min_p = 0.05f;                 ///< 0: off
+  float repeat_penalty = 1.0f;         ///< 1: off; over the last 64 tokens, the prompt's included
+  uint64_t seed = 0;                   ///< same seed, same text
+  bool ignore_end = false;             ///< end tokens are never chosen
+  bool parse_special = true;           ///< "<|eot_id|>" in the prompt is that token, not text
+  bool add_begin = true;               ///< the begin token precedes the prompt, where the model wants one
+  std::vector<std::string> stop;       ///< ends before the first of these texts
+};
+
+/// A token as it is made. Text that was held back until the end comes last, with id -1.
+struct GeneratedToken {
+  int32_t id = 0;
+  float log_probability = 0;  ///< natural, of the model's own distribution (before any filter)
+  std::string_view text;      ///< whole characters that it completes; empty while one is open, or a stop text may follow
+};
+
+enum class FinishReason : uint8_t {
+  end,        ///< the model chose an end token
+  stop,       ///< a stop text appeared
+  length,     ///< max_tokens were made
+  context,    ///< the context is full
+  cancelled,  ///< cancel() was called, or the callback said so
+};
+std::string_view name(FinishReason reason);
+
+struct Generation {
+  std::string text;                      ///< without the prompt, the stop text and end tokens
+  std::vector<int32_t> token_ids;        ///< generated ones; an end token is not among them
+  std::vector<float> log_probabilities;  ///< one a token
+  size_t prompt_tokens = 0;
+  FinishReason finish_reason = FinishReason::length;
+  double prefill_seconds = 0;
+  double decode_seconds = 0;             ///< of all tokens but the first, which comes with the prefill
+};
+
+/// A loaded model with the memory to run it. Movable. One generate at a time.
+class LanguageModel {
+ public:
+  explicit LanguageModel(const LoadOptions& options);
+  LanguageModel(LanguageModel&&) noexcept;
+  ~LanguageModel();
+
+  /// Completes a prompt. `on_token` sees every token as it is made; it returns false to stop.
+  Generation generate(std::string_view prompt, const GenerateOptions& options = {},
+                      const std::function<bool(const GeneratedToken&)>& on_token = {});
+
+  /// Ends a running generate after its present step. From any thread, and from a signal handler.
+  void cancel() noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace contexture

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "engine/runtime.h"
+
+namespace contexture::cli {
+
+using Json = nlohmann::ordered_json;
+
+/// Flags that every subcommand about a model has.
+struct ModelFlags {
+  std::string model;
+  std::string tokenizer;
+  bool json = false;
+
+  void add_to(CLI::App& command);
+  OpenedModel open() const { return open_with_tokenizer(model, tokenizer); }
+};
+
+/// Flags of every subcommand that makes a cache.
+struct CacheFlags {
+  std::string layout = "contiguous";
+  std::string k_format = "f16", v_format = "f16";
+  size_t context = 0;
+  int threads = 0;
+
+  void add_to(CLI::App& command);
+  RunOptions options() const;
+};
+
+/// Adds a subcommand whose callback does the work; one function a subcommand, each in its own file.
+void add_run(CLI::App& app);
+void add_tokenize(CLI::App& app);
+void add_detokenize(CLI::App& app);
+void add_logits(CLI::App& app);
+void add_info(CLI::App& app);
+void add_plan(CLI::App& app);
+
+/// The model that ships with the program.
+std::string bundled_model();
+
+/// Prints one JSON object and a newline to stdout.
+void print_json(const Json& object);
+
+/// A text of arbitrary bytes as JSON may hold it: what is not UTF-8 becomes U+FFFD.
+std::string valid_utf8(const std::string& text);
+
+/// Bytes for people: "1.24 GB".
+std::string human_bytes(size_t bytes);
+
+std::string read_stdin();
+std::string read_file(const std::string& path);
+
+/// Set by Ctrl-C; a command that runs for long looks at it and ends cleanly.
+const std::atomic<bool>& interrupted();
+
+}  // namespace contexture::cli

@@ -1,0 +1,97 @@
+#include <map>
+
+#include "base/error.h"
+#include "cli/command.h"
+
+namespace contexture::cli {
+namespace {
+
+Json tokenizer_info(const Tokenizer& tokenizer) {
+  const Vocabulary& v = tokenizer.vocabulary();
+  Json j;
+  const bool byte_level = v.algorithm == Vocabulary::Algorithm::byte_bpe;
+  j["algorithm"] = byte_level ? "byte-level BPE" : "SentencePiece BPE";
+  if (byte_level) j["pretokenizer"] = v.pretokenizer;
+  j["tokens"] = tokenizer.size();
+  if (v.begin) j["begin"] = *v.begin;
+  j["end"] = v.end_tokens;
+  j["add_begin"] = v.add_begin;
+  return j;
+}
+
+Json shape_info(const ModelConfig& c) {
+  return {{"family", c.family},         {"layers", c.layers},     {"embedding", c.dim},
+          {"feed_forward", c.ffn_dim},  {"heads", c.heads},       {"kv_heads", c.kv_heads},
+          {"head_dim", c.head_dim},     {"context", c.context},   {"rope_base", c.rope.base},
+          {"rope_pairs", c.rope.style == RopeStyle::interleaved ? "interleaved" : "halves"}};
+}
+
+struct Info {
+  ModelFlags model;
+
+  void run() const {
+    const OpenedModel opened = model.open();
+    const ModelFile& file = opened.file;
+    Json j;
+    j["path"] = valid_utf8(file.path);
+    j["format"] = file.kind;
+    if (file.metadata.has("general.name")) j["name"] = valid_utf8(file.metadata.get_string("general.name"));
+    j["architecture"] = valid_utf8(file.metadata.get_string("general.architecture", "?"));
+    if (!file.tensors.empty()) {
+      ModelConfig config = read_config(file.metadata);
+      const size_t bytes = check_weights(file, config).mapped;
+      j.update(shape_info(config));
+      j["vocabulary"] = config.vocabulary;
+      j["weights_bytes"] = bytes;
+      j["parameters"] = parameters(file);
+      j["tensor_formats"] = formats(file);
+    }
+    j["tensors"] = file.tensors.size();
+    if (opened.tokenizer) j["tokenizer"] = tokenizer_info(*opened.tokenizer);
+    if (model.json) {
+      print_json(j);
+    } else {
+      print(j, 0);
+    }
+  }
+
+  static size_t parameters(const ModelFile& file) {
+    size_t count = 0;
+    for (const StoredTensor& t : file.tensors) {
+      size_t elements = 1;
+      for (const int64_t n : t.shape) elements *= static_cast<size_t>(n);
+      count += elements;
+    }
+    return count;
+  }
+
+  static Json formats(const ModelFile& file) {
+    std::map<std::string, size_t> counts;
+    for (const StoredTensor& t : file.tensors) ++counts[std::string(name(t.format))];
+    return counts;
+  }
+
+  static void print(const Json& object, int indent) {
+    for (const auto& [key, value] : object.items()) {
+      if (value.is_object()) {
+        fmt::print("{:{}}{}\n", "", indent, key);
+        print(value, indent + 2);
+        continue;
+      }
+      std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+      if (key == "weights_bytes") text = fmt::format("{} ({})", value.dump(), human_bytes(value.get<size_t>()));
+      fmt::print("{:{}}{:<{}} {}\n", "", indent, key, 16 - indent, printable(text, 400));
+    }
+  }
+};
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("info", "what a model file is: family, shapes, formats, tokenizer, context");
+  auto self = std::make_shared<Info>();
+  self->model.add_to(*command);
+  command->callback([self] { self->run(); });
+}
+
+}  // namespace contexture::cli

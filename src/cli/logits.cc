@@ -1,0 +1,145 @@
+#include <openssl/evp.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+
+#include "base/error.h"
+#include "cli/command.h"
+
+namespace contexture::cli {
+namespace {
+
+/// Writes a float32 matrix as a NumPy file (format 1.0), row by row: to a temporary file that is renamed at the end, so
+/// that the name never holds half a matrix. Hashes the floats as they pass.
+class NumpyWriter {
+ public:
+  NumpyWriter(const std::string& path, size_t rows, size_t columns)
+      : path_(path), temporary_(path + ".tmp"), file_(std::fopen(temporary_.c_str(), "wb")), hash_(EVP_MD_CTX_new()) {
+    if (!file_) fail("cannot write {}: {}", printable(path, 400), std::strerror(errno));
+    EVP_DigestInit_ex(hash_.get(), EVP_sha256(), nullptr);
+    // The header (magic, version, length, a Python dictionary, padding) is a multiple of 64 bytes.
+    std::string dictionary =
+        fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, columns);
+    dictionary.resize((dictionary.size() + 1 + 10 + 63) / 64 * 64 - 11, ' ');
+    dictionary += '\n';
+    std::string header("\x93NUMPY\x01\x00", 8);
+    header += static_cast<char>(dictionary.size() & 0xff);
+    header += static_cast<char>(dictionary.size() >> 8);
+    write((header + dictionary).data(), header.size() + dictionary.size());
+  }
+
+  ~NumpyWriter() {
+    if (!file_) return;
+    std::fclose(file_);
+    std::remove(temporary_.c_str());
+  }
+
+  void add(std::span<const float> values) {
+    EVP_DigestUpdate(hash_.get(), values.data(), values.size_bytes());
+    write(values.data(), values.size_bytes());
+  }
+
+  /// Makes the file whole; the SHA-256 of its floats, in hexadecimal.
+  std::string finish() {
+    if (std::fclose(std::exchange(file_, nullptr)) != 0) fail_writing();
+    std::error_code error;
+    std::filesystem::rename(temporary_, path_, error);
+    if (error) fail_writing();
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int size = 0;
+    EVP_DigestFinal_ex(hash_.get(), digest, &size);
+    std::string hex;
+    for (unsigned int i = 0; i < size; ++i) hex += fmt::format("{:02x}", digest[i]);
+    return hex;
+  }
+
+ private:
+  void write(const void* data, size_t bytes) {
+    if (std::fwrite(data, 1, bytes, file_) != bytes) fail_writing();
+  }
+  [[noreturn]] void fail_writing() {
+    std::remove(temporary_.c_str());
+    fail("cannot write {}; is the disk full?", printable(path_, 400));
+  }
+
+  struct FreeHash {
+    void operator()(EVP_MD_CTX* hash) const { EVP_MD_CTX_free(hash); }
+  };
+  std::string path_, temporary_;
+  std::FILE* file_;
+  std::unique_ptr<EVP_MD_CTX, FreeHash> hash_;
+};
+
+struct Logits {
+  ModelFlags model;
+  CacheFlags cache;
+  std::vector<TokenId> tokens;
+  std::string prompt, output;
+  size_t chunk = 64;
+
+  void run() {
+    const OpenedModel opened = model.open();
+    if (tokens.empty()) tokens = opened.need_tokenizer().encode(prompt);
+    if (tokens.empty()) fail("there are no tokens; give some with --tokens or a prompt with -p");
+    RunOptions options = cache.options();
+    if (options.cache.context == 0) options.cache.context = tokens.size();
+    options.chunk = options.logit_rows = std::min(chunk, tokens.size());
+    if (options.cache.context < tokens.size()) {
+      fail("{} tokens do not fit a context of {}; ask for more with -c", tokens.size(), options.cache.context);
+    }
+    Runtime runtime(opened.file, options);
+    const size_t vocabulary = runtime.model().config().vocabulary;
+    for (const TokenId id : tokens) {
+      if (id < 0 || static_cast<size_t>(id) >= vocabulary) fail("token {} is outside the vocabulary of {}", id, vocabulary);
+    }
+    const std::string hash = write(runtime, vocabulary);
+    if (model.json) {
+      print_json({{"tokens", tokens.size()}, {"vocabulary", vocabulary}, {"sha256", hash}});
+    } else {
+      fmt::print("{}: {} tokens × {} logits, sha256 {}\n", output, tokens.size(), vocabulary, hash);
+    }
+  }
+
+  std::string write(Runtime& runtime, size_t vocabulary) const {
+    NumpyWriter writer(output, tokens.size(), vocabulary);
+    const SequenceId sequence = runtime.cache().create().value();
+    const std::vector<SequenceId> sequences(chunk, sequence);
+    const std::vector<uint8_t> wants(chunk, 1);
+    std::vector<int64_t> positions(chunk);
+    for (size_t at = 0; at < tokens.size(); at += chunk) {
+      const size_t count = std::min(chunk, tokens.size() - at);
+      if (!runtime.cache().append(sequence, count)) fail("the context is full");
+      for (size_t i = 0; i < count; ++i) positions[i] = static_cast<int64_t>(at + i);
+      writer.add(runtime.model().forward({.tokens = std::span(tokens).subspan(at, count),
+                                          .positions = std::span(positions).first(count),
+                                          .sequences = std::span(sequences).first(count),
+                                          .wants_logits = std::span(wants).first(count)},
+                                         runtime.cache(), runtime.workspace(), runtime.pool()));
+      if (interrupted()) fail("interrupted; {} is not written", output);
+    }
+    return writer.finish();
+  }
+};
+
+}  // namespace
+
+void add_logits(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("logits", "write the logits after every token as a NumPy file");
+  auto self = std::make_shared<Logits>();
+  self->model.add_to(*command);
+  self->cache.add_to(*command);
+  CLI::Option_group* input = command->add_option_group("input", "one of");
+  input->add_option("--tokens", self->tokens, "token ids, separated by commas; no begin token is added")->delimiter(',');
+  input->add_option("-p,--prompt", self->prompt, "a text");
+  input->require_option(1);
+  command->add_option("-o,--output", self->output, "the file to write, float32 (tokens × vocabulary)")->required();
+  command->add_option("--chunk", self->chunk, "tokens fed at a time; the logits are the same bits for any")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command->callback([self] { self->run(); });
+}
+
+}  // namespace contexture::cli

@@ -1,0 +1,81 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+#include <new>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/command.h"
+
+namespace contexture::cli {
+namespace {
+
+constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells say it
+
+/// The kernels are compiled for AVX2 at least; without it the first one would be an illegal instruction.
+void check_processor() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  for (const bool has : {__builtin_cpu_supports("avx2") != 0, __builtin_cpu_supports("fma") != 0}) {
+    if (!has) fail("this processor lacks AVX2 or FMA; run it on one from 2013 or later");
+  }
+#endif
+}
+
+/// llama.cpp's users type -ctk and -ctv; CLI11 would read them as -c -t -k.
+std::vector<std::string> with_known_spellings(int argc, char** argv) {
+  std::vector<std::string> arguments;
+  for (int i = argc - 1; i > 0; --i) {  // CLI11 takes them last first
+    std::string argument = argv[i];
+    if (argument == "-ctk") argument = "--k-format";
+    if (argument == "-ctv") argument = "--v-format";
+    arguments.push_back(std::move(argument));
+  }
+  return arguments;
+}
+
+int run_program(int argc, char** argv) {
+  CLI::App app("Contexture runs language models, and lets you choose how their context is held.", "contexture");
+  app.set_version_flag("--version", "contexture " CONTEXTURE_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  int log_level = 0, verbosity = 0;
+  app.add_option("--log-level", log_level, "0 quiet, 1 info, 2 debug")->check(CLI::Range(0, 2));
+  app.add_flag("-v", verbosity, "info on stderr; -vv debug");
+  app.parse_complete_callback([&] { set_log_level(std::max(log_level, verbosity)); });
+  add_run(app);
+  add_tokenize(app);
+  add_detokenize(app);
+  add_logits(app);
+  add_info(app);
+  add_plan(app);
+  try {
+    app.parse(with_known_spellings(argc, argv));
+  } catch (const CLI::ParseError& e) {
+    const int status = app.exit(e, std::cout, std::cerr);
+    return status == 0 ? 0 : 2;
+  }
+  return interrupted() ? kInterrupted : 0;
+}
+
+}  // namespace
+}  // namespace contexture::cli
+
+int main(int argc, char** argv) {
+  using namespace contexture;
+  int status = 1;
+  try {
+    cli::check_processor();
+    status = cli::run_program(argc, argv);
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "error: out of memory; use a smaller model or a shorter context (contexture plan)\n");
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "error: {}\n", e.what());
+  }
+  std::cout.flush();
+  if ((!std::cout || std::fflush(stdout) != 0) && status == 0) {
+    fmt::print(stderr, "error: cannot write to stdout; is the disk full?\n");
+    return 1;
+  }
+  return status;
+}

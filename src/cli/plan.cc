@@ -1,0 +1,67 @@
+#include "base/error.h"
+#include "cli/command.h"
+
+namespace contexture::cli {
+namespace {
+
+struct Plan {
+  ModelFlags model;
+  CacheFlags cache;
+  size_t memory = 0;
+
+  void run() const {
+    const ModelFile file = open_model(model.model);
+    RunOptions options = cache.options();
+    if (options.cache.context == 0) options.cache.context = read_config(file.metadata).context;
+    const MemoryPlan plan = plan_memory(file, options);
+    const size_t max_context = memory ? longest_context(file, options, memory) : plan.config.context;
+    if (model.json) {
+      print_json({{"weights_bytes", plan.weights_bytes},
+                  {"cache_bytes", plan.cache_bytes},
+                  {"workspace_bytes", plan.workspace_bytes},
+                  {"total_bytes", plan.total_bytes()},
+                  {"max_context", max_context}});
+    } else {
+      print(plan, max_context);
+    }
+  }
+
+  void print(const MemoryPlan& plan, size_t max_context) const {
+    const auto line = [](std::string_view what, size_t bytes, std::string_view note) {
+      fmt::print("{:<24} {:>16} B  {:>8}  {}\n", what, bytes, human_bytes(bytes), note);
+    };
+    for (const FormatInfo& f : all_formats()) {
+      const size_t bytes = plan.weights.of_format[static_cast<size_t>(f.format)];
+      if (bytes > 0) line(fmt::format("weights {}", f.name), bytes, "mapped from the file");
+    }
+    line("weights norms", plan.weights.copied, "f32");
+    const CacheShape& shape = plan.cache.shape;
+    line("cache", plan.cache_bytes,
+         fmt::format("{}, {} tokens, {} layers of {}, K {} V {}", plan.cache.layout, plan.cache.context, shape.layers,
+                     human_bytes(plan.cache_bytes / shape.layers), name(shape.k_format), name(shape.v_format)));
+    line("workspace", plan.workspace_bytes,
+         fmt::format("steps of {} tokens, {} threads", plan.workspace.tokens, plan.workspace.threads));
+    line("total", plan.total_bytes(), "");
+    if (memory) {
+      fmt::print("longest context in {}: {} tokens (the model was made for {})\n", human_bytes(memory), max_context,
+                 plan.config.context);
+    } else {
+      fmt::print("the model was made for a context of {} tokens; --memory BYTES tells what fits\n", plan.config.context);
+    }
+  }
+};
+
+}  // namespace
+
+void add_plan(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("plan", "the exact memory of a run, before anything is loaded");
+  auto self = std::make_shared<Plan>();
+  self->model.add_to(*command);
+  self->cache.add_to(*command);
+  command->get_option("--context")->description("tokens of context (default: what the model was made for)");
+  command->add_option("--memory", self->memory, "bytes, e.g. 4GB; prints the longest context that fits")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
+  command->callback([self] { self->run(); });
+}
+
+}  // namespace contexture::cli

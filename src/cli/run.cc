@@ -1,0 +1,152 @@
+#include <unistd.h>
+
+#include <iostream>
+#include <random>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/command.h"
+#include "kernels/bandwidth.h"
+
+namespace contexture::cli {
+namespace {
+
+/// What a generation shows while it runs: text on stdout, progress of a long prompt on a terminal's stderr.
+class Display {
+ public:
+  explicit Display(bool show_text) : show_text_(show_text) {}
+
+  void text(std::string_view text) const {
+    if (show_text_) std::cout << text << std::flush;
+  }
+
+  void prefill(size_t done, size_t total) const {
+    if (!show_progress_ || total < 1024) return;
+    fmt::print(stderr, "\rreading the prompt: {} of {} tokens", done, total);
+    if (done == total) fmt::print(stderr, "\r\x1b[K");
+    std::fflush(stderr);
+  }
+
+ private:
+  bool show_text_;
+  bool show_progress_ = isatty(STDERR_FILENO);
+};
+
+struct Run {
+  ModelFlags model;
+  CacheFlags cache;
+  GenerateOptions generate;
+  CLI::Option* seed_given = nullptr;
+  std::string prompt, file, dash;
+  bool no_special = false, no_bos = false;
+
+  void run() {
+    const std::atomic<bool>& stop = interrupted();
+    const OpenedModel opened = model.open();
+    const Tokenizer& tokenizer = opened.need_tokenizer();
+    const std::string text = prompt_text();
+    const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
+    RunOptions options = cache.options();
+    const ModelConfig config = read_config(opened.file.metadata);
+    if (options.cache.context == 0) options.cache.context = default_context(config, ids.size(), generate.max_tokens);
+    if (options.cache.context > config.context) {
+      spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", config.context);
+    }
+    if (!*seed_given) generate.seed = std::random_device()();
+    if (generate.temperature > 0 && !model.json) fmt::print(stderr, "seed {}\n", generate.seed);
+
+    Runtime runtime(opened.file, options);
+    const Display display(!model.json);
+    display.text(text);
+    const Generation made = contexture::generate(
+        runtime, tokenizer, ids, generate,
+        {.on_token = [&](const GeneratedToken& t) { return display.text(t.text), true; },
+         .on_prefill = [&](size_t done, size_t total) { display.prefill(done, total); },
+         .cancelled = &stop});
+    display.text("\n");
+    if (model.json) {
+      print_json(result(made));
+    } else {
+      print_speed(made, runtime, opened.file);
+    }
+  }
+
+  std::string prompt_text() const {
+    if (!file.empty()) return read_file(file);
+    if (!dash.empty()) return read_stdin();
+    return prompt;
+  }
+
+  static double per_second(size_t tokens, double seconds) {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  }
+  /// The first token comes with the prompt: its pass is counted there.
+  static double decode_speed(const Generation& made) {
+    return made.token_ids.size() > 1 ? per_second(made.token_ids.size() - 1, made.decode_seconds) : 0;
+  }
+
+  static Json result(const Generation& made) {
+    return {{"text", valid_utf8(made.text)},
+            {"prompt_tokens", made.prompt_tokens},
+            {"generated_tokens", made.token_ids.size()},
+            {"token_ids", made.token_ids},
+            {"log_probabilities", made.log_probabilities},
+            {"prefill_tokens_per_second", per_second(made.prompt_tokens, made.prefill_seconds)},
+            {"decode_tokens_per_second", decode_speed(made)},
+            {"finish_reason", name(made.finish_reason)}};
+  }
+
+  static void print_speed(const Generation& made, Runtime& runtime, const ModelFile& file) {
+    // What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
+    const CachePlan& plan = runtime.plan().cache;
+    const double kv_token = static_cast<double>(runtime.plan().cache_bytes) /
+                            static_cast<double>(plan.context * plan.sequences);
+    const double depth = static_cast<double>(made.prompt_tokens) + static_cast<double>(made.token_ids.size()) / 2;
+    const double bytes = static_cast<double>(runtime.model().bytes_per_token()) + kv_token * depth;
+    const double moved = bytes * decode_speed(made);
+    std::string line = fmt::format("{} prompt tokens at {:.1f}/s, {} generated at {:.1f}/s ({}), {:.2f} GB/s moved",
+                                   made.prompt_tokens, per_second(made.prompt_tokens, made.prefill_seconds),
+                                   made.token_ids.size(), decode_speed(made), name(made.finish_reason), moved / 1e9);
+    // Small models live in the processor's caches; only what memory must deliver is held against its bandwidth.
+    const std::span<const std::byte> weights = file.maps.front().bytes();
+    if (weights.size() >= size_t{256} << 20) {
+      const double bandwidth = read_bandwidth(weights.first(std::min(weights.size(), size_t{1} << 30)), runtime.pool());
+      line += fmt::format(", {:.0f} % of the {:.1f} GB/s that this machine reads", 100 * moved / bandwidth,
+                          bandwidth / 1e9);
+    }
+    fmt::print(stderr, "{}\n", line);
+  }
+};
+
+}  // namespace
+
+void add_run(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("run", "complete a prompt, streaming");
+  auto self = std::make_shared<Run>();
+  GenerateOptions& g = self->generate;
+  self->model.add_to(*command);
+  self->cache.add_to(*command);
+  CLI::Option_group* prompt = command->add_option_group("prompt", "one of; none: the model begins by itself");
+  prompt->add_option("-p,--prompt", self->prompt, "the prompt");
+  prompt->add_option("-f,--file", self->file, "a file that holds the prompt");
+  prompt->add_option("stdin", self->dash, "- reads the prompt from stdin")->check(CLI::IsMember({"-"}));
+  prompt->require_option(0, 1);
+  command->add_option("-n,--predict", g.max_tokens, "tokens to generate at most")->capture_default_str();
+  command->add_option("--temp", g.temperature, "temperature; 0 is greedy")->capture_default_str();
+  command->add_option("--top-k", g.top_k, "keep the K likeliest tokens; 0 is off")->capture_default_str();
+  command->add_option("--top-p", g.top_p, "keep the likeliest tokens up to this probability; 1 is off")
+      ->capture_default_str();
+  command->add_option("--min-p", g.min_p, "keep tokens this likely against the likeliest; 0 is off")
+      ->capture_default_str();
+  command->add_option("--repeat-penalty", g.repeat_penalty, "divides the logits of the last 64 tokens; 1 is off")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  self->seed_given = command->add_option("-s,--seed", g.seed, "same seed, same text (default: a random one, printed)");
+  command->add_option("--stop", g.stop, "ends before this text; may be given again");
+  command->add_flag("--ignore-eos", g.ignore_end, "end tokens are never chosen");
+  command->add_flag("--no-bos", self->no_bos, "without the begin token that the model asks for");
+  command->add_flag("--no-special", self->no_special, "special tokens in the prompt are text like any other");
+  command->callback([self] { self->run(); });
+}
+
+}  // namespace contexture::cli

@@ -1,0 +1,166 @@
+#include <chrono>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/runtime.h"
+#include "engine/sampler.h"
+#include "engine/stop_matcher.h"
+
+namespace contexture {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// A sequence in a cache, freed when this goes.
+class OwnedSequence {
+ public:
+  explicit OwnedSequence(Cache& cache) : cache_(cache) {
+    const std::optional<SequenceId> id = cache.create();
+    if (!id) fail("no room for another sequence; make the cache for more of them");
+    id_ = *id;
+  }
+  ~OwnedSequence() { cache_.free(id_); }
+  OwnedSequence(const OwnedSequence&) = delete;
+  OwnedSequence& operator=(const OwnedSequence&) = delete;
+  SequenceId id() const { return id_; }
+
+ private:
+  Cache& cache_;
+  SequenceId id_;
+};
+
+/// Feeds one sequence to the model.
+class Feeder {
+ public:
+  explicit Feeder(Runtime& runtime) : runtime_(runtime), sequence_(runtime.cache()) {
+    const size_t most = runtime.workspace().size.tokens;
+    positions_.reserve(most);
+    sequences_.reserve(most);
+    wants_.reserve(most);
+  }
+
+  /// The logits after the last of these tokens, which fit a step; nothing where the context is full.
+  std::optional<std::span<const float>> feed(std::span<const TokenId> tokens) {
+    Cache& cache = runtime_.cache();
+    const size_t first = cache.length(sequence_.id());
+    if (!cache.append(sequence_.id(), tokens.size())) return std::nullopt;
+    positions_.resize(tokens.size());
+    for (size_t i = 0; i < tokens.size(); ++i) positions_[i] = static_cast<int64_t>(first + i);
+    sequences_.assign(tokens.size(), sequence_.id());
+    wants_.assign(tokens.size(), 0);
+    wants_.back() = 1;
+    const Step step{.tokens = tokens, .positions = positions_, .sequences = sequences_, .wants_logits = wants_};
+    return runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
+  }
+
+ private:
+  Runtime& runtime_;
+  OwnedSequence sequence_;
+  std::vector<int64_t> positions_;
+  std::vector<SequenceId> sequences_;
+  std::vector<uint8_t> wants_;
+};
+
+bool is_cancelled(const GenerationCallbacks& callbacks) { return callbacks.cancelled && *callbacks.cancelled; }
+
+/// Runs the prompt through the model in chunks; the logits after it, or nothing where it was cancelled.
+std::optional<std::span<const float>> prefill(Runtime& runtime, Feeder& feeder, std::span<const TokenId> prompt,
+                                              const GenerationCallbacks& callbacks) {
+  std::optional<std::span<const float>> logits;
+  const size_t chunk = runtime.workspace().size.tokens;
+  for (size_t at = 0; at < prompt.size(); at += chunk) {
+    const size_t count = std::min(chunk, prompt.size() - at);
+    logits = feeder.feed(prompt.subspan(at, count));
+    if (callbacks.on_prefill) callbacks.on_prefill(at + count, prompt.size());
+    if (is_cancelled(callbacks)) return std::nullopt;
+  }
+  return logits;
+}
+
+void check_prompt(const Runtime& runtime, std::span<const TokenId> prompt) {
+  if (prompt.empty()) fail("the prompt is empty and this model has no begin token; give a prompt with -p");
+  const size_t context = runtime.plan().cache.context;
+  if (prompt.size() > context) {
+    fail("the prompt has {} tokens and the context {}; ask for more with -c or shorten it", prompt.size(), context);
+  }
+  const size_t vocabulary = runtime.model().config().vocabulary;
+  for (const TokenId id : prompt) {
+    if (id < 0 || static_cast<size_t>(id) >= vocabulary) {
+      fail("token {} is outside the model's vocabulary of {}; is this its tokenizer?", id, vocabulary);
+    }
+  }
+}
+
+std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOptions& options, size_t vocabulary) {
+  std::vector<TokenId> banned;
+  // Rows past the tokenizer's last piece are padding of the matrix: there is no text for them.
+  for (size_t id = tokenizer.size(); id < vocabulary; ++id) banned.push_back(static_cast<TokenId>(id));
+  if (!options.ignore_end) return banned;
+  for (const TokenId id : tokenizer.vocabulary().end_tokens) {
+    if (static_cast<size_t>(id) < vocabulary) banned.push_back(id);
+  }
+  return banned;
+}
+
+}  // namespace
+
+Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                    const GenerateOptions& options, const GenerationCallbacks& callbacks) {
+  check_prompt(runtime, prompt);
+  const size_t vocabulary = runtime.model().config().vocabulary;
+  Generation result;
+  result.prompt_tokens = prompt.size();
+  result.token_ids.reserve(options.max_tokens);
+  result.log_probabilities.reserve(options.max_tokens);
+  std::vector<TokenId> history(prompt.begin(), prompt.end());
+  history.reserve(prompt.size() + options.max_tokens);
+  Sampler sampler(options, vocabulary, banned_tokens(tokenizer, options, vocabulary));
+  StreamDecoder decoder(tokenizer, prompt);
+  StopMatcher stops(options.stop);
+  Feeder feeder(runtime);
+
+  Clock::time_point start = Clock::now();
+  std::optional<std::span<const float>> logits = prefill(runtime, feeder, prompt, callbacks);
+  result.prefill_seconds = seconds_since(start);
+  start = Clock::now();
+  if (!logits) result.finish_reason = FinishReason::cancelled;
+  while (logits) {
+    if (result.token_ids.size() == options.max_tokens) {
+      result.finish_reason = FinishReason::length;
+      break;
+    }
+    const auto [id, log_probability] = sampler.choose(*logits, history);
+    if (tokenizer.is_end(id)) {
+      result.finish_reason = FinishReason::end;
+      break;
+    }
+    result.token_ids.push_back(id);
+    result.log_probabilities.push_back(log_probability);
+    history.push_back(id);
+    const std::string text = stops.push(decoder.push(id));
+    result.text += text;
+    const bool go_on = !callbacks.on_token || callbacks.on_token({id, log_probability, text});
+    if (stops.stopped()) {
+      result.finish_reason = FinishReason::stop;
+      break;
+    }
+    if (!go_on || is_cancelled(callbacks)) {
+      result.finish_reason = FinishReason::cancelled;
+      break;
+    }
+    if (result.token_ids.size() == options.max_tokens) continue;  // no pass for logits that nobody asks for
+    logits = feeder.feed({&id, 1});
+    if (!logits) result.finish_reason = FinishReason::context;
+  }
+  result.decode_seconds = seconds_since(start);
+  if (!stops.stopped()) {
+    const std::string rest = stops.push(decoder.finish()) + stops.finish();
+    result.text += rest;
+    if (!rest.empty() && callbacks.on_token) callbacks.on_token({-1, 0, rest});
+  }
+  return result;
+}
+
+}  // namespace contexture

@@ -1,0 +1,47 @@
+#include "engine/opened_model.h"
+
+#include <filesystem>
+
+#include "base/error.h"
+
+namespace contexture {
+namespace {
+
+/// A tokenizer in the model's folder, for model files that never hold one. The file named after the vocabulary's size
+/// comes first: it says itself that it fits.
+std::optional<Vocabulary> vocabulary_beside(const ModelFile& model) {
+  const int64_t size = model.metadata.get_int("llama.vocab_size", 0, int64_t{1} << 31, 0);
+  const std::filesystem::path folder = std::filesystem::path(model.path).parent_path();
+  for (const std::string& name : {fmt::format("tok{}.bin", size), std::string("tokenizer.bin"), std::string("tokenizer.model")}) {
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(folder / name, ignored)) {
+      return vocabulary_from_file((folder / name).string(), size);
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Vocabulary> find_vocabulary(const ModelFile& model, const std::string& tokenizer_path) {
+  if (!tokenizer_path.empty()) {
+    return vocabulary_from_file(tokenizer_path, model.metadata.get_int("llama.vocab_size", 0, int64_t{1} << 31, 0));
+  }
+  if (std::optional<Vocabulary> inside = vocabulary_of(model.metadata)) return inside;
+  return model.kind == "llama2.c" ? vocabulary_beside(model) : std::nullopt;
+}
+
+}  // namespace
+
+const Tokenizer& OpenedModel::need_tokenizer() const {
+  if (!tokenizer) fail("{} has no tokenizer; name one with --tokenizer PATH", printable(file.path, 400));
+  return *tokenizer;
+}
+
+OpenedModel open_with_tokenizer(const std::string& model_path, const std::string& tokenizer_path) {
+  OpenedModel opened{open_model(model_path), std::nullopt};
+  if (std::optional<Vocabulary> vocabulary = find_vocabulary(opened.file, tokenizer_path)) {
+    opened.tokenizer.emplace(std::move(*vocabulary));
+  }
+  return opened;
+}
+
+}  // namespace contexture

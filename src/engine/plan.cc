@@ -1,0 +1,52 @@
+#include "engine/plan.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace contexture {
+
+MemoryPlan plan_memory(const ModelFile& file, const RunOptions& options) {
+  MemoryPlan plan;
+  plan.config = read_config(file.metadata);
+  plan.weights = check_weights(file, plan.config);
+  plan.cache = options.cache;
+  plan.cache.shape.layers = plan.config.layers;
+  plan.cache.shape.kv_heads = plan.config.kv_heads;
+  plan.cache.shape.head_dim = plan.config.head_dim;
+  // No step is longer than everything that the cache holds.
+  const size_t held = std::max<size_t>(1, plan.cache.context * plan.cache.sequences);
+  plan.workspace = {.tokens = std::min(options.chunk, held),
+                    .logit_rows = std::min(options.logit_rows, held),
+                    .sequences = plan.cache.sequences,
+                    .spans = 1,
+                    .threads = options.threads};
+  plan.weights_bytes = plan.weights.total();
+  plan.cache_bytes = bytes_of(plan.cache);
+  plan.workspace_bytes = Workspace::bytes_for(plan.config, plan.workspace);
+  return plan;
+}
+
+size_t default_context(const ModelConfig& config, size_t prompt_tokens, size_t max_tokens) {
+  const size_t most = config.context;
+  return std::max<size_t>(1, prompt_tokens >= most ? most : prompt_tokens + std::min(max_tokens, most - prompt_tokens));
+}
+
+size_t longest_context(const ModelFile& file, RunOptions options, size_t memory) {
+  const auto fits = [&](size_t context) {
+    options.cache.context = context;
+    return plan_memory(file, options).total_bytes() <= memory;
+  };
+  size_t low = 0, high = size_t{1} << 32;
+  while (low < high) {
+    const size_t middle = low + (high - low + 1) / 2;
+    if (fits(middle)) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+}  // namespace contexture

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstddef>
+
+#include "cache/cache.h"
+#include "model/model.h"
+
+namespace contexture {
+
+/// What decides the memory of a run.
+struct RunOptions {
+  CachePlan cache;  // its shape is filled in from the model
+  int threads = 1;
+  size_t chunk = 512;       // tokens of a step, at most
+  size_t logit_rows = 1;    // of a step
+};
+
+/// The exact bytes of a run, known before anything is loaded.
+struct MemoryPlan {
+  ModelConfig config;
+  WeightBytes weights;
+  CachePlan cache;
+  WorkspaceSize workspace;
+  size_t weights_bytes = 0;
+  size_t cache_bytes = 0;
+  size_t workspace_bytes = 0;
+  size_t total_bytes() const { return weights_bytes + cache_bytes + workspace_bytes; }
+};
+
+/// Throws Error where the file holds no model that runs, or the cache cannot be made.
+MemoryPlan plan_memory(const ModelFile& file, const RunOptions& options);
+
+/// Tokens of context where nobody asked for a number: what the prompt and the answer need, up to what the model was
+/// made for.
+size_t default_context(const ModelConfig& config, size_t prompt_tokens, size_t max_tokens);
+
+/// The longest context whose plan fits `memory` bytes; 0 where none does.
+size_t longest_context(const ModelFile& file, RunOptions options, size_t memory);
+
+}  // namespace contexture

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "contexture/contexture.h"
+#include "engine/opened_model.h"
+#include "engine/plan.h"
+#include "model/model.h"
+#include "text/tokenizer.h"
+
+namespace contexture {
+
+/// Everything that a run needs, allocated as planned and before the first token.
+class Runtime {
+ public:
+  /// `file` must outlive this.
+  Runtime(const ModelFile& file, const RunOptions& options);
+
+  const MemoryPlan& plan() const { return plan_; }
+  const Model& model() const { return model_; }
+  Cache& cache() { return *cache_; }
+  Workspace& workspace() { return workspace_; }
+  ThreadPool& pool() { return pool_; }
+
+ private:
+  MemoryPlan plan_;
+  Model model_;
+  std::unique_ptr<Cache> cache_;
+  Workspace workspace_;
+  ThreadPool pool_;
+};
+
+/// What a generation tells while it runs.
+struct GenerationCallbacks {
+  std::function<bool(const GeneratedToken&)> on_token;         ///< false: stop
+  std::function<void(size_t done, size_t total)> on_prefill;   ///< after each chunk of the prompt
+  const std::atomic<bool>* cancelled = nullptr;                ///< looked at after every step
+};
+
+/// Completes a prompt in a sequence of its own, which is freed at the end. Throws Error where the prompt is empty or
+/// does not fit the context.
+Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                    const GenerateOptions& options, const GenerationCallbacks& callbacks);
+
+}  // namespace contexture

@@ -1,0 +1,114 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+
+namespace contexture {
+namespace {
+
+constexpr size_t kPenaltyWindow = 64;
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+/// log Σ exp(logits), in float64.
+double log_sum_exp(std::span<const float> logits) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - largest);
+  return largest + std::log(sum);
+}
+
+// Likelier first; equal ones by id, so that no sort decides.
+constexpr auto likelier = [](const auto& a, const auto& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+};
+
+}  // namespace
+
+Sampler::Sampler(const GenerateOptions& options, size_t vocabulary, std::vector<TokenId> banned)
+    : options_(options), banned_(std::move(banned)), random_(options.seed) {
+  candidates_.reserve(vocabulary);
+}
+
+Sampler::Choice Sampler::choose(std::span<const float> logits, std::span<const TokenId> history) {
+  for (const float logit : logits) {
+    if (std::isnan(logit)) fail("the model's logits are not numbers; its weights are damaged or its numbers overflow");
+  }
+  candidates_.clear();
+  for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({static_cast<TokenId>(i), logits[i], 0});
+  for (const TokenId id : banned_) candidates_[static_cast<size_t>(id)].logit = kNever;
+  penalise_repetitions(history);
+
+  TokenId id;
+  if (options_.temperature <= 0) {
+    id = std::min_element(candidates_.begin(), candidates_.end(), likelier)->id;
+  } else {
+    keep_top_k();
+    const float largest = candidates_.front().logit;
+    for (Candidate& c : candidates_) c.weight = std::exp(static_cast<double>(c.logit) - largest);
+    keep_top_p();
+    keep_min_p();
+    id = draw();
+  }
+  const float logit = logits[static_cast<size_t>(id)];
+  if (logit == kNever) fail("every token is ruled out; allow more of them");
+  return {id, static_cast<float>(logit - log_sum_exp(logits))};
+}
+
+void Sampler::penalise_repetitions(std::span<const TokenId> history) {
+  if (options_.repeat_penalty == 1) return;
+  std::vector<TokenId> recent(history.end() - static_cast<ptrdiff_t>(std::min(history.size(), kPenaltyWindow)),
+                              history.end());
+  std::sort(recent.begin(), recent.end());
+  recent.erase(std::unique(recent.begin(), recent.end()), recent.end());
+  for (const TokenId id : recent) {
+    float& logit = candidates_[static_cast<size_t>(id)].logit;
+    logit = logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
+  }
+}
+
+void Sampler::keep_top_k() {
+  size_t k = options_.top_k > 0 ? static_cast<size_t>(options_.top_k) : candidates_.size();
+  k = std::min(k, candidates_.size());
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k), candidates_.end(), likelier);
+  candidates_.resize(k);
+}
+
+/// The fewest likeliest tokens whose probabilities reach top_p together.
+void Sampler::keep_top_p() {
+  if (options_.top_p >= 1) return;
+  double total = 0;
+  for (const Candidate& c : candidates_) total += c.weight;
+  double reached = 0;
+  size_t kept = 0;
+  while (kept < candidates_.size() && reached < options_.top_p * total) reached += candidates_[kept++].weight;
+  candidates_.resize(std::max<size_t>(1, kept));
+}
+
+/// Tokens at least min_p times as likely as the likeliest.
+void Sampler::keep_min_p() {
+  if (options_.min_p <= 0) return;
+  size_t kept = 1;
+  while (kept < candidates_.size() && candidates_[kept].weight >= options_.min_p) ++kept;
+  candidates_.resize(kept);
+}
+
+TokenId Sampler::draw() {
+  const double largest = candidates_.front().logit;
+  double total = 0;
+  for (Candidate& c : candidates_) {
+    c.weight = std::exp((c.logit - largest) / options_.temperature);
+    total += c.weight;
+  }
+  // 53 random bits make a double in [0, 1); std::uniform_real_distribution differs between libraries.
+  double left = static_cast<double>(random_() >> 11) * 0x1p-53 * total;
+  for (const Candidate& c : candidates_) {
+    left -= c.weight;
+    if (left < 0) return c.id;
+  }
+  return candidates_.front().id;
+}
+
+}  // namespace contexture

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "base/thread_pool.h"
+
+namespace contexture {
+
+/// Bytes a second at which all threads together read this memory, the best of a few passes over it. The ceiling that
+/// decoding is held against: a token reads all weights once.
+double read_bandwidth(std::span<const std::byte> memory, ThreadPool& pool);
+
+}  // namespace contexture
