@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs the bundled model on a prompt. Arguments go to `contexture run`:
+#   ./run.sh -m MODEL.gguf -p "The capital of France is" -n 40
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+from=$PWD
+cd "$here"
+source tools/setup.sh
+install_packages
+build release contexture
+cd "$from" # so that paths in arguments mean what they say
+if (($# == 0)); then set -- -p "Once upon a time"; fi
+exec "$here/build/contexture" run "$@"
