@@ -7,8 +7,8 @@
 #include "files/model_file.h"
 #include "text/tokenizer.h"
 
-/// How fast a prompt becomes tokens: English-like words, and the shapes that make a careless tokenizer quadratic. Run from
-/// the project root; vocabularies are read from ../shared/data, and one that is absent is left out.
+/// How fast a prompt becomes tokens: English-like words, and the shapes that make a careless tokenizer quadratic. Run
+/// from the project root; vocabularies are read from ../shared/data, and one that is absent is left out.
 namespace {
 
 using namespace contexture;

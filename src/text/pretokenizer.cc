@@ -5,7 +5,7 @@
 #include <pcre2.h>
 
 #include <cassert>
-#include <span>
+#include <new>
 
 #include "base/error.h"
 
@@ -98,6 +98,11 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
   return text;
 }
 
+struct Free {
+  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+};
+
 class Regex {
  public:
   explicit Regex(const char* published) {
@@ -110,17 +115,15 @@ class Regex {
     pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // where there is none, PCRE2 interprets
   }
 
-  /// Appends the matches in `text` and what lies between them.
-  void split(std::string_view text, std::vector<std::string_view>& words) const {
-    const Matches matches(pcre2_match_data_create(1, nullptr));
-    if (!matches) throw std::bad_alloc();
+  /// Appends the matches in `text` and what lies between them. `match` is room for one.
+  void split(std::string_view text, pcre2_match_data* match, std::vector<std::string_view>& words) const {
     size_t at = 0;
     while (at < text.size()) {
       const int count = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
-                                    PCRE2_NO_UTF_CHECK, matches.get(), nullptr);
+                                    PCRE2_NO_UTF_CHECK, match, nullptr);
       if (count == PCRE2_ERROR_NOMATCH) break;
       if (count < 0) fail("the text cannot be split into words (PCRE2 error {}); give it in smaller parts", count);
-      const PCRE2_SIZE* range = pcre2_get_ovector_pointer(matches.get());
+      const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match);
       assert(range[0] >= at && range[1] > range[0]);
       if (range[0] > at) words.push_back(text.substr(at, range[0] - at));
       words.push_back(text.substr(range[0], range[1] - range[0]));
@@ -130,12 +133,6 @@ class Regex {
   }
 
  private:
-  struct Free {
-    void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-    void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-  };
-  using Matches = std::unique_ptr<pcre2_match_data, Free>;
-
   std::unique_ptr<pcre2_code, Free> code_;
 };
 
@@ -158,10 +155,12 @@ Pretokenizer::Pretokenizer(const std::string& name) {
 Pretokenizer::~Pretokenizer() = default;
 
 std::vector<std::string_view> Pretokenizer::split(std::string_view text) const {
+  const std::unique_ptr<pcre2_match_data, Free> match(pcre2_match_data_create(1, nullptr));
+  if (!match) throw std::bad_alloc();
   std::vector<std::string_view> words{text}, finer;
   for (const Regex& expression : impl_->expressions) {
     finer.clear();
-    for (const std::string_view word : words) expression.split(word, finer);
+    for (const std::string_view word : words) expression.split(word, match.get(), finer);
     words.swap(finer);
   }
   return words;

@@ -69,6 +69,10 @@ void check_vocabulary(const Vocabulary& vocabulary, const std::string& name) {
     if (is_sentencepiece && std::isnan(vocabulary.scores[id])) {
       fail("{}: the score of piece {} is not a number; the file is damaged", name, id);
     }
+    if (vocabulary.types[id] < PieceType::normal || vocabulary.types[id] > PieceType::byte) {
+      fail("{}: piece {} has the unknown type {}; the file is damaged", name, id,
+           static_cast<int>(vocabulary.types[id]));
+    }
     if (vocabulary.types[id] == PieceType::byte && !is_byte_name(piece)) {
       fail("{}: piece {} should name a byte, as <0x0A> does, and reads \"{}\"; the file is damaged", name, id,
            printable(piece));
@@ -78,6 +82,14 @@ void check_vocabulary(const Vocabulary& vocabulary, const std::string& name) {
   check_id(vocabulary, vocabulary.end, "end", name);
   check_id(vocabulary, vocabulary.unknown, "unknown", name);
   for (const TokenId id : vocabulary.end_tokens) check_id(vocabulary, id, "end", name);
+  for (const TokenId id : vocabulary.strips_right) check_id(vocabulary, id, "strips_right", name);
+  for (size_t i = 0; i < vocabulary.merges.size(); ++i) {
+    const std::string_view merge = vocabulary.merges[i];
+    const size_t space = merge.find(' ', 1);  // the left part may begin with one
+    if (space != merge.npos && space + 1 < merge.size() && merge.size() <= 2 * kMaxPieceSize) continue;
+    fail("{}: merge {} should be two pieces and a space between them, and reads \"{}\"; the file is damaged", name, i,
+         printable(merge));
+  }
   if ((vocabulary.add_begin && !vocabulary.begin) || (vocabulary.add_end && !vocabulary.end)) {
     fail("{}: a begin or end token is to be added to every text, but there is none; set bos_token_id, eos_token_id",
          name);

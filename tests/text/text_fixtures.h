@@ -11,6 +11,7 @@
 
 #include "files/model_file.h"
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 
 namespace contexture::test {
 

@@ -1,0 +1,158 @@
+#include "text/pretokenizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "base/error.h"
+#include "text_fixtures.h"
+
+namespace contexture {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
+
+const char* const kKinds[] = {"llama-bpe", "gpt-2",  "qwen2",     "deepseek-llm", "deepseek-coder", "falcon",
+                              "mpt",       "refact", "starcoder", "command-r",    "smollm",         "default"};
+
+std::vector<std::string> split(const std::string& kind, const std::string& text) {
+  std::vector<std::string> words;
+  for (const std::string_view word : Pretokenizer(kind).split(text)) words.emplace_back(word);
+  return words;
+}
+
+/// One text, split by hand by the published expressions, that tells the kinds apart.
+constexpr const char* kText = "I'LL  say: 12345 'no'\r\n\n x\u4E2D=`1` ";
+
+TEST(Pretokenizer, Llama3) {
+  EXPECT_THAT(split("llama-bpe", kText), ElementsAre("I", "'LL", " ", " say", ":", " ", "123", "45", " '", "no",
+                                                     "'\r\n\n", " x\u4E2D", "=`", "1", "`", " "));
+}
+
+TEST(Pretokenizer, Qwen2) {
+  EXPECT_THAT(split("qwen2", kText), ElementsAre("I", "'LL", " ", " say", ":", " ", "1", "2", "3", "4", "5", " '", "no",
+                                                 "'\r\n\n", " x\u4E2D", "=`", "1", "`", " "));
+}
+
+TEST(Pretokenizer, Gpt2AndMpt) {
+  for (const char* kind : {"gpt-2", "mpt"}) {
+    EXPECT_THAT(split(kind, kText), ElementsAre("I", "'", "LL", " ", " say", ":", " 12345", " '", "no", "'", "\r\n\n",
+                                                " x\u4E2D", "=`", "1", "`", " "));
+  }
+}
+
+TEST(Pretokenizer, StarcoderAndItsLikes) {
+  for (const char* kind : {"starcoder", "refact", "command-r", "smollm"}) {
+    EXPECT_THAT(split(kind, kText), ElementsAre("I", "'", "LL", " ", " say", ":", " ", "1", "2", "3", "4", "5", " '",
+                                                "no", "'", "\r\n\n", " x\u4E2D", "=`", "1", "`", " "));
+  }
+}
+
+TEST(Pretokenizer, Falcon) {
+  EXPECT_THAT(split("falcon", kText), ElementsAre("I", "'", "LL", " ", " say", ":", " ", "123", "45", " ", "'", "no",
+                                                  "'", "\r\n\n", " x\u4E2D", "=`", "1", "`", " "));
+}
+
+TEST(Pretokenizer, Default) {
+  EXPECT_THAT(split("default", kText), ElementsAre("I", "'", "LL", " ", " say", ":", " ", "123", "45", " ", "'", "no",
+                                                   "'", "\r\n\n", " x\u4E2D", "=", "`", "1", "`", " "));
+}
+
+TEST(Pretokenizer, DeepseekCoder) {
+  EXPECT_THAT(split("deepseek-coder", kText),
+              ElementsAre("I", "'", "LL", " ", " say", ":", " ", "1", "2", "3", "4", "5", " '", "no", "'", "\r", "\n",
+                          "\n", " x", "\u4E2D", "=`", "1", "` "));
+}
+
+TEST(Pretokenizer, DeepseekLlm) {
+  EXPECT_THAT(split("deepseek-llm", kText), ElementsAre("I", "'", "LL", " ", " say", ":", " ", "12345", " '", "no", "'",
+                                                        "\r", "\n", "\n", " x", "\u4E2D", "=`", "1", "`", " "));
+  // Spaces at the end are a word, spaces elsewhere are what other expressions leave.
+  EXPECT_THAT(split("deepseek-llm", "1  2  "), ElementsAre("1", "  ", "2", "  "));
+}
+
+TEST(Pretokenizer, WhiteSpaceIsUnicodes) {
+  // U+180E was white space in old versions of Unicode, and is to PCRE2's \s; U+3000 is.
+  EXPECT_THAT(split("gpt-2", "a\u180E"), ElementsAre("a", "\u180E"));
+  EXPECT_THAT(split("gpt-2", "\u180E!"), ElementsAre("\u180E!"));
+  EXPECT_THAT(split("gpt-2", "\u3000!"), ElementsAre("\u3000", "!"));
+}
+
+TEST(Pretokenizer, OtherNamesOfTheSame) {
+  const std::pair<const char*, const char*> kSame[] = {
+      {"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"}, {"deepseek-r1-qwen", "qwen2"}, {"phi-2", "gpt-2"}};
+  std::mt19937 random(3);
+  for (const auto& [alias, kind] : kSame) {
+    for (int i = 0; i < 100; ++i) {
+      const std::string text = test::random_text(random, 50);
+      ASSERT_EQ(split(alias, text), split(kind, text));
+    }
+  }
+}
+
+TEST(Pretokenizer, WordsCoverTheText) {
+  std::mt19937 random(4);
+  for (const char* kind : kKinds) {
+    const Pretokenizer pretokenizer(kind);
+    for (int i = 0; i < 1000; ++i) {
+      const std::string text = test::random_text(random, random() % 80);
+      std::string joined;
+      for (const std::string_view word : pretokenizer.split(text)) {
+        ASSERT_TRUE(text.empty() || !word.empty());
+        joined += word;
+      }
+      ASSERT_EQ(joined, text) << kind;
+    }
+  }
+}
+
+TEST(Pretokenizer, WhatIsKnownOfAKind) {
+  EXPECT_TRUE(Pretokenizer("llama-bpe").ignores_merges());
+  EXPECT_FALSE(Pretokenizer("gpt-2").ignores_merges());
+  EXPECT_TRUE(Pretokenizer::begin_is_usual("llama3"));
+  EXPECT_FALSE(Pretokenizer::begin_is_usual("qwen2"));
+  EXPECT_FALSE(Pretokenizer::is_known("tekken"));
+  for (const char* kind : kKinds) {
+    EXPECT_TRUE(Pretokenizer::is_known(kind));
+    EXPECT_THAT(Pretokenizer::names(), ::testing::HasSubstr(kind));
+  }
+}
+
+TEST(Pretokenizer, AnUnknownOneIsRefusedByName) {
+  try {
+    Pretokenizer("tek\nken");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::AllOf(::testing::HasSubstr("tek?ken"), ::testing::HasSubstr("qwen2")));
+  }
+}
+
+/// Texts made to send a backtracking matcher round and round. Each takes milliseconds; a quadratic one would take
+/// minutes, and one that recurses would overflow the stack.
+TEST(Pretokenizer, HostileTextsTakeLinearTime) {
+  constexpr size_t kSize = 400'000;
+  std::vector<std::string> texts;
+  for (const char* unit : {"a", " ", "7", "\n", "'", "!", "\t ", "\r\n", " a", "'s", "\u00E9", "\u4E2D", "\u0301",
+                           "\u3000", "\U0001F600", "a7", " \n", "!\n"}) {
+    std::string text;
+    while (text.size() < kSize) text += unit;
+    texts.push_back(text);
+    texts.push_back(text + "x");  // what the run could not foresee
+    texts.push_back("x" + text + "\n");
+  }
+  for (const char* kind :
+       {"llama-bpe", "qwen2", "gpt-2", "deepseek-llm", "deepseek-coder", "falcon", "starcoder", "default"}) {
+    const Pretokenizer pretokenizer(kind);
+    for (const std::string& text : texts) {
+      const auto start = std::chrono::steady_clock::now();
+      ASSERT_GT(pretokenizer.split(text).size(), 0u);
+      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+      ASSERT_LT(seconds.count(), 20) << kind << " on " << ::testing::PrintToString(text.substr(0, 8));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace contexture
