@@ -30,7 +30,9 @@ class AlignedArray {
   ~AlignedArray() { std::free(data_); }
 
   /// Bytes that an array of `count` takes: rounded up to the alignment.
-  static constexpr size_t bytes_for(size_t count) { return (count * sizeof(T) + alignment - 1) / alignment * alignment; }
+  static constexpr size_t bytes_for(size_t count) {
+    return (count * sizeof(T) + alignment - 1) / alignment * alignment;
+  }
 
   T* data() { return data_; }
   const T* data() const { return data_; }

@@ -42,7 +42,9 @@ std::vector<std::string_view> cache_layouts() {
   return names;
 }
 
-size_t bytes_of(const CachePlan& plan) { return layout_of(plan).bytes(plan); }
+size_t bytes_of(const CachePlan& plan) {
+  return layout_of(plan).bytes(plan);
+}
 
 std::unique_ptr<Cache> make_cache(const CachePlan& plan) {
   const Layout& layout = layout_of(plan);

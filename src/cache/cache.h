@@ -43,7 +43,8 @@ class Cache {
 
   /// A new, empty sequence; nothing where no more fit.
   [[nodiscard]] virtual std::optional<SequenceId> create() = 0;
-  /// A new sequence that starts as a copy of this one; nothing where no more fit. Writing to one never shows in the other.
+  /// A new sequence that starts as a copy of this one; nothing where no more fit. Writing to one never shows in the
+  /// other.
   [[nodiscard]] virtual std::optional<SequenceId> fork(SequenceId sequence) = 0;
   virtual void free(SequenceId sequence) = 0;
 

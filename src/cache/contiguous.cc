@@ -141,6 +141,8 @@ size_t contiguous_bytes(const CachePlan& plan) {
   return bytes;
 }
 
-std::unique_ptr<Cache> make_contiguous(const CachePlan& plan) { return std::make_unique<ContiguousCache>(plan); }
+std::unique_ptr<Cache> make_contiguous(const CachePlan& plan) {
+  return std::make_unique<ContiguousCache>(plan);
+}
 
 }  // namespace contexture

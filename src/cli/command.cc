@@ -74,7 +74,9 @@ std::string bundled_model() {
   return std::string(CONTEXTURE_MODELS_DIR) + "/" + CONTEXTURE_BUNDLED_MODEL;
 }
 
-void print_json(const Json& object) { std::cout << object.dump() << std::endl; }
+void print_json(const Json& object) {
+  std::cout << object.dump() << std::endl;
+}
 
 std::string valid_utf8(const std::string& text) {
   const Json escaped = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);

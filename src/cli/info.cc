@@ -20,10 +20,12 @@ Json tokenizer_info(const Tokenizer& tokenizer) {
 }
 
 Json shape_info(const ModelConfig& c) {
-  return {{"family", c.family},         {"layers", c.layers},     {"embedding", c.dim},
-          {"feed_forward", c.ffn_dim},  {"heads", c.heads},       {"kv_heads", c.kv_heads},
-          {"head_dim", c.head_dim},     {"context", c.context},   {"rope_base", c.rope.base},
-          {"rope_pairs", c.rope.style == RopeStyle::interleaved ? "interleaved" : "halves"}};
+  return {
+      {"family", c.family},       {"layers", c.layers},
+      {"embedding", c.dim},       {"feed_forward", c.ffn_dim},
+      {"heads", c.heads},         {"kv_heads", c.kv_heads},
+      {"head_dim", c.head_dim},   {"context", c.context},
+      {"rope_base", c.rope.base}, {"rope_pairs", c.rope.style == RopeStyle::interleaved ? "interleaved" : "halves"}};
 }
 
 struct Info {

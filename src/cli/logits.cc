@@ -1,77 +1,9 @@
-#include <openssl/evp.h>
-
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <filesystem>
-#include <memory>
-
 #include "base/error.h"
 #include "cli/command.h"
+#include "cli/numpy_writer.h"
 
 namespace contexture::cli {
 namespace {
-
-/// Writes a float32 matrix as a NumPy file (format 1.0), row by row: to a temporary file that is renamed at the end, so
-/// that the name never holds half a matrix. Hashes the floats as they pass.
-class NumpyWriter {
- public:
-  NumpyWriter(const std::string& path, size_t rows, size_t columns)
-      : path_(path), temporary_(path + ".tmp"), file_(std::fopen(temporary_.c_str(), "wb")), hash_(EVP_MD_CTX_new()) {
-    if (!file_) fail("cannot write {}: {}", printable(path, 400), std::strerror(errno));
-    EVP_DigestInit_ex(hash_.get(), EVP_sha256(), nullptr);
-    // The header (magic, version, length, a Python dictionary, padding) is a multiple of 64 bytes.
-    std::string dictionary =
-        fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, columns);
-    dictionary.resize((dictionary.size() + 1 + 10 + 63) / 64 * 64 - 11, ' ');
-    dictionary += '\n';
-    std::string header("\x93NUMPY\x01\x00", 8);
-    header += static_cast<char>(dictionary.size() & 0xff);
-    header += static_cast<char>(dictionary.size() >> 8);
-    write((header + dictionary).data(), header.size() + dictionary.size());
-  }
-
-  ~NumpyWriter() {
-    if (!file_) return;
-    std::fclose(file_);
-    std::remove(temporary_.c_str());
-  }
-
-  void add(std::span<const float> values) {
-    EVP_DigestUpdate(hash_.get(), values.data(), values.size_bytes());
-    write(values.data(), values.size_bytes());
-  }
-
-  /// Makes the file whole; the SHA-256 of its floats, in hexadecimal.
-  std::string finish() {
-    if (std::fclose(std::exchange(file_, nullptr)) != 0) fail_writing();
-    std::error_code error;
-    std::filesystem::rename(temporary_, path_, error);
-    if (error) fail_writing();
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
-    EVP_DigestFinal_ex(hash_.get(), digest, &size);
-    std::string hex;
-    for (unsigned int i = 0; i < size; ++i) hex += fmt::format("{:02x}", digest[i]);
-    return hex;
-  }
-
- private:
-  void write(const void* data, size_t bytes) {
-    if (std::fwrite(data, 1, bytes, file_) != bytes) fail_writing();
-  }
-  [[noreturn]] void fail_writing() {
-    std::remove(temporary_.c_str());
-    fail("cannot write {}; is the disk full?", printable(path_, 400));
-  }
-
-  struct FreeHash {
-    void operator()(EVP_MD_CTX* hash) const { EVP_MD_CTX_free(hash); }
-  };
-  std::string path_, temporary_;
-  std::FILE* file_;
-  std::unique_ptr<EVP_MD_CTX, FreeHash> hash_;
-};
 
 struct Logits {
   ModelFlags model;
@@ -93,7 +25,8 @@ struct Logits {
     Runtime runtime(opened.file, options);
     const size_t vocabulary = runtime.model().config().vocabulary;
     for (const TokenId id : tokens) {
-      if (id < 0 || static_cast<size_t>(id) >= vocabulary) fail("token {} is outside the vocabulary of {}", id, vocabulary);
+      if (id < 0 || static_cast<size_t>(id) >= vocabulary)
+        fail("token {} is outside the vocabulary of {}", id, vocabulary);
     }
     const std::string hash = write(runtime, vocabulary);
     if (model.json) {
@@ -132,7 +65,8 @@ void add_logits(CLI::App& app) {
   self->model.add_to(*command);
   self->cache.add_to(*command);
   CLI::Option_group* input = command->add_option_group("input", "one of");
-  input->add_option("--tokens", self->tokens, "token ids, separated by commas; no begin token is added")->delimiter(',');
+  input->add_option("--tokens", self->tokens, "token ids, separated by commas; no begin token is added")
+      ->delimiter(',');
   input->add_option("-p,--prompt", self->prompt, "a text");
   input->require_option(1);
   command->add_option("-o,--output", self->output, "the file to write, float32 (tokens × vocabulary)")->required();

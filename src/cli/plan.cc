@@ -46,7 +46,8 @@ struct Plan {
       fmt::print("longest context in {}: {} tokens (the model was made for {})\n", human_bytes(memory), max_context,
                  plan.config.context);
     } else {
-      fmt::print("the model was made for a context of {} tokens; --memory BYTES tells what fits\n", plan.config.context);
+      fmt::print("the model was made for a context of {} tokens; --memory BYTES tells what fits\n",
+                 plan.config.context);
     }
   }
 };

@@ -58,11 +58,11 @@ struct Run {
     Runtime runtime(opened.file, options);
     const Display display(!model.json);
     display.text(text);
-    const Generation made = contexture::generate(
-        runtime, tokenizer, ids, generate,
-        {.on_token = [&](const GeneratedToken& t) { return display.text(t.text), true; },
-         .on_prefill = [&](size_t done, size_t total) { display.prefill(done, total); },
-         .cancelled = &stop});
+    const Generation made =
+        contexture::generate(runtime, tokenizer, ids, generate,
+                             {.on_token = [&](const GeneratedToken& t) { return display.text(t.text), true; },
+                              .on_prefill = [&](size_t done, size_t total) { display.prefill(done, total); },
+                              .cancelled = &stop});
     display.text("\n");
     if (model.json) {
       print_json(result(made));
@@ -99,8 +99,8 @@ struct Run {
   static void print_speed(const Generation& made, Runtime& runtime, const ModelFile& file) {
     // What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
     const CachePlan& plan = runtime.plan().cache;
-    const double kv_token = static_cast<double>(runtime.plan().cache_bytes) /
-                            static_cast<double>(plan.context * plan.sequences);
+    const double kv_token =
+        static_cast<double>(runtime.plan().cache_bytes) / static_cast<double>(plan.context * plan.sequences);
     const double depth = static_cast<double>(made.prompt_tokens) + static_cast<double>(made.token_ids.size()) / 2;
     const double bytes = static_cast<double>(runtime.model().bytes_per_token()) + kv_token * depth;
     const double moved = bytes * decode_speed(made);

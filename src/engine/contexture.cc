@@ -19,11 +19,16 @@ Format format_named(const std::string& name) {
 
 std::string_view name(FinishReason reason) {
   switch (reason) {
-    case FinishReason::end: return "end";
-    case FinishReason::stop: return "stop";
-    case FinishReason::length: return "length";
-    case FinishReason::context: return "context";
-    case FinishReason::cancelled: return "cancelled";
+    case FinishReason::end:
+      return "end";
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::context:
+      return "context";
+    case FinishReason::cancelled:
+      return "cancelled";
   }
   return "?";
 }
@@ -69,6 +74,8 @@ Generation LanguageModel::generate(std::string_view prompt, const GenerateOption
                               {.on_token = on_token, .on_prefill = {}, .cancelled = &impl_->cancelled});
 }
 
-void LanguageModel::cancel() noexcept { impl_->cancelled = true; }
+void LanguageModel::cancel() noexcept {
+  impl_->cancelled = true;
+}
 
 }  // namespace contexture

@@ -11,7 +11,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 /// A sequence in a cache, freed when this goes.
 class OwnedSequence {
@@ -63,7 +65,9 @@ class Feeder {
   std::vector<uint8_t> wants_;
 };
 
-bool is_cancelled(const GenerationCallbacks& callbacks) { return callbacks.cancelled && *callbacks.cancelled; }
+bool is_cancelled(const GenerationCallbacks& callbacks) {
+  return callbacks.cancelled && *callbacks.cancelled;
+}
 
 /// Runs the prompt through the model in chunks; the logits after it, or nothing where it was cancelled.
 std::optional<std::span<const float>> prefill(Runtime& runtime, Feeder& feeder, std::span<const TokenId> prompt,

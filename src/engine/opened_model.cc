@@ -12,7 +12,8 @@ namespace {
 std::optional<Vocabulary> vocabulary_beside(const ModelFile& model) {
   const int64_t size = model.metadata.get_int("llama.vocab_size", 0, int64_t{1} << 31, 0);
   const std::filesystem::path folder = std::filesystem::path(model.path).parent_path();
-  for (const std::string& name : {fmt::format("tok{}.bin", size), std::string("tokenizer.bin"), std::string("tokenizer.model")}) {
+  for (const std::string& name :
+       {fmt::format("tok{}.bin", size), std::string("tokenizer.bin"), std::string("tokenizer.model")}) {
     std::error_code ignored;
     if (std::filesystem::is_regular_file(folder / name, ignored)) {
       return vocabulary_from_file((folder / name).string(), size);

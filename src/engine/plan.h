@@ -11,8 +11,8 @@ namespace contexture {
 struct RunOptions {
   CachePlan cache;  // its shape is filled in from the model
   int threads = 1;
-  size_t chunk = 512;       // tokens of a step, at most
-  size_t logit_rows = 1;    // of a step
+  size_t chunk = 512;     // tokens of a step, at most
+  size_t logit_rows = 1;  // of a step
 };
 
 /// The exact bytes of a run, known before anything is loaded.

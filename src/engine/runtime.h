@@ -36,9 +36,9 @@ class Runtime {
 
 /// What a generation tells while it runs.
 struct GenerationCallbacks {
-  std::function<bool(const GeneratedToken&)> on_token;         ///< false: stop
-  std::function<void(size_t done, size_t total)> on_prefill;   ///< after each chunk of the prompt
-  const std::atomic<bool>* cancelled = nullptr;                ///< looked at after every step
+  std::function<bool(const GeneratedToken&)> on_token;        ///< false: stop
+  std::function<void(size_t done, size_t total)> on_prefill;  ///< after each chunk of the prompt
+  const std::atomic<bool>* cancelled = nullptr;               ///< looked at after every step
 };
 
 /// Completes a prompt in a sequence of its own, which is freed at the end. Throws Error where the prompt is empty or

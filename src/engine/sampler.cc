@@ -41,20 +41,21 @@ Sampler::Choice Sampler::choose(std::span<const float> logits, std::span<const T
   for (const TokenId id : banned_) candidates_[static_cast<size_t>(id)].logit = kNever;
   penalise_repetitions(history);
 
-  TokenId id;
   if (options_.temperature <= 0) {
-    id = std::min_element(candidates_.begin(), candidates_.end(), likelier)->id;
+    std::iter_swap(candidates_.begin(), std::min_element(candidates_.begin(), candidates_.end(), likelier));
   } else {
     keep_top_k();
-    const float largest = candidates_.front().logit;
+  }
+  const float largest = candidates_.front().logit;
+  if (largest == kNever) fail("every token is ruled out; allow more of them");
+  TokenId id = candidates_.front().id;
+  if (options_.temperature > 0) {
     for (Candidate& c : candidates_) c.weight = std::exp(static_cast<double>(c.logit) - largest);
     keep_top_p();
     keep_min_p();
     id = draw();
   }
-  const float logit = logits[static_cast<size_t>(id)];
-  if (logit == kNever) fail("every token is ruled out; allow more of them");
-  return {id, static_cast<float>(logit - log_sum_exp(logits))};
+  return {id, static_cast<float>(logits[static_cast<size_t>(id)] - log_sum_exp(logits))};
 }
 
 void Sampler::penalise_repetitions(std::span<const TokenId> history) {

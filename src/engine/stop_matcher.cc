@@ -30,6 +30,8 @@ std::string StopMatcher::push(std::string_view text) {
   return certain;
 }
 
-std::string StopMatcher::finish() { return std::exchange(held_, {}); }
+std::string StopMatcher::finish() {
+  return std::exchange(held_, {});
+}
 
 }  // namespace contexture

@@ -1,12 +1,8 @@
 #include "files/gguf_writer.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "files/gguf.h"
 
@@ -14,50 +10,6 @@
 
 namespace contexture {
 namespace {
-
-/// A file that becomes visible when it is whole. Removes what it wrote unless publish() succeeded.
-class PartialFile {
- public:
-  explicit PartialFile(const std::string& path) : path_(path), partial_(fmt::format("{}.partial-{}", path, getpid())) {
-    fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd_ < 0) refuse("cannot create", partial_, "check the folder and its permissions");
-  }
-  PartialFile(const PartialFile&) = delete;
-  PartialFile& operator=(const PartialFile&) = delete;
-  ~PartialFile() {
-    close(fd_);
-    if (!published_) unlink(partial_.c_str());
-  }
-
-  void write(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) refuse("cannot write", path_, "make room on the disk");
-      bytes = bytes.subspan(static_cast<size_t>(written));
-      position_ += static_cast<size_t>(written);
-    }
-  }
-
-  void pad(size_t alignment) { write(std::vector<std::byte>((alignment - position_ % alignment) % alignment)); }
-
-  void publish() {
-    if (fsync(fd_) != 0) refuse("cannot write", path_, "make room on the disk");
-    if (rename(partial_.c_str(), path_.c_str()) != 0) refuse("cannot replace", path_, "check what is there");
-    published_ = true;
-  }
-
- private:
-  [[noreturn]] static void refuse(std::string_view what, const std::string& path, std::string_view remedy) {
-    fail("{} {}: {}; {}", what, printable(path, 400), std::strerror(errno), remedy);
-  }
-
-  std::string path_;
-  std::string partial_;
-  int fd_ = -1;
-  size_t position_ = 0;
-  bool published_ = false;
-};
 
 /// The bytes before the data, gathered in memory.
 class Head {
@@ -185,7 +137,7 @@ Head write_head(const Metadata& metadata, std::span<const StoredTensor> tensors,
 void write_gguf(const std::string& path, const Metadata& metadata, std::span<const StoredTensor> tensors) {
   const size_t alignment = gguf_alignment(metadata);
   const Head head = write_head(metadata, tensors, alignment);
-  PartialFile file(path);
+  AtomicFile file(path);
   file.write(head.bytes());
   file.pad(alignment);
   for (const StoredTensor& tensor : tensors) {

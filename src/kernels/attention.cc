@@ -29,7 +29,9 @@ namespace contexture {
 constexpr size_t kQueryBlock = 16;
 constexpr size_t kTile = static_cast<size_t>(kTilePositions);
 
-inline size_t round_up_16(size_t n) { return (n + 15) / 16 * 16; }
+inline size_t round_up_16(size_t n) {
+  return (n + 15) / 16 * 16;
+}
 
 /// One thread's memory, laid out.
 struct AttentionMemory {
@@ -280,11 +282,13 @@ void attend_plain(const float* q, int64_t position, CacheView view, const Attent
     for (const TokenSpan& span : view) {
       for (size_t t = 0; t < span.count; ++t) {
         if (span.first_position + static_cast<int64_t>(t) * span.position_stride > position) continue;
-        info(span.k_format).decode(span.k + t * span.k_token_stride + head / group * span.k_head_stride, row.data(), dim);
+        info(span.k_format)
+            .decode(span.k + t * span.k_token_stride + head / group * span.k_head_stride, row.data(), dim);
         double score = 0;
         for (size_t d = 0; d < dim; ++d) score += static_cast<double>(q[head * dim + d]) * row[d];
         scores.push_back(score * shape.scale);
-        info(span.v_format).decode(span.v + t * span.v_token_stride + head / group * span.v_head_stride, row.data(), dim);
+        info(span.v_format)
+            .decode(span.v + t * span.v_token_stride + head / group * span.v_head_stride, row.data(), dim);
         values.insert(values.end(), row.begin(), row.end());
       }
     }

@@ -15,7 +15,7 @@ namespace contexture {
 constexpr int64_t kTilePositions = 128;
 
 struct AttentionShape {
-  size_t heads = 0;     // query heads; a multiple of kv_heads
+  size_t heads = 0;  // query heads; a multiple of kv_heads
   size_t kv_heads = 0;
   size_t head_dim = 0;  // a multiple of 8
   float scale = 0;      // of the scores: 1 / sqrt(head_dim), mostly
@@ -23,10 +23,10 @@ struct AttentionShape {
 
 /// The queries of one sequence in a step.
 struct AttentionQueries {
-  const float* q = nullptr;             // (tokens, heads, head_dim), rotated
-  float* out = nullptr;                 // (tokens, heads, head_dim)
-  std::span<const int64_t> positions;   // (tokens), absolute
-  CacheView view;                       // the sequence's tokens in this layer, the queries' own included
+  const float* q = nullptr;            // (tokens, heads, head_dim), rotated
+  float* out = nullptr;                // (tokens, heads, head_dim)
+  std::span<const int64_t> positions;  // (tokens), absolute
+  CacheView view;                      // the sequence's tokens in this layer, the queries' own included
 };
 
 /// Memory for attend, per thread.

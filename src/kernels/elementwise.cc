@@ -66,8 +66,12 @@ HWY_EXPORT(add_to_simd);
 void rms_norm(const float* x, const float* weight, float epsilon, size_t columns, float* out) {
   HWY_DYNAMIC_DISPATCH(rms_norm_simd)(x, weight, epsilon, columns, out);
 }
-void swiglu(float* gate, const float* up, size_t columns) { HWY_DYNAMIC_DISPATCH(swiglu_simd)(gate, up, columns); }
-void add_to(float* x, const float* y, size_t columns) { HWY_DYNAMIC_DISPATCH(add_to_simd)(x, y, columns); }
+void swiglu(float* gate, const float* up, size_t columns) {
+  HWY_DYNAMIC_DISPATCH(swiglu_simd)(gate, up, columns);
+}
+void add_to(float* x, const float* y, size_t columns) {
+  HWY_DYNAMIC_DISPATCH(add_to_simd)(x, y, columns);
+}
 
 void rms_norm_plain(const float* x, const float* weight, float epsilon, size_t columns, double* out) {
   double squares = 0;

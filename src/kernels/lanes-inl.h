@@ -1,5 +1,6 @@
-// Sixteen float lanes, whatever the width of the machine's vectors: one on AVX-512, two halves on AVX2, four quarters on
-// NEON. Every sum in this folder runs in these lanes and ends in the same tree, so its bits do not depend on the target.
+// Sixteen float lanes, whatever the width of the machine's vectors: one on AVX-512, two halves on AVX2, four quarters
+// on NEON. Every sum in this folder runs in these lanes and ends in the same tree, so its bits do not depend on the
+// target.
 //
 // Included once per target, inside no namespace, after hwy/highway.h.
 

@@ -19,7 +19,7 @@
 #define CONTEXTURE_MATMUL_CONSTANTS
 namespace contexture {
 constexpr size_t kStripRows = 4;
-constexpr size_t kGroupRows = 32;                // rows that a thread takes at once
+constexpr size_t kGroupRows = 32;                 // rows that a thread takes at once
 constexpr size_t kTokenBlockBytes = 1024 * 1024;  // activations that should stay in a core's L2 cache
 }  // namespace contexture
 #endif
@@ -65,8 +65,8 @@ HWY_INLINE Floats lane_products(const Bytes& w, const Bytes& a, const int32_t* H
 #if CONTEXTURE_VNNI  // unsigned · signed; the bias takes the shift by 128 back
     sum.raw = _mm512_dpbusd_epi32(_mm512_loadu_si512(bias), w.part[p].raw, a.part[p].raw);
 #elif HWY_TARGET == HWY_AVX3  // |w| · (a with w's sign): pairs reach 2 · 128 · 127, just within 16 bits
-    const auto signed_a = _mm512_mask_sub_epi8(a.part[p].raw, _mm512_movepi8_mask(w.part[p].raw),
-                                               _mm512_setzero_si512(), a.part[p].raw);
+    const auto signed_a =
+        _mm512_mask_sub_epi8(a.part[p].raw, _mm512_movepi8_mask(w.part[p].raw), _mm512_setzero_si512(), a.part[p].raw);
     const auto pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(w.part[p].raw), signed_a);
     sum.raw = _mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
 #elif HWY_TARGET == HWY_AVX2
@@ -256,7 +256,9 @@ HWY_EXPORT(float_rows);
 namespace {
 
 // A strip holds, for each row and pair of blocks, 192 bytes of unpacked int8 weights, or 64 floats.
-size_t bytes_of_strip(size_t columns) { return kStripRows * pairs_of(columns) * 256; }
+size_t bytes_of_strip(size_t columns) {
+  return kStripRows * pairs_of(columns) * 256;
+}
 
 }  // namespace
 

@@ -18,10 +18,12 @@ struct ActivationPair {
 };
 static_assert(sizeof(ActivationPair) == 192);
 
-inline size_t pairs_of(size_t columns) { return (columns + 63) / 64; }
+inline size_t pairs_of(size_t columns) {
+  return (columns + 63) / 64;
+}
 
-/// x (columns) -> out (pairs_of(columns)). Scale: largest magnitude / 127; quants: x · 127 / largest, to nearest, ties to
-/// even. Columns past the end count as zeros. A block with a NaN or an infinity becomes NaN, not a wrong number.
+/// x (columns) -> out (pairs_of(columns)). Scale: largest magnitude / 127; quants: x · 127 / largest, to nearest, ties
+/// to even. Columns past the end count as zeros. A block with a NaN or an infinity becomes NaN, not a wrong number.
 void quantise_row(const float* x, size_t columns, ActivationPair* out);
 
 /// The same in plain scalar code: the oracle, equal to the bit.

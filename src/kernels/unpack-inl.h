@@ -30,9 +30,9 @@ namespace HWY_NAMESPACE {
 /// A row of quantised weights unpacked: for each block of 32 columns 32 quants, and for each of its 8 lanes (four
 /// columns) a scale and -minimum / 128 (see ActivationPair). x[i] = scales[i / 4] · quants[i] + minimum.
 struct UnpackedRow {
-  int8_t* quants;   // (columns)
-  float* scales;    // (columns / 4)
-  float* minima;    // (columns / 4), written by formats with minima only
+  int8_t* quants;  // (columns)
+  float* scales;   // (columns / 4)
+  float* minima;   // (columns / 4), written by formats with minima only
 };
 
 HWY_INLINE float half_to_float(uint16_t half) {
@@ -48,7 +48,9 @@ HWY_INLINE void fill8(float* HWY_RESTRICT to, float value) {
 }
 
 // Minima as the products want them. Dividing by a power of two is exact.
-HWY_INLINE void fill_minimum(float* HWY_RESTRICT to, float minimum) { fill8(to, minimum * (-1.f / 128)); }
+HWY_INLINE void fill_minimum(float* HWY_RESTRICT to, float minimum) {
+  fill8(to, minimum * (-1.f / 128));
+}
 
 HWY_INLINE void unpack(const BlockQ8_0& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales, float*) {
   for (int i = 0; i < 32; ++i) q[i] = b.q[i];
@@ -164,15 +166,24 @@ struct QuantisedKernel {
 
 inline QuantisedKernel quantised_kernel(Format format) {
   switch (format) {
-    case Format::q8_0: return {unpack_row<BlockQ8_0>, false};
-    case Format::q4_0: return {unpack_row<BlockQ4_0>, false};
-    case Format::q4_1: return {unpack_row<BlockQ4_1>, true};
-    case Format::q5_0: return {unpack_row<BlockQ5_0>, false};
-    case Format::q5_1: return {unpack_row<BlockQ5_1>, true};
-    case Format::q4_k: return {unpack_row<BlockQ4_K>, true};
-    case Format::q5_k: return {unpack_row<BlockQ5_K>, true};
-    case Format::q6_k: return {unpack_row<BlockQ6_K>, false};
-    default: return {nullptr, false};
+    case Format::q8_0:
+      return {unpack_row<BlockQ8_0>, false};
+    case Format::q4_0:
+      return {unpack_row<BlockQ4_0>, false};
+    case Format::q4_1:
+      return {unpack_row<BlockQ4_1>, true};
+    case Format::q5_0:
+      return {unpack_row<BlockQ5_0>, false};
+    case Format::q5_1:
+      return {unpack_row<BlockQ5_1>, true};
+    case Format::q4_k:
+      return {unpack_row<BlockQ4_K>, true};
+    case Format::q5_k:
+      return {unpack_row<BlockQ5_K>, true};
+    case Format::q6_k:
+      return {unpack_row<BlockQ6_K>, false};
+    default:
+      return {nullptr, false};
   }
 }
 

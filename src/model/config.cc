@@ -13,8 +13,7 @@ double llama3_scaled(double frequency, const RopeConfig& rope) {
   const double turns = rope.original_context / wavelength;  // that the pair makes over the original context
   if (turns > rope.high_frequency_factor) return frequency;
   if (turns < rope.low_frequency_factor) return frequency / rope.factor;
-  const double kept =
-      (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor);
+  const double kept = (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor);
   return (1 - kept) * frequency / rope.factor + kept * frequency;
 }
 
@@ -33,10 +32,8 @@ std::vector<double> rope_frequencies(const RopeConfig& rope, std::span<const flo
 }
 
 AttentionShape ModelConfig::attention_shape() const {
-  return {.heads = heads,
-          .kv_heads = kv_heads,
-          .head_dim = head_dim,
-          .scale = 1 / std::sqrt(static_cast<float>(head_dim))};
+  return {
+      .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .scale = 1 / std::sqrt(static_cast<float>(head_dim))};
 }
 
 }  // namespace contexture

@@ -35,13 +35,13 @@ std::vector<double> rope_frequencies(const RopeConfig& rope, std::span<const flo
 struct ModelConfig {
   std::string family;
   size_t layers = 0;
-  size_t dim = 0;        // of the hidden state
-  size_t heads = 0;      // query heads; a multiple of kv_heads
+  size_t dim = 0;    // of the hidden state
+  size_t heads = 0;  // query heads; a multiple of kv_heads
   size_t kv_heads = 0;
-  size_t head_dim = 0;   // a multiple of 8
+  size_t head_dim = 0;  // a multiple of 8
   size_t ffn_dim = 0;
   size_t vocabulary = 0;
-  size_t context = 0;    // tokens that the model was made for
+  size_t context = 0;  // tokens that the model was made for
   float norm_epsilon = 1e-5f;
   RopeConfig rope;
 

@@ -11,7 +11,9 @@ constexpr Family list[] = {
 
 }  // namespace
 
-std::span<const Family> families() { return list; }
+std::span<const Family> families() {
+  return list;
+}
 
 ModelConfig read_config(const Metadata& metadata) {
   const std::string architecture = metadata.get_string("general.architecture");

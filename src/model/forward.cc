@@ -12,7 +12,13 @@ class ForwardPass {
  public:
   ForwardPass(const ModelConfig& config, const Weights& weights, const Step& step, Cache& cache, Workspace& workspace,
               ThreadPool& pool)
-      : c_(config), weights_(weights), step_(step), cache_(cache), ws_(workspace), pool_(pool), tokens_(step.tokens.size()) {
+      : c_(config),
+        weights_(weights),
+        step_(step),
+        cache_(cache),
+        ws_(workspace),
+        pool_(pool),
+        tokens_(step.tokens.size()) {
     assert(tokens_ <= ws_.size.tokens);
   }
 
@@ -31,7 +37,8 @@ class ForwardPass {
 
       norm(w.ffn_norm);
       multiply({{&w.gate, ws_.gate.data()}, {&w.up, ws_.up.data()}}, ws_.normed.data());
-      each_token([&](size_t t) { swiglu(ws_.gate.data() + t * c_.ffn_dim, ws_.up.data() + t * c_.ffn_dim, c_.ffn_dim); });
+      each_token(
+          [&](size_t t) { swiglu(ws_.gate.data() + t * c_.ffn_dim, ws_.up.data() + t * c_.ffn_dim, c_.ffn_dim); });
       multiply({{&w.down, ws_.projected.data()}}, ws_.gate.data());
       add_projected();
     }

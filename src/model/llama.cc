@@ -70,8 +70,8 @@ ModelConfig configure_llama(const Metadata& m) {
   }
   c.norm_epsilon = static_cast<float>(m.get_float("llama.attention.layer_norm_rms_epsilon", 1e-5));
   if (!(c.norm_epsilon >= 0 && c.norm_epsilon < 1)) fail("llama.attention.layer_norm_rms_epsilon cannot be that");
-  c.vocabulary = static_cast<size_t>(m.get_int(
-      "llama.vocab_size", 0, max_tokens, static_cast<int64_t>(m.get_strings("tokenizer.ggml.tokens").size())));
+  c.vocabulary = static_cast<size_t>(m.get_int("llama.vocab_size", 0, max_tokens,
+                                               static_cast<int64_t>(m.get_strings("tokenizer.ggml.tokens").size())));
   c.rope = rope_of(m, c.head_dim);
   return c;
 }

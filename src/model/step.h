@@ -11,9 +11,9 @@ namespace contexture {
 /// sequence follow each other, by ascending position, and have been appended to the cache. All spans have one length.
 struct Step {
   std::span<const int32_t> tokens;
-  std::span<const int64_t> positions;      // absolute, from 0 in each sequence
+  std::span<const int64_t> positions;  // absolute, from 0 in each sequence
   std::span<const SequenceId> sequences;
-  std::span<const uint8_t> wants_logits;   // 1: the logits after this token are wanted
+  std::span<const uint8_t> wants_logits;  // 1: the logits after this token are wanted
 };
 
 }  // namespace contexture

@@ -67,7 +67,8 @@ class NormWriter {
   const float* add(const std::string& name, size_t count) {
     const StoredTensor& tensor = binder_.get(name, {static_cast<int64_t>(count)});
     if (info(tensor.format).block > 1) {
-      fail("{}: norm {} is in {}; norms are f32, f16 or bf16", binder_.file().path, name, contexture::name(tensor.format));
+      fail("{}: norm {} is in {}; norms are f32, f16 or bf16", binder_.file().path, name,
+           contexture::name(tensor.format));
     }
     float* to = memory_ ? memory_ + used_ : nullptr;
     if (to) info(tensor.format).decode(tensor.data.data(), to, count);

@@ -24,8 +24,8 @@ struct LayerWeights {
 struct Weights {
   Matrix embedding;  // (vocabulary, dim)
   std::vector<LayerWeights> layers;
-  const float* output_norm = nullptr;  // (dim)
-  Matrix output;                       // (vocabulary, dim); the embedding itself where the model ties them
+  const float* output_norm = nullptr;    // (dim)
+  Matrix output;                         // (vocabulary, dim); the embedding itself where the model ties them
   std::vector<double> rope_frequencies;  // (rope.dim / 2)
   AlignedArray<float> norms;             // what the norm pointers point to
 };

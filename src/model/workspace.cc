@@ -5,7 +5,9 @@
 namespace contexture {
 namespace {
 
-size_t widest_input(const ModelConfig& c) { return std::max({c.dim, c.heads * c.head_dim, c.ffn_dim}); }
+size_t widest_input(const ModelConfig& c) {
+  return std::max({c.dim, c.heads * c.head_dim, c.ffn_dim});
+}
 
 }  // namespace
 

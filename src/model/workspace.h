@@ -12,10 +12,10 @@ namespace contexture {
 
 /// The largest step that a workspace serves.
 struct WorkspaceSize {
-  size_t tokens = 512;     // of a step
-  size_t logit_rows = 1;   // of a step that want logits
-  size_t sequences = 1;    // of a step
-  size_t spans = 1;        // of a sequence (Cache::max_spans)
+  size_t tokens = 512;    // of a step
+  size_t logit_rows = 1;  // of a step that want logits
+  size_t sequences = 1;   // of a step
+  size_t spans = 1;       // of a sequence (Cache::max_spans)
   int threads = 1;
 };
 

@@ -33,7 +33,9 @@ inline uint16_t f32_to_f16(float value) {
 }
 
 /// bfloat16: the upper half of a float.
-inline float bf16_to_f32(uint16_t half) { return std::bit_cast<float>(static_cast<uint32_t>(half) << 16); }
+inline float bf16_to_f32(uint16_t half) {
+  return std::bit_cast<float>(static_cast<uint32_t>(half) << 16);
+}
 
 /// Rounds to nearest, ties to even; NaN stays NaN (quiet).
 inline uint16_t f32_to_bf16(float value) {

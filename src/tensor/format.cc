@@ -15,8 +15,12 @@
 namespace contexture {
 namespace {
 
-void decode_f32(const std::byte* in, float* out, size_t count) { std::memcpy(out, in, count * sizeof(float)); }
-void encode_f32(const float* in, std::byte* out, size_t count) { std::memcpy(out, in, count * sizeof(float)); }
+void decode_f32(const std::byte* in, float* out, size_t count) {
+  std::memcpy(out, in, count * sizeof(float));
+}
+void encode_f32(const float* in, std::byte* out, size_t count) {
+  std::memcpy(out, in, count * sizeof(float));
+}
 
 template <float (*widen)(uint16_t)>
 void decode_half(const std::byte* in, float* out, size_t count) {
@@ -77,9 +81,13 @@ constexpr FormatInfo table[] = {
 
 }  // namespace
 
-std::span<const FormatInfo> all_formats() { return table; }
+std::span<const FormatInfo> all_formats() {
+  return table;
+}
 
-const FormatInfo& info(Format format) { return table[static_cast<size_t>(format)]; }
+const FormatInfo& info(Format format) {
+  return table[static_cast<size_t>(format)];
+}
 
 std::optional<Format> format_from_name(std::string_view name) {
   for (const FormatInfo& f : table) {

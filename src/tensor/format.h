@@ -28,7 +28,9 @@ const FormatInfo& info(Format format);
 std::optional<Format> format_from_name(std::string_view name);
 std::optional<Format> format_from_gguf(uint32_t gguf_type);
 
-inline std::string_view name(Format format) { return info(format).name; }
+inline std::string_view name(Format format) {
+  return info(format).name;
+}
 
 /// Bytes of `count` consecutive elements; `count` is whole blocks.
 inline size_t bytes_of(Format format, size_t count) {

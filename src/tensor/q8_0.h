@@ -28,7 +28,8 @@ struct BlockQ8_0 {
     const float scale = largest / 127;
     d = f32_to_f16(scale);
     const float inverse = scale > 0 ? 1 / scale : 0;
-    for (int i = 0; i < elements; ++i) q[i] = static_cast<int8_t>(std::lrintf(std::clamp(x[i] * inverse, -127.f, 127.f)));
+    for (int i = 0; i < elements; ++i)
+      q[i] = static_cast<int8_t>(std::lrintf(std::clamp(x[i] * inverse, -127.f, 127.f)));
   }
 };
 static_assert(sizeof(BlockQ8_0) == 34);

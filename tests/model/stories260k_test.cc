@@ -37,9 +37,11 @@ TEST(Stories260K, GreedyIdsAreTheReferences) {
     ASSERT_TRUE(cache->append(sequence, 1));
     const int64_t position = static_cast<int64_t>(i);
     const uint8_t wants = 1;
-    const std::span<const float> logits = model.forward(
-        {.tokens = {&chosen.back(), 1}, .positions = {&position, 1}, .sequences = {&sequence, 1}, .wants_logits = {&wants, 1}},
-        *cache, workspace, pool);
+    const std::span<const float> logits = model.forward({.tokens = {&chosen.back(), 1},
+                                                         .positions = {&position, 1},
+                                                         .sequences = {&sequence, 1},
+                                                         .wants_logits = {&wants, 1}},
+                                                        *cache, workspace, pool);
     ASSERT_EQ(logits.size(), vocabulary);
     const std::string key = std::to_string(i);
     if (golden["logits"].contains(key)) {

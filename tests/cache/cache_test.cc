@@ -1,0 +1,150 @@
+#include "cache/cache.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "support/random.h"
+#include "tensor/float16.h"
+
+namespace contexture {
+namespace {
+
+constexpr CacheShape kShape{
+    .layers = 2, .kv_heads = 3, .head_dim = 8, .k_format = Format::f32, .v_format = Format::f16};
+constexpr size_t kRow = kShape.kv_heads * kShape.head_dim;
+
+/// What a token's K and V should be: a number that says which token and layer it is.
+float mark(int token, size_t layer, size_t channel, bool is_v) {
+  return static_cast<float>(token % 31) + static_cast<float>(layer) / 2 + static_cast<float>(channel % 8) / 16 +
+         (is_v ? 32.f : 0.f);  // below 64: f16 holds sixteenths exactly
+}
+
+void store_token(Cache& cache, SequenceId sequence, size_t position, int token) {
+  const Slot slot = cache.slot(sequence, position);
+  for (size_t layer = 0; layer < kShape.layers; ++layer) {
+    std::vector<float> k(kRow), v(kRow);
+    for (size_t c = 0; c < kRow; ++c) k[c] = mark(token, layer, c, false), v[c] = mark(token, layer, c, true);
+    cache.store(layer, {&slot, 1}, k.data(), v.data());
+  }
+}
+
+/// Reads a sequence through its view and compares it with the tokens that it should hold.
+void expect_tokens(const Cache& cache, SequenceId sequence, const std::vector<int>& tokens) {
+  ASSERT_EQ(cache.length(sequence), tokens.size());
+  for (size_t layer = 0; layer < kShape.layers; ++layer) {
+    std::vector<TokenSpan> spans;
+    cache.view(layer, sequence, spans);
+    ASSERT_LE(spans.size(), cache.max_spans());
+    size_t at = 0;
+    for (const TokenSpan& span : spans) {
+      for (size_t t = 0; t < span.count; ++t, ++at) {
+        ASSERT_EQ(span.first_position + static_cast<int64_t>(t) * span.position_stride, static_cast<int64_t>(at));
+        for (size_t head = 0; head < kShape.kv_heads; ++head) {
+          float k[8], v[8];
+          info(span.k_format).decode(span.k + t * span.k_token_stride + head * span.k_head_stride, k, 8);
+          info(span.v_format).decode(span.v + t * span.v_token_stride + head * span.v_head_stride, v, 8);
+          for (size_t d = 0; d < 8; ++d) {
+            ASSERT_EQ(k[d], mark(tokens[at], layer, head * 8 + d, false)) << "token " << at;
+            ASSERT_EQ(v[d], mark(tokens[at], layer, head * 8 + d, true)) << "token " << at;
+          }
+        }
+      }
+    }
+    ASSERT_EQ(at, tokens.size());
+  }
+}
+
+class EveryLayout : public testing::TestWithParam<std::string_view> {};
+
+// Random operations against a trivial model of a cache: a map from sequences to their tokens.
+TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
+  const CachePlan plan{.layout = GetParam(), .shape = kShape, .sequences = 4, .context = 40};
+  const auto cache = make_cache(plan);
+  std::map<SequenceId, std::vector<int>> model;
+  std::mt19937 random(std::random_device{}());
+  int next = 0;
+  for (int operation = 0; operation < 5000; ++operation) {
+    const auto some = [&] { return std::next(model.begin(), static_cast<ptrdiff_t>(random() % model.size())); };
+    switch (random() % 6) {
+      case 0: {
+        const auto created = cache->create();
+        ASSERT_EQ(created.has_value(), model.size() < plan.sequences);
+        if (created) ASSERT_TRUE(model.emplace(*created, std::vector<int>()).second) << "an id in use";
+        break;
+      }
+      case 1: {
+        if (model.empty()) break;
+        const auto from = some();
+        const auto fork = cache->fork(from->first);
+        ASSERT_EQ(fork.has_value(), model.size() < plan.sequences);
+        if (fork) ASSERT_TRUE(model.emplace(*fork, from->second).second);
+        break;
+      }
+      case 2: {
+        if (model.empty() || random() % 4) break;
+        const auto gone = some();
+        cache->free(gone->first);
+        model.erase(gone);
+        break;
+      }
+      case 3: {
+        if (model.empty() || random() % 2) break;
+        auto& [sequence, tokens] = *some();
+        const size_t length = random() % (tokens.size() + 1);
+        cache->truncate(sequence, length);
+        tokens.resize(length);
+        break;
+      }
+      default: {
+        if (model.empty()) break;
+        auto& [sequence, tokens] = *some();
+        const size_t n = random() % 12;
+        const bool fits = tokens.size() + n <= plan.context;
+        ASSERT_EQ(cache->append(sequence, n), fits);
+        for (size_t i = 0; fits && i < n; ++i) {
+          tokens.push_back(next++);
+          store_token(*cache, sequence, tokens.size() - 1, tokens.back());
+        }
+        ASSERT_EQ(cache->length(sequence), tokens.size()) << "full changes nothing";
+      }
+    }
+    if (operation % 20 == 0) {
+      for (const auto& [sequence, tokens] : model) expect_tokens(*cache, sequence, tokens);
+    }
+  }
+}
+
+TEST_P(EveryLayout, ReadsNothingOfAFreedSequence) {
+  const auto cache = make_cache({.layout = GetParam(), .shape = kShape, .sequences = 1, .context = 8});
+  const SequenceId first = cache->create().value();
+  ASSERT_TRUE(cache->append(first, 8));
+  EXPECT_FALSE(cache->append(first, 1));
+  EXPECT_FALSE(cache->create().has_value());
+  cache->free(first);
+  const SequenceId second = cache->create().value();
+  EXPECT_EQ(cache->length(second), 0u);
+  expect_tokens(*cache, second, {});
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, EveryLayout, testing::ValuesIn(cache_layouts()),
+                         [](const auto& layout) { return std::string(layout.param); });
+
+TEST(CachePlan, ContiguousBytesAreKAndVOfEveryToken) {
+  // 2 layers · 4 sequences · 3 heads · 40 tokens · 8 channels: 7,680 numbers, of 4 bytes (K) and 2 (V).
+  EXPECT_EQ(bytes_of({.layout = "contiguous", .shape = kShape, .sequences = 4, .context = 40}), 7680u * 6);
+}
+
+TEST(CachePlan, RefusesWhatCannotBe) {
+  EXPECT_THROW(bytes_of({.layout = "round", .shape = kShape, .context = 4}), Error);
+  CacheShape shape = kShape;
+  shape.k_format = Format::q6_k;
+  EXPECT_THROW(bytes_of({.shape = shape, .context = 4}), Error);
+  EXPECT_THROW(bytes_of({.shape = kShape, .sequences = 1u << 20, .context = size_t{1} << 50}), Error);
+  EXPECT_THROW(make_cache({.shape = kShape, .sequences = 1, .context = size_t{1} << 50}), Error);
+}
+
+}  // namespace
+}  // namespace contexture

@@ -1,0 +1,192 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "cli/program.h"
+#include "support/random_model.h"
+
+namespace contexture {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+const std::string kShared = "../shared/data/";
+
+/// One clear line on stderr, nothing on stdout, exit 1.
+void expect_error(const Ended& ended, const std::string& says) {
+  EXPECT_EQ(ended.status, 1) << ended.err;
+  EXPECT_THAT(ended.err, StartsWith("error: "));
+  EXPECT_THAT(ended.err, HasSubstr(says));
+  EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 1) << ended.err;
+  EXPECT_EQ(ended.out, "");
+}
+
+TEST(Cli, HelpAndWrongUsage) {
+  EXPECT_EQ(run_program("--help").status, 0);
+  EXPECT_EQ(run_program("--version").status, 0);
+  for (const char* command : {"run", "tokenize", "detokenize", "logits", "info", "plan"}) {
+    const Ended help = run_program(std::string(command) + " --help");
+    EXPECT_EQ(help.status, 0);
+    EXPECT_THAT(help.out, HasSubstr("--model"));
+  }
+  for (const char* wrong :
+       {"", "frobnicate", "run --no-such-flag", "run -n many", "run --ctk q3_k", "logits", "run -p a -f b"}) {
+    const Ended ended = run_program(wrong);
+    EXPECT_EQ(ended.status, 2) << wrong;
+    EXPECT_EQ(ended.out, "") << wrong;
+    EXPECT_NE(ended.err, "") << wrong;
+  }
+}
+
+TEST(Cli, TheBundledModelWritesAStory) {
+  const Ended ended = run_program("run -p 'Once upon a time' -n 60 --temp 0");
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ended.out, StartsWith("Once upon a time"));
+  EXPECT_GT(ended.out.size(), 80u);
+  EXPECT_THAT(ended.err, HasSubstr("tokens"));
+}
+
+TEST(Cli, RunAsJson) {
+  const Ended ended = run_program("run -p 'Once upon a time' -n 12 -s 5 --json");
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  const json result = json::parse(ended.out);
+  for (const char* key : {"text", "prompt_tokens", "generated_tokens", "token_ids", "prefill_tokens_per_second",
+                          "decode_tokens_per_second", "finish_reason"}) {
+    EXPECT_TRUE(result.contains(key)) << key;
+  }
+  EXPECT_EQ(result["token_ids"].size(), result["generated_tokens"]);
+  EXPECT_EQ(result["finish_reason"], "length");
+  const Ended again = run_program("run -p 'Once upon a time' -n 12 -s 5 --json -t 1 -c 99 -ctk f16");
+  EXPECT_EQ(json::parse(again.out)["token_ids"], result["token_ids"]) << "same seed, same text, whatever the threads";
+  const Ended piped = run_program("run - -n 12 -s 5 --json", "Once upon a time");
+  EXPECT_EQ(json::parse(piped.out)["token_ids"], result["token_ids"]);
+  EXPECT_EQ(json::parse(run_program("run -p x --stop a --stop e --json -s 1").out)["finish_reason"], "stop");
+}
+
+TEST(Cli, ContextEndsARun) {
+  const Ended ended = run_program("run -p 'Once upon a time' --ignore-eos -n 500 --json");
+  const json result = json::parse(ended.out);
+  EXPECT_EQ(result["finish_reason"], "context") << "the bundled model was made for a bounded context";
+  expect_error(run_program("run -c 3 --json -p 'Once upon a time there was a little girl'"), "-c");
+}
+
+TEST(Cli, TokensAndBack) {
+  const Ended ids = run_program("tokenize 'Once upon a time'");
+  ASSERT_EQ(ids.status, 0) << ids.err;
+  EXPECT_EQ(std::count(ids.out.begin(), ids.out.end(), '\n'), 1);
+  const json both = json::parse(run_program("tokenize --json -", "Once upon a time").out);
+  EXPECT_EQ(both["ids"].size(), both["pieces"].size());
+  const json bare = json::parse(run_program("tokenize --json --no-bos 'Once upon a time'").out);
+  EXPECT_EQ(bare["ids"].size() + 1, both["ids"].size());
+  std::string list;
+  for (const int id : bare["ids"]) list += " " + std::to_string(id);
+  EXPECT_EQ(run_program("detokenize" + list).out, "Once upon a time\n");
+  EXPECT_EQ(run_program("tokenize -", "a\n").out == run_program("tokenize -", "a").out, false) << "newlines are kept";
+  expect_error(run_program("detokenize 999999"), "999999");
+}
+
+TEST(Cli, VocabularyOnlyFilesServeTheCommandsThatNeedNoMore) {
+  const std::string file = kShared + "vocab/ggml-vocab-gpt-2.gguf";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "no " << file << " here";
+  EXPECT_EQ(run_program("tokenize -m " + file + " 'Hello world'").out, "15496 995\n");
+  EXPECT_EQ(run_program("info -m " + file).status, 0);
+  expect_error(run_program("run -m " + file + " -p x"), "gpt2");
+  expect_error(run_program("plan -m " + kShared + "vocab/ggml-vocab-llama-spm.gguf"), "no weights");
+}
+
+TEST(Cli, Llama2cFindsItsTokenizer) {
+  const std::string file = kShared + "stories260k/stories260K.bin";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "no " << file << " here";
+  // What karpathy's llama2.c README prints for this model at temperature 0.
+  const Ended ended = run_program("run --temp 0 -n 80 -ctk f32 -ctv f32 --json -m " + file);
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(json::parse(ended.out)["text"].get<std::string>(),
+              StartsWith("Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
+                         "One day, she saw a big, red ball. She wanted to play with it, but it was too high."));
+}
+
+struct Numpy {
+  std::string header;
+  std::vector<float> values;
+};
+
+Numpy read_numpy(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_EQ(bytes.substr(0, 8), std::string("\x93NUMPY\x01\x00", 8));
+  const size_t length = static_cast<unsigned char>(bytes[8]) + 256u * static_cast<unsigned char>(bytes[9]);
+  EXPECT_EQ((10 + length) % 64, 0u);
+  Numpy numpy{bytes.substr(10, length), std::vector<float>((bytes.size() - 10 - length) / 4)};
+  std::memcpy(numpy.values.data(), bytes.data() + 10 + length, numpy.values.size() * 4);
+  return numpy;
+}
+
+TEST(Cli, LogitsAreTheSameForAnyChunkAndThreads) {
+  const TemporaryFile model, one(".npy"), other(".npy");
+  write_random_model({.vocabulary = 50, .format = Format::q8_0}, model.path());  // no vocabulary: none is needed
+  const std::string base = "logits -m " + model.path() + " --tokens 1,2,3,4,5,6,7,49 --json -o ";
+  const Ended first = run_program(base + one.path());
+  ASSERT_EQ(first.status, 0) << first.err;
+  const json result = json::parse(first.out);
+  EXPECT_EQ(result["tokens"], 8);
+  EXPECT_EQ(result["vocabulary"], 50);
+  const Numpy numpy = read_numpy(one.path());
+  EXPECT_THAT(numpy.header, HasSubstr("'shape': (8, 50)"));
+  EXPECT_EQ(numpy.values.size(), 400u);
+  const Ended second = run_program(base + other.path() + " --chunk 3 -t 1");
+  EXPECT_EQ(json::parse(second.out)["sha256"], result["sha256"]);
+  EXPECT_EQ(read_numpy(other.path()).values, numpy.values);
+  expect_error(run_program("logits -m " + model.path() + " --tokens 50 -o " + one.path()), "50");
+  EXPECT_EQ(read_numpy(one.path()).values, numpy.values) << "a failed run leaves the old file whole";
+  expect_error(run_program("logits -m " + model.path() + " --tokens 1 -o /nowhere/x.npy"), "/nowhere/x.npy");
+  expect_error(run_program("logits -m " + model.path() + " -p text -o " + one.path()), "tokenizer");
+}
+
+TEST(Cli, PlanAddsUp) {
+  const json plan = json::parse(run_program("plan --json --context 100").out);
+  EXPECT_EQ(plan["total_bytes"].get<size_t>(), plan["weights_bytes"].get<size_t>() + plan["cache_bytes"].get<size_t>() +
+                                                   plan["workspace_bytes"].get<size_t>());
+  const json larger = json::parse(run_program("plan --json --context 200 -ctk f32 -ctv f32").out);
+  EXPECT_EQ(larger["cache_bytes"].get<size_t>(), 4 * plan["cache_bytes"].get<size_t>());
+  const size_t memory = plan["total_bytes"].get<size_t>();
+  EXPECT_EQ(json::parse(run_program("plan --json --memory " + std::to_string(memory)).out)["max_context"], 100);
+  EXPECT_THAT(run_program("plan").out, HasSubstr("total"));
+}
+
+TEST(Cli, BadFilesGetOneLine) {
+  const TemporaryFile bad;
+  for (const std::string& content : {std::string(), std::string("GGUF"), std::string(1000, 'x')}) {
+    std::ofstream(bad.path(), std::ios::binary) << content;
+    for (const char* command : {"info", "plan", "tokenize x", "run -p x"}) {
+      expect_error(run_program(std::string(command) + " -m " + bad.path()), "");
+    }
+  }
+  expect_error(run_program("run -p x -m /nowhere.gguf"), "/nowhere.gguf");
+  expect_error(run_program("run -p x -m /"), "/");
+}
+
+TEST(Cli, FamiliesNotKnownNameThemselves) {
+  const std::string file = kShared + "vocab/ggml-vocab-phi-3.gguf";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "no " << file << " here";
+  expect_error(run_program("run -p x -m " + file), "phi3");
+}
+
+TEST(Cli, CtrlCEndsCleanly) {
+  const TemporaryFile model;  // slow enough that 4,000 tokens take seconds
+  write_random_model({.dim = 256, .layers = 8, .heads = 8, .kv_heads = 8, .ffn_dim = 1024, .vocabulary = 259},
+                     model.path(), /*with_vocabulary=*/true);
+  const Ended ended = run_program_and_interrupt({"run", "-m", model.path(), "--ignore-eos", "-n", "4000", "-p", "abc"});
+  EXPECT_EQ(ended.status, 130);
+  EXPECT_THAT(ended.out, StartsWith("abc")) << "what was generated so far is flushed";
+  EXPECT_THAT(ended.err, HasSubstr("cancelled"));
+}
+
+}  // namespace
+}  // namespace contexture

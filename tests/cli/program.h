@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace contexture {
+
+struct Ended {
+  int status = -1;  ///< of exit; 128 + signal where a signal ended it
+  std::string out, err;
+};
+
+/// Runs `contexture ARGUMENTS` as a shell would, with this stdin, and waits for its end.
+Ended run_program(const std::string& arguments, const std::string& input = {});
+
+/// Runs it with this list of arguments, sends SIGINT once it has written to stdout, and waits for its end.
+Ended run_program_and_interrupt(const std::vector<std::string>& arguments);
+
+}  // namespace contexture

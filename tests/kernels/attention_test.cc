@@ -1,0 +1,199 @@
+#include "kernels/attention.h"
+
+#include <gtest/gtest.h>
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "kernels/attention_state.h"
+#include "support/random.h"
+
+namespace contexture {
+namespace {
+
+/// K and V of a sequence, cut into spans of any lengths, each in memory of its own that is poisoned around the tokens.
+class Context {
+ public:
+  Context(std::mt19937& random, const AttentionShape& shape, Format k_format, Format v_format, size_t tokens)
+      : shape_(shape), k_format_(k_format), v_format_(v_format) {
+    k_ = random_floats(random, tokens * shape.kv_heads * shape.head_dim);
+    v_ = random_floats(random, tokens * shape.kv_heads * shape.head_dim);
+  }
+
+  void cut(const std::vector<size_t>& lengths, int64_t stride = 1, int64_t first_position = 0) {
+    spans.clear();
+    memory_.clear();
+    size_t token = 0;
+    for (const size_t length : lengths) {
+      spans.push_back({.k_format = k_format_, .v_format = v_format_, .count = length});
+      TokenSpan& span = spans.back();
+      span.first_position = first_position + static_cast<int64_t>(token) * stride;
+      span.position_stride = stride;
+      span.k = fill(k_, k_format_, token, length, span.k_token_stride, span.k_head_stride);
+      span.v = fill(v_, v_format_, token, length, span.v_token_stride, span.v_head_stride);
+      token += length;
+    }
+  }
+
+  std::vector<TokenSpan> spans;
+
+ private:
+  /// (head, token, channel), with room for one token more in each head, all bytes 0xff (NaN in every format) before.
+  const std::byte* fill(const std::vector<float>& from, Format format, size_t first, size_t count, size_t& token_stride,
+                        size_t& head_stride) {
+    token_stride = bytes_of(format, shape_.head_dim);
+    head_stride = token_stride * (count + 1);
+    memory_.emplace_back(head_stride * shape_.kv_heads, std::byte{0xff});
+    for (size_t head = 0; head < shape_.kv_heads; ++head) {
+      for (size_t t = 0; t < count; ++t) {
+        info(format).encode(from.data() + ((first + t) * shape_.kv_heads + head) * shape_.head_dim,
+                            memory_.back().data() + head * head_stride + t * token_stride, shape_.head_dim);
+      }
+    }
+    return memory_.back().data();
+  }
+
+  AttentionShape shape_;
+  Format k_format_, v_format_;
+  std::vector<float> k_, v_;  // (tokens, kv_heads, head_dim)
+  std::vector<std::vector<std::byte>> memory_;
+};
+
+AttentionShape shape_of(size_t heads, size_t kv_heads, size_t head_dim) {
+  return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim))};
+}
+
+std::vector<float> attended(const AttentionShape& shape, const std::vector<float>& q,
+                            const std::vector<int64_t>& positions, CacheView view, int threads) {
+  std::vector<float> out(q.size(), std::numeric_limits<float>::signaling_NaN());
+  AttentionScratch scratch(shape, threads);
+  ThreadPool pool(threads);
+  const AttentionQueries queries{q.data(), out.data(), positions, view};
+  attend({&queries, 1}, shape, scratch, pool);
+  return out;
+}
+
+std::vector<int64_t> last_positions(size_t tokens, size_t queries) {
+  std::vector<int64_t> positions(queries);
+  std::iota(positions.begin(), positions.end(), static_cast<int64_t>(tokens - queries));
+  return positions;
+}
+
+TEST(Attention, AgreesWithTheOracle) {
+  std::mt19937 random(std::random_device{}());
+  for (const auto& [heads, kv_heads] : {std::pair<size_t, size_t>{1, 1}, {4, 4}, {6, 2}, {8, 1}}) {
+    for (const size_t dim : {8, 24, 64, 80, 128, 256}) {
+      for (const size_t tokens : {1, 5, 127, 128, 129, 300}) {
+        const AttentionShape shape = shape_of(heads, kv_heads, dim);
+        const Format formats[] = {Format::f32, Format::f16, Format::bf16};
+        Context context(random, shape, formats[random() % 3], formats[random() % 3], tokens);
+        context.cut({tokens});
+        const size_t queries = std::min<size_t>(tokens, 1 + random() % 20);
+        const std::vector<float> q = random_floats(random, queries * heads * dim);
+        const std::vector<int64_t> positions = last_positions(tokens, queries);
+        const std::vector<float> out = attended(shape, q, positions, context.spans, 2);
+        std::vector<double> expected(heads * dim);
+        for (size_t t = 0; t < queries; ++t) {
+          attend_plain(q.data() + t * heads * dim, positions[t], context.spans, shape, expected.data());
+          for (size_t i = 0; i < expected.size(); ++i) {
+            // Scores of about N(0, 1) carry dim + 1 roundings, the weights two of exp, the sums one a token of a lane:
+            // together some 2^-24 · (dim + tokens) of values of about 1.
+            const double bound = 0x1p-24 * static_cast<double>(dim + tokens + 16) * 4;
+            ASSERT_NEAR(out[t * heads * dim + i], expected[i], bound)
+                << heads << "/" << kv_heads << " heads of " << dim << ", " << tokens << " tokens, query " << t;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Attention, GivesTheSameBitsForAnySpansThreadsCompanyAndTargets) {
+  std::mt19937 random(std::random_device{}());
+  const AttentionShape shape = shape_of(6, 2, 40);
+  const size_t tokens = 333, queries = 37;
+  Context context(random, shape, Format::f16, Format::bf16, tokens);
+  const std::vector<float> q = random_floats(random, queries * shape.heads * shape.head_dim);
+  const std::vector<int64_t> positions = last_positions(tokens, queries);
+  context.cut({tokens});
+  const std::vector<float> whole = attended(shape, q, positions, context.spans, 1);
+
+  for (const size_t page : {1, 7, 32, 128}) {
+    std::vector<size_t> pages(tokens / page, page);
+    if (tokens % page) pages.push_back(tokens % page);
+    pages.insert(pages.begin() + 1, 0);  // an empty span is nothing
+    context.cut(pages);
+    EXPECT_EQ(whole, attended(shape, q, positions, context.spans, 3)) << "pages of " << page;
+  }
+  const size_t row = shape.heads * shape.head_dim;
+  for (size_t t = 0; t < queries; ++t) {
+    const std::vector<float> one(q.begin() + static_cast<ptrdiff_t>(t * row),
+                                 q.begin() + static_cast<ptrdiff_t>((t + 1) * row));
+    const std::vector<float> alone = attended(shape, one, {positions[t]}, context.spans, 2);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), whole.begin() + static_cast<ptrdiff_t>(t * row))) << t;
+  }
+  for (int64_t left = hwy::SupportedTargets(); left != 0; left &= left - 1) {
+    hwy::SetSupportedTargetsForTest(left & -left);
+    EXPECT_EQ(whole, attended(shape, q, positions, context.spans, 1)) << hwy::TargetName(left & -left);
+    hwy::SetSupportedTargetsForTest(0);
+  }
+}
+
+TEST(Attention, StridedPositionsDecideWhatIsSeen) {
+  std::mt19937 random(5);
+  const AttentionShape shape = shape_of(2, 1, 16);
+  Context context(random, shape, Format::f32, Format::f32, 200);
+  context.cut({200}, /*stride=*/3, /*first_position=*/1);  // a rank that holds every third token
+  const std::vector<float> q = random_floats(random, shape.heads * shape.head_dim);
+  for (const int64_t position : {0, 1, 3, 4, 130, 598, 700}) {
+    const std::vector<float> out = attended(shape, q, {position}, context.spans, 1);
+    std::vector<double> expected(out.size());
+    attend_plain(q.data(), position, context.spans, shape, expected.data());
+    for (size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], expected[i], 1e-5) << "position " << position;
+    if (position == 0) {
+      for (const float v : out) EXPECT_EQ(v, 0) << "a query that sees nothing gets zeros";
+    }
+  }
+}
+
+TEST(Attention, LargeScoresDoNotOverflow) {
+  const AttentionShape shape = shape_of(1, 1, 8);
+  std::mt19937 random(6);
+  Context context(random, shape, Format::f32, Format::f32, 300);
+  context.cut({300});
+  const std::vector<float> q = random_floats(random, 8, 1e4f);
+  const std::vector<float> out = attended(shape, q, {299}, context.spans, 1);
+  std::vector<double> expected(8);
+  attend_plain(q.data(), 299, context.spans, shape, expected.data());
+  for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(out[i], expected[i], 1e-2);
+}
+
+TEST(AttentionState, EmptySetsMergeAsNothing) {
+  AttentionState nothing;
+  EXPECT_EQ(merge(nothing, AttentionState()).a, 0);
+  EXPECT_EQ(nothing.sum, 0);
+  EXPECT_EQ(nothing.maximum, -std::numeric_limits<float>::infinity());
+
+  AttentionState some{2.5f, 3.f};
+  const MergeFactors kept = merge(some, nothing);
+  EXPECT_EQ(kept.a, 1);
+  EXPECT_EQ(kept.b, 0);
+  EXPECT_EQ(some.sum, 3);
+  const MergeFactors taken = merge(nothing, some);
+  EXPECT_EQ(taken.a, 0);
+  EXPECT_EQ(taken.b, 1);
+  EXPECT_EQ(nothing.maximum, 2.5f);
+}
+
+TEST(AttentionState, MergesIntoTheUnion) {
+  // Scores {1, 2} and {4}: the union's sum over its maximum 4 is e^-3 + e^-2 + 1.
+  AttentionState a{2, std::exp(-1.f) + 1}, b{4, 1};
+  merge(a, b);
+  EXPECT_EQ(a.maximum, 4);
+  EXPECT_NEAR(a.sum, std::exp(-3.0) + std::exp(-2.0) + 1, 1e-6);
+}
+
+}  // namespace
+}  // namespace contexture

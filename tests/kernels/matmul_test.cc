@@ -1,0 +1,181 @@
+#include "kernels/matmul.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "support/random.h"
+
+namespace contexture {
+namespace {
+
+constexpr float kPoison = std::numeric_limits<float>::signaling_NaN();
+
+struct Case {
+  Format format;
+  size_t rows, columns;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const FormatInfo& f : all_formats()) {
+    for (const size_t rows : {1, 3, 4, 5, 33, 70}) {
+      for (const size_t blocks : {1, 2, 3, 5}) {
+        const size_t columns = f.block == 1 ? blocks * 24 - 16 + rows % 3 : blocks * f.block;
+        all.push_back({f.format, rows, columns});
+      }
+    }
+  }
+  return all;
+}
+
+std::string name_of(const Case& c) {
+  return fmt::format("{} {}x{}", name(c.format), c.rows, c.columns);
+}
+
+/// out (tokens, rows) of one product, from poisoned memory with a guard behind it.
+std::vector<float> product(const Matrix& w, const std::vector<float>& x, size_t tokens, int threads) {
+  std::vector<float> out(tokens * w.rows + 16, kPoison);
+  MatmulScratch scratch(tokens, w.columns, threads);
+  ThreadPool pool(threads);
+  const Product p{&w, out.data()};
+  matmul({&p, 1}, x.data(), tokens, scratch, pool);
+  for (size_t i = tokens * w.rows; i < out.size(); ++i) EXPECT_TRUE(std::isnan(out[i])) << "wrote past the end";
+  out.resize(tokens * w.rows);
+  return out;
+}
+
+TEST(Matmul, AgreesWithTheOracleForEveryFormatAndShape) {
+  std::mt19937 random(std::random_device{}());
+  for (const Case& c : cases()) {
+    const size_t tokens = 1 + random() % 6;
+    const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
+    const Matrix w{c.format, c.rows, c.columns, bytes.data()};
+    const std::vector<float> x = random_floats(random, tokens * c.columns);
+    const std::vector<float> out = product(w, x, tokens, 2);
+    std::vector<float> row(c.columns);
+    for (size_t t = 0; t < tokens; ++t) {
+      std::vector<double> expected(c.rows);
+      matmul_plain(w, x.data() + t * c.columns, expected.data());
+      for (size_t r = 0; r < c.rows; ++r) {
+        // A lane adds at most columns / 16 terms (float) or two a pair (quantised), then the tree: each an error of
+        // 2^-24 of what has added up, which is below Σ|x| times the largest weight, thrice that where a minimum is
+        // added apart.
+        decode_row(w, r, row.data());
+        double largest = 0, inputs = 0;
+        for (size_t i = 0; i < c.columns; ++i) {
+          largest = std::max(largest, std::fabs(static_cast<double>(row[i])));
+          inputs += std::fabs(x[t * c.columns + i]);
+        }
+        const double roundings = static_cast<double>(c.columns) / 16 + 8;
+        const double bound = 3 * largest * inputs * roundings * 0x1p-24;
+        ASSERT_NEAR(out[t * c.rows + r], expected[r], bound) << name_of(c) << " token " << t << " row " << r;
+      }
+    }
+  }
+}
+
+TEST(Matmul, GivesTheSameBitsForAnyCompanyAndThreads) {
+  std::mt19937 random(std::random_device{}());
+  for (const Case& c : cases()) {
+    const size_t tokens = 11;
+    const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
+    const Matrix w{c.format, c.rows, c.columns, bytes.data()};
+    const std::vector<float> x = random_floats(random, tokens * c.columns);
+    const std::vector<float> together = product(w, x, tokens, 3);
+    ASSERT_EQ(together, product(w, x, tokens, 1)) << name_of(c);
+    for (size_t t = 0; t < tokens; ++t) {
+      const std::vector<float> one(x.begin() + static_cast<ptrdiff_t>(t * c.columns),
+                                   x.begin() + static_cast<ptrdiff_t>((t + 1) * c.columns));
+      const std::vector<float> alone = product(w, one, 1, 2);
+      ASSERT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<ptrdiff_t>(t * c.rows)))
+          << name_of(c) << " token " << t;
+    }
+  }
+}
+
+TEST(Matmul, GivesTheSameBitsOnEveryTarget) {
+  std::mt19937 random(std::random_device{}());
+  const int64_t targets = hwy::SupportedTargets();
+  for (const Case& c : cases()) {
+    const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
+    const Matrix w{c.format, c.rows, c.columns, bytes.data()};
+    const std::vector<float> x = random_floats(random, 5 * c.columns);
+    const std::vector<float> best = product(w, x, 5, 1);
+    for (int64_t left = targets; left != 0; left &= left - 1) {
+      const int64_t target = left & -left;
+      hwy::SetSupportedTargetsForTest(target);
+      const std::vector<float> other = product(w, x, 5, 1);
+      hwy::SetSupportedTargetsForTest(0);
+      ASSERT_EQ(best, other) << name_of(c) << " on " << hwy::TargetName(target);
+    }
+  }
+}
+
+TEST(Matmul, TakesSeveralProductsOfOneInput) {
+  std::mt19937 random(7);
+  const std::vector<float> x = random_floats(random, 3 * 64);
+  const std::vector<std::byte> a_bytes = random_weights(random, Format::q4_0, 40 * 64);
+  const std::vector<std::byte> b_bytes = random_weights(random, Format::f16, 7 * 64);
+  const Matrix a{Format::q4_0, 40, 64, a_bytes.data()}, b{Format::f16, 7, 64, b_bytes.data()};
+  std::vector<float> a_out(3 * 40, kPoison), b_out(3 * 7, kPoison);
+  MatmulScratch scratch(3, 64, 2);
+  ThreadPool pool(2);
+  const Product both[] = {{&a, a_out.data()}, {&b, b_out.data()}};
+  matmul(both, x.data(), 3, scratch, pool);
+  EXPECT_EQ(a_out, product(a, x, 3, 1));
+  EXPECT_EQ(b_out, product(b, x, 3, 1));
+}
+
+// The unsigned-by-signed instruction adds pairs in 16 bits on AVX2: the extremes must not saturate.
+TEST(Matmul, ExtremeQuantsDoNotSaturate) {
+  std::vector<std::byte> bytes(34 * 2);
+  for (size_t block = 0; block < 2; ++block) {
+    bytes[block * 34 + 1] = std::byte{0x3c};                                  // scale 1.0
+    for (size_t i = 2; i < 34; ++i) bytes[block * 34 + i] = std::byte{0x80};  // -128
+  }
+  const Matrix w{Format::q8_0, 1, 64, bytes.data()};
+  for (const float value : {1.f, -1.f}) {
+    const std::vector<float> out = product(w, std::vector<float>(64, value), 1, 1);
+    EXPECT_NEAR(out[0], -128 * 64 * value, 0.01);
+  }
+}
+
+TEST(Quantise, IsTheOraclesToTheBit) {
+  std::mt19937 random(std::random_device{}());
+  for (const size_t columns : {1, 31, 32, 33, 64, 95, 96, 640}) {
+    std::vector<float> x = random_floats(random, columns, 1e3f);
+    for (size_t i = 0; i < columns; i += 7) x[i] = 0;
+    if (columns > 64) std::fill(x.begin() + 32, x.begin() + 64, 0.f);
+    std::vector<ActivationPair> fast(pairs_of(columns)), plain(pairs_of(columns));
+    std::memset(fast.data(), 0x7f, fast.size() * sizeof(ActivationPair));
+    quantise_row(x.data(), columns, fast.data());
+    quantise_row_plain(x.data(), columns, plain.data());
+    EXPECT_EQ(std::memcmp(fast.data(), plain.data(), fast.size() * sizeof(ActivationPair)), 0) << columns;
+    for (size_t i = 0; i < columns; ++i) {  // within half a step
+      const ActivationPair& pair = fast[i / 64];
+      const float step = pair.scales[i % 64 / 4];
+      EXPECT_NEAR(step * pair.quants[i % 64], x[i], step * 0.501f);
+    }
+  }
+}
+
+TEST(Quantise, NotANumberStaysNotANumber) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (size_t at = 0; at < 64; at += 21) {
+      std::vector<float> x(64, 1.f);
+      x[at] = bad;
+      std::mt19937 random(3);
+      const std::vector<std::byte> bytes = random_weights(random, Format::q8_0, 64);
+      const std::vector<float> out = product({Format::q8_0, 1, 64, bytes.data()}, x, 1, 1);
+      EXPECT_FALSE(std::isfinite(out[0])) << bad << " at " << at;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace contexture

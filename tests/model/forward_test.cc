@@ -1,0 +1,214 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "files/model_file.h"
+#include "model/model.h"
+#include "model/oracle.h"
+#include "support/random_model.h"
+
+namespace contexture {
+namespace {
+
+std::vector<int32_t> random_tokens(size_t count, size_t vocabulary) {
+  std::mt19937 random(std::random_device{}());
+  std::vector<int32_t> tokens(count);
+  for (int32_t& t : tokens) t = static_cast<int32_t>(random() % vocabulary);
+  return tokens;
+}
+
+/// Feeds tokens of sequences in steps of any mixture and keeps all logits of each.
+class Driver {
+ public:
+  Driver(const Model& model, size_t sequences, size_t context, int threads, Format format = Format::f32)
+      : model_(model),
+        cache_(make_cache({.shape = model.cache_shape(format, format), .sequences = sequences, .context = context})),
+        workspace_(model.config(), {.tokens = sequences * context,
+                                    .logit_rows = sequences * context,
+                                    .sequences = sequences,
+                                    .threads = threads}),
+        pool_(threads) {
+    for (float& f : workspace_.hidden.span()) f = NAN;  // nothing may be read before it is written
+    for (float& f : workspace_.logits.span()) f = NAN;
+  }
+
+  struct Chunk {
+    SequenceId sequence;
+    std::vector<int32_t> tokens;
+  };
+
+  SequenceId create() { return cache_->create().value(); }
+
+  /// One step over all chunks; the logits of all tokens.
+  std::vector<float> step(const std::vector<Chunk>& chunks) {
+    std::vector<int32_t> tokens;
+    std::vector<int64_t> positions;
+    std::vector<SequenceId> sequences;
+    for (const Chunk& c : chunks) {
+      for (const int32_t token : c.tokens) {
+        positions.push_back(static_cast<int64_t>(cache_->length(c.sequence)));
+        EXPECT_TRUE(cache_->append(c.sequence, 1));
+        tokens.push_back(token);
+        sequences.push_back(c.sequence);
+      }
+    }
+    const std::vector<uint8_t> wants(tokens.size(), 1);
+    const std::span<const float> logits =
+        model_.forward({.tokens = tokens, .positions = positions, .sequences = sequences, .wants_logits = wants},
+                       *cache_, workspace_, pool_);
+    return {logits.begin(), logits.end()};
+  }
+
+  std::vector<float> in_chunks(const std::vector<int32_t>& tokens, size_t chunk) {
+    const SequenceId sequence = create();
+    std::vector<float> all;
+    for (size_t at = 0; at < tokens.size(); at += chunk) {
+      const size_t end = std::min(tokens.size(), at + chunk);
+      const std::vector<float> logits = step(
+          {{sequence, {tokens.begin() + static_cast<ptrdiff_t>(at), tokens.begin() + static_cast<ptrdiff_t>(end)}}});
+      all.insert(all.end(), logits.begin(), logits.end());
+    }
+    return all;
+  }
+
+ private:
+  const Model& model_;
+  std::unique_ptr<Cache> cache_;
+  Workspace workspace_;
+  ThreadPool pool_;
+};
+
+std::vector<RandomModel> float_models() {
+  return {
+      {.seed = 1},
+      {.dim = 48,
+       .layers = 3,
+       .heads = 6,
+       .kv_heads = 2,
+       .head_dim = 16,
+       .ffn_dim = 100,
+       .vocabulary = 33,
+       .tied = false,
+       .seed = 2},
+      {.dim = 40, .layers = 1, .heads = 5, .kv_heads = 1, .head_dim = 8, .ffn_dim = 17, .vocabulary = 7, .seed = 3},
+      {.dim = 72, .heads = 9, .kv_heads = 3, .head_dim = 24, .format = Format::f16, .rope_divisors = true, .seed = 4},
+      {.dim = 64, .heads = 2, .kv_heads = 2, .head_dim = 80, .format = Format::bf16, .rope_style = "halves", .seed = 5},
+      {.rope_scaling = "llama3", .seed = 6},
+      {.rope_style = "halves", .rope_scaling = "linear", .rope_dim = 8, .seed = 7},
+      {.dim = 256, .layers = 1, .heads = 8, .kv_heads = 1, .head_dim = 256, .ffn_dim = 300, .seed = 8},
+  };
+}
+
+TEST(Forward, FloatModelsAgreeWithTheFloat64Oracle) {
+  for (const RandomModel& shape : float_models()) {
+    const TemporaryFile file;
+    write_random_model(shape, file.path());
+    const ModelFile opened = open_model(file.path());
+    const Model model(opened);
+    const std::vector<int32_t> tokens = random_tokens(140, shape.vocabulary);
+    const std::vector<float> logits = Driver(model, 1, tokens.size(), 2).in_chunks(tokens, 50);
+    const std::vector<double> expected = oracle_logits(opened, tokens);
+    ASSERT_EQ(logits.size(), expected.size());
+    double worst = 0;
+    for (size_t i = 0; i < logits.size(); ++i) worst = std::max(worst, std::fabs(logits[i] - expected[i]));
+    // Logits of about 1, some thousand roundings of 2^-24 deep.
+    EXPECT_LT(worst, 1e-4) << "seed " << shape.seed;
+  }
+}
+
+TEST(Forward, QuantisedModelsAgreeWithTheOracleOfTheSameRounding) {
+  for (const FormatInfo& f : all_formats()) {
+    if (f.block == 1) continue;
+    const RandomModel shape{
+        .dim = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .ffn_dim = 512, .vocabulary = 61, .format = f.format};
+    const TemporaryFile file;
+    write_random_model(shape, file.path());
+    const ModelFile opened = open_model(file.path());
+    const Model model(opened);
+    const std::vector<int32_t> tokens = random_tokens(40, shape.vocabulary);
+    const std::vector<float> logits = Driver(model, 1, tokens.size(), 2).in_chunks(tokens, 16);
+    const std::vector<double> expected = oracle_logits(opened, tokens);
+    std::vector<double> errors, magnitudes;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      errors.push_back(std::fabs(logits[i] - expected[i]));
+      magnitudes.push_back(std::fabs(expected[i]));
+    }
+    std::sort(errors.begin(), errors.end());
+    std::sort(magnitudes.begin(), magnitudes.end());
+    const double typical = magnitudes[magnitudes.size() / 2];
+    // An activation that lies on the border of two quants may round either way in float32 and in float64: one step of
+    // 1/127 in one of 256 terms. That is rare, so half of all logits know nothing of it.
+    EXPECT_LT(errors[errors.size() / 2], typical * 1e-4) << f.name;
+    EXPECT_LT(errors.back(), typical * 0.2) << f.name;
+  }
+}
+
+TEST(Forward, GivesTheSameBitsForAnyThreadsChunksAndCompany) {
+  for (const Format format : {Format::f32, Format::f16, Format::q4_0, Format::q8_0, Format::q4_k, Format::q6_k}) {
+    const RandomModel shape{
+        .dim = 256, .heads = 8, .kv_heads = 4, .head_dim = 32, .ffn_dim = 256, .vocabulary = 50, .format = format};
+    const TemporaryFile file;
+    write_random_model(shape, file.path());
+    const ModelFile opened = open_model(file.path());
+    const Model model(opened);
+    const std::vector<int32_t> tokens = random_tokens(530, shape.vocabulary);
+    const std::vector<float> reference = Driver(model, 1, tokens.size(), 1, Format::f16).in_chunks(tokens, 512);
+    for (const size_t chunk : {1, 7, 32, 512}) {
+      for (const int threads : {1, 2, 5}) {
+        if (chunk == 1 && threads == 5) continue;
+        ASSERT_EQ(reference, Driver(model, 1, tokens.size(), threads, Format::f16).in_chunks(tokens, chunk))
+            << name(format) << ", chunks of " << chunk << ", " << threads << " threads";
+      }
+    }
+    // Beside two other sequences, in uneven pieces.
+    Driver driver(model, 3, tokens.size(), 2, Format::f16);
+    const SequenceId other = driver.create(), mine = driver.create(), third = driver.create();
+    std::vector<float> in_company;
+    const size_t row = shape.vocabulary;
+    for (size_t at = 0, n = 1; at < tokens.size(); at += n, n = n % 9 + 1) {
+      n = std::min(n, tokens.size() - at);
+      const std::vector<int32_t> piece(tokens.begin() + static_cast<ptrdiff_t>(at),
+                                       tokens.begin() + static_cast<ptrdiff_t>(at + n));
+      const size_t before = at % 3;
+      std::vector<Driver::Chunk> chunks;
+      if (before) chunks.push_back({other, random_tokens(before, shape.vocabulary)});
+      chunks.push_back({mine, piece});
+      chunks.push_back({third, random_tokens(1, shape.vocabulary)});
+      const std::vector<float> logits = driver.step(chunks);
+      in_company.insert(in_company.end(), logits.begin() + static_cast<ptrdiff_t>(before * row),
+                        logits.begin() + static_cast<ptrdiff_t>((before + n) * row));
+    }
+    ASSERT_EQ(reference, in_company) << name(format) << " in company";
+  }
+}
+
+TEST(Forward, OnlyWantedRowsGetLogits) {
+  const RandomModel shape;
+  const TemporaryFile file;
+  write_random_model(shape, file.path());
+  const ModelFile opened = open_model(file.path());
+  const Model model(opened);
+  const std::vector<int32_t> tokens = random_tokens(5, shape.vocabulary);
+  const std::vector<float> all = Driver(model, 1, 5, 1).in_chunks(tokens, 5);
+
+  const auto cache = make_cache({.shape = model.cache_shape(Format::f32, Format::f32), .context = 5});
+  Workspace workspace(model.config(), {.tokens = 5, .logit_rows = 2});
+  ThreadPool pool(1);
+  const std::vector<SequenceId> sequences(5, cache->create().value());
+  ASSERT_TRUE(cache->append(sequences[0], 5));
+  const std::vector<int64_t> positions = {0, 1, 2, 3, 4};
+  const std::vector<uint8_t> wants = {0, 1, 0, 0, 1};
+  const auto logits =
+      model.forward({.tokens = tokens, .positions = positions, .sequences = sequences, .wants_logits = wants}, *cache,
+                    workspace, pool);
+  ASSERT_EQ(logits.size(), 2 * shape.vocabulary);
+  for (size_t i = 0; i < shape.vocabulary; ++i) {
+    EXPECT_EQ(logits[i], all[shape.vocabulary + i]);
+    EXPECT_EQ(logits[shape.vocabulary + i], all[4 * shape.vocabulary + i]);
+  }
+}
+
+}  // namespace
+}  // namespace contexture
