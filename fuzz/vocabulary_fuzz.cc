@@ -19,6 +19,15 @@ std::vector<std::string> take_strings(FuzzedDataProvider& data) {
   return strings;
 }
 
+/// Usually two tokens each, at times anything.
+std::vector<std::string> take_merges(FuzzedDataProvider& data, const std::vector<std::string>& tokens) {
+  if (tokens.empty() || data.ConsumeIntegralInRange(0, 20) == 0) return take_strings(data);
+  const auto pick = [&] { return tokens[data.ConsumeIntegralInRange<size_t>(0, tokens.size() - 1)]; };
+  std::vector<std::string> merges(data.ConsumeIntegralInRange<size_t>(0, 40));
+  for (std::string& merge : merges) merge = pick() + " " + pick();
+  return merges;
+}
+
 /// Usually as many as there are tokens, at times not.
 size_t take_count(FuzzedDataProvider& data, size_t usual) {
   return data.ConsumeIntegralInRange(0, 20) == 0 ? data.ConsumeIntegralInRange<size_t>(0, 40) : usual;
@@ -39,7 +48,7 @@ Metadata take_metadata(FuzzedDataProvider& data) {
   std::vector<int64_t> types(take_count(data, tokens.size()));
   for (int64_t& type : types) type = data.ConsumeIntegralInRange<int64_t>(-1, 7);
   metadata.set_ints("tokenizer.ggml.token_type", types);
-  metadata.set_strings("tokenizer.ggml.merges", take_strings(data));
+  metadata.set_strings("tokenizer.ggml.merges", take_merges(data, tokens));
   for (const char* key : {"bos_token_id", "eos_token_id", "unknown_token_id", "eot_token_id"}) {
     if (data.ConsumeBool()) {
       metadata.set_int(std::string("tokenizer.ggml.") + key, data.ConsumeIntegralInRange<int64_t>(-1, 45));

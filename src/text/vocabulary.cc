@@ -15,9 +15,6 @@ namespace {
 /// The longest piece of the known vocabularies is 256 bytes; the bound keeps work on a hostile one linear.
 constexpr size_t kMaxPieceSize = 1024;
 
-/// Room above the ids for the symbols of SentencePieceBpe and ByteBpe that are no pieces.
-constexpr size_t kMaxPieces = 1 << 28;
-
 /// Names by which chat templates end a turn or a text. A file names one end token, at times the wrong one for a chat
 /// (the end of a document where the template ends turns with another token); a model that emits one of these has said
 /// its say, and going on would make it play the other side. So all of them end a text, whatever the file calls `eos`.
@@ -94,6 +91,10 @@ void check_vocabulary(const Vocabulary& vocabulary, const std::string& name) {
     fail("{}: a begin or end token is to be added to every text, but there is none; set bos_token_id, eos_token_id",
          name);
   }
+}
+
+void check_piece_count(size_t count, const std::string& name) {
+  if (count > kMaxPieces) fail("{}: more than {} pieces; the file is damaged", name, kMaxPieces);
 }
 
 void collect_end_tokens(Vocabulary& vocabulary) {

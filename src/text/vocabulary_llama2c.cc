@@ -86,6 +86,7 @@ Vocabulary read_llama2c_vocabulary(std::span<const std::byte> bytes, const std::
       fail("{}: cut off in piece {}; copy the file again", name, vocabulary.pieces.size());
     }
     const size_t id = vocabulary.pieces.size();
+    check_piece_count(id + 1, name);
     if (id == kBegin) entry.piece = "<s>";
     if (id == kEnd) entry.piece = "</s>";
     vocabulary.types.push_back(type_of(id, entry.piece));

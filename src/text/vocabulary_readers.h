@@ -22,6 +22,11 @@ Vocabulary read_tiktoken_vocabulary(std::span<const std::byte> bytes, const std:
 bool is_sentencepiece_vocabulary(std::span<const std::byte> bytes);
 Vocabulary read_sentencepiece_vocabulary(std::span<const std::byte> bytes, const std::string& name);
 
+/// More pieces than any vocabulary has (the largest known are around a million). Readers check it as they go, so that a
+/// hostile file cannot make them allocate many times its size.
+inline constexpr size_t kMaxPieces = size_t{1} << 22;
+void check_piece_count(size_t count, const std::string& name);
+
 /// Sets `end_tokens`: `end`, and every special piece whose name is known to end a turn or a text.
 void collect_end_tokens(Vocabulary& vocabulary);
 

@@ -111,6 +111,7 @@ void read_piece(std::string_view bytes, const std::string& name, Vocabulary& voc
     if (field.number == 3) type = field.value;
   }
   const size_t id = vocabulary.pieces.size();
+  check_piece_count(id + 1, name);
   if (piece.empty()) fail("{}: piece {} is empty; the file is damaged", name, id);
   if (type < static_cast<uint64_t>(PieceType::normal) || type > static_cast<uint64_t>(PieceType::byte)) {
     fail("{}: piece {} has the unknown type {}; the file is damaged", name, id, type);

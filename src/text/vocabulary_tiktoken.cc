@@ -105,6 +105,7 @@ Vocabulary read_tiktoken_vocabulary(std::span<const std::byte> bytes, const std:
     if (!parse_line(take_line(text), token, rank) || rank != line) {
       fail("{}: line {} is not a token in base64 and the rank {}; copy the file again", name, line + 1, line);
     }
+    check_piece_count(line + 1, name);
     vocabulary.pieces.push_back(printable_of_bytes(token));
     vocabulary.types.push_back(PieceType::normal);
   }

@@ -20,7 +20,8 @@ PRONOUNS = {
     "girl": dict(he="she", him="her", his="her", He="She", His="Her", self="herself"),
     "boy": dict(he="he", him="him", his="his", He="He", His="His", self="himself"),
 }
-WORDS_IN_A_STORY = range(52, 136)  # 80 to 200 tokens of the bundled vocabulary
+INTRODUCTIONS = (".meet", ".noun", ".look")  # how a story may mention the friend for the first time
+WORDS_IN_A_STORY = range(40, 105)  # 80 to 245 tokens of the bundled vocabulary
 
 
 @dataclass
@@ -30,10 +31,15 @@ class Plot:
     draws: list[str] = field(default_factory=list)
     lets: dict[str, str] = field(default_factory=dict)
     beats: list[list[str]] = field(default_factory=list)
+    optional: set[int] = field(default_factory=set)  # the beats that may be left out
+
+    def choose(self, rng: random.Random) -> list[str]:
+        """One sentence for every beat; an empty one for a beat left out."""
+        return ["" if i in self.optional and rng.random() < 0.5 else rng.choice(b) for i, b in enumerate(self.beats)]
 
 
 def read_plots(path: Path) -> dict[str, Plot]:
-    """Parse plots.txt: `== name: draws`, `let word = a|b`, beats apart by blank lines, one alternative a line."""
+    """Parse plots.txt: `== name: draws`, `let word = a|b`, beats apart by blank lines, `?` before an optional one."""
     plots: dict[str, Plot] = {}
     beat: list[str] | None = None
     for line in map(str.strip, path.read_text(encoding="utf-8").splitlines()):
@@ -48,6 +54,8 @@ def read_plots(path: Path) -> dict[str, Plot]:
             plot.lets[name] = choices
         elif not line:
             beat = None
+        elif line == "?":
+            plot.optional.add(len(plot.beats))
         else:
             if beat is None:
                 plot.beats.append(beat := [])
@@ -112,19 +120,23 @@ def polish(text: str) -> str:
     """Capitals at sentence starts, `an` before vowels, single spaces. After `!"` the template knows better."""
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"\b([Aa])(?= [aeio])", r"\1n", text)
-    return re.sub(r'(^|[.!?] |\." )([a-z])', lambda m: m[1] + m[2].upper(), text)
+    return re.sub(r'(^|[.!?] "?|\." )([a-z])', lambda m: m[1] + m[2].upper(), text)
 
 
 def tell(rng: random.Random, plots: dict[str, Plot]) -> str:
     """One story: an opening, the beats of a plot, and often a closing line."""
     names = [name for name in plots if name not in ("opening", "closing")]
+    plot = plots[rng.choice(names)]
     while True:
-        plot = plots[rng.choice(names)]
         story = Story(rng, plot)
-        beats = plots["opening"].beats + plot.beats
-        if rng.random() < 0.5:
-            beats = beats + plots["closing"].beats
-        text = polish(story.expand(" ".join(rng.choice(beat) for beat in beats)))
+        beats = plots["opening"].choose(rng) + plot.choose(rng)
+        if not beats[-1] or rng.random() < 0.3:
+            beats += plots["closing"].choose(rng)
+        template = " ".join(beats)
+        met = re.search(r"\{B(\.\w+)?\}", template)
+        if met and met[1] not in INTRODUCTIONS:  # some alternatives do without the friend: nobody then may mention one
+            continue
+        text = polish(story.expand(template))
         if len(text.split()) in WORDS_IN_A_STORY:
             return text
 

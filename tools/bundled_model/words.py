@@ -39,7 +39,7 @@ TRAITS = "kind brave curious shy clever cheerful gentle quiet playful busy frien
 PLACES = [
     dict(name="forest", at="in the forest", near="at the edge of the forest", to="into the forest",
          spots="under a fallen log|behind a big tree|in a pile of leaves|beside the stream|between two roots|under a bush"),
-    dict(name="garden", at="in the garden", near="with a big garden", to="into the garden",
+    dict(name="garden", at="in the garden", near="beside a big garden", to="into the garden",
          spots="under the bench|behind the gate|among the flowers|near the well|in the tall grass|under the rose bush"),
     dict(name="farm", at="on the farm", near="near the old farm", to="to the farm",
          spots="in the hay|behind the barn|under the cart|near the hen house|beside the fence|in an empty bucket"),
@@ -105,8 +105,8 @@ FOODS = [
     dict(name="plum", look="ripe|sweet|purple|juicy"),
     dict(name="pancake", look="hot|big|round|fluffy"),
     dict(name="sandwich", look="big|fresh|cheese|tasty"),
-    dict(name="pot of honey", look="full|small|big|golden"),
-    dict(name="bowl of soup", look="hot|big|full|tasty"),
+    dict(name="muffin", look="warm|big|soft|blueberry"),
+    dict(name="peach", look="ripe|sweet|juicy|soft"),
     dict(name="loaf of bread", look="fresh|warm|brown|round"),
 ]
 
@@ -182,7 +182,18 @@ RESCUES = [
     dict(name="ladybug", stuck="under a glass jar", sound="tap", free="tipped the jar over, and the ladybug crawled out"),
 ]
 
+
+def _named(records: list[Record], names: str) -> list[Record]:
+    """Those of the records whose names are listed."""
+    return [r for r in records if r["name"] in names.split("|")]
+
+
 CLASSES: dict[str, list[Record]] = {
-    "place": PLACES, "toy": TOYS, "clothes": CLOTHES, "treasure": TREASURES, "food": FOODS,
+    "place": PLACES, "toy": TOYS, "treasure": TREASURES, "food": FOODS,
     "skill": SKILLS, "fear": FEARS, "rescue": RESCUES,
+    "light": _named(TOYS, "ball|kite|doll|teddy bear|book|whistle"),  # what the wind or a crow could carry away
+    "solid": _named(TOYS, "drum|doll|boat|train|wagon|lantern|flute|whistle"),  # what breaks and can be mended
+    "worn": _named(CLOTHES, "hat|scarf|coat|cap|ribbon|sweater"),
+    "warm": _named(CLOTHES, "scarf|coat|sweater|blanket"),
+    "baked": _named(FOODS, "apple pie|cake|bun|cookie|pancake|muffin|loaf of bread"),
 }
