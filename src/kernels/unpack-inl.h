@@ -11,6 +11,7 @@
 
 #include <cstring>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "tensor/float16.h"
 #include "tensor/format.h"
@@ -43,8 +44,15 @@ HWY_INLINE float half_to_float(uint16_t half) {
 #endif
 }
 
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Nibbles and single bits are taken apart in 16-byte vectors, which every target has and the wider ones do not beat:
+// blocks come in runs of 16 or 32 bytes.
+using Bytes16 = hn::FixedTag<uint8_t, 16>;
+
 HWY_INLINE void fill8(float* HWY_RESTRICT to, float value) {
-  for (int i = 0; i < 8; ++i) to[i] = value;
+  const hn::CappedTag<float, 8> d;
+  for (size_t i = 0; i < 8; i += hn::Lanes(d)) hn::StoreU(hn::Set(d, value), d, to + i);
 }
 
 // Minima as the products want them. Dividing by a power of two is exact.
@@ -52,53 +60,69 @@ HWY_INLINE void fill_minimum(float* HWY_RESTRICT to, float minimum) {
   fill8(to, minimum * (-1.f / 128));
 }
 
+/// 16 quants from 16 unsigned bytes, less an offset.
+HWY_INLINE void store_quants(hn::Vec<Bytes16> unsigned_quants, uint8_t offset, int8_t* HWY_RESTRICT to) {
+  const Bytes16 d;
+  hn::StoreU(hn::Sub(unsigned_quants, hn::Set(d, offset)), d, reinterpret_cast<uint8_t*>(to));
+}
+
+HWY_INLINE hn::Vec<Bytes16> load16(const uint8_t* HWY_RESTRICT from) {
+  return hn::LoadU(Bytes16(), from);
+}
+HWY_INLINE hn::Vec<Bytes16> low_nibbles(hn::Vec<Bytes16> v) {
+  return hn::And(v, hn::Set(Bytes16(), uint8_t{15}));
+}
+HWY_INLINE hn::Vec<Bytes16> high_nibbles(hn::Vec<Bytes16> v) {
+  return hn::ShiftRight<4>(v);
+}
+
+/// 16 bytes, each 16 where bit i of the 16 (little endian) is set, else 0.
+HWY_INLINE hn::Vec<Bytes16> spread_bits(const uint8_t* HWY_RESTRICT bits) {
+  HWY_ALIGN static constexpr uint8_t bit_of_lane[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  const Bytes16 d;
+  HWY_ALIGN const uint8_t spread[16] = {bits[0], bits[0], bits[0], bits[0], bits[0], bits[0], bits[0], bits[0],
+                                        bits[1], bits[1], bits[1], bits[1], bits[1], bits[1], bits[1], bits[1]};
+  const auto is_set = hn::TestBit(hn::Load(d, spread), hn::Load(d, bit_of_lane));
+  return hn::IfThenElseZero(is_set, hn::Set(d, uint8_t{16}));
+}
+
 HWY_INLINE void unpack(const BlockQ8_0& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales, float*) {
-  for (int i = 0; i < 32; ++i) q[i] = b.q[i];
+  std::memcpy(q, b.q, 32);
   fill8(scales, half_to_float(b.d));
 }
 
 HWY_INLINE void unpack(const BlockQ4_0& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales, float*) {
-  for (int i = 0; i < 16; ++i) q[i] = static_cast<int8_t>((b.nibbles[i] & 15) - 8);
-  for (int i = 0; i < 16; ++i) q[16 + i] = static_cast<int8_t>((b.nibbles[i] >> 4) - 8);
+  const auto nibbles = load16(b.nibbles);
+  store_quants(low_nibbles(nibbles), 8, q);
+  store_quants(high_nibbles(nibbles), 8, q + 16);
   fill8(scales, half_to_float(b.d));
 }
 
 HWY_INLINE void unpack(const BlockQ4_1& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales,
                        float* HWY_RESTRICT minima) {
-  for (int i = 0; i < 16; ++i) q[i] = static_cast<int8_t>(b.nibbles[i] & 15);
-  for (int i = 0; i < 16; ++i) q[16 + i] = static_cast<int8_t>(b.nibbles[i] >> 4);
+  const auto nibbles = load16(b.nibbles);
+  store_quants(low_nibbles(nibbles), 0, q);
+  store_quants(high_nibbles(nibbles), 0, q + 16);
   fill8(scales, half_to_float(b.d));
   fill_minimum(minima, half_to_float(b.m));
 }
 
-/// The fifth bits of 32 quants, each moved to bit 4 of its byte.
-HWY_INLINE void add_fifth_bits(const uint8_t* HWY_RESTRICT fifth, int8_t* HWY_RESTRICT q) {
-  for (int i = 0; i < 32; ++i) q[i] = static_cast<int8_t>(q[i] | (fifth[i / 8] >> (i % 8) & 1) << 4);
+HWY_INLINE void unpack_five_bits(const uint8_t* nibbles, const uint8_t* fifth, uint8_t offset, int8_t* HWY_RESTRICT q) {
+  const auto bytes = load16(nibbles);
+  store_quants(hn::Or(low_nibbles(bytes), spread_bits(fifth)), offset, q);
+  store_quants(hn::Or(high_nibbles(bytes), spread_bits(fifth + 2)), offset, q + 16);
 }
 
 HWY_INLINE void unpack(const BlockQ5_0& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales, float*) {
-  for (int i = 0; i < 16; ++i) q[i] = static_cast<int8_t>(b.nibbles[i] & 15);
-  for (int i = 0; i < 16; ++i) q[16 + i] = static_cast<int8_t>(b.nibbles[i] >> 4);
-  add_fifth_bits(b.fifth, q);
-  for (int i = 0; i < 32; ++i) q[i] = static_cast<int8_t>(q[i] - 16);
+  unpack_five_bits(b.nibbles, b.fifth, 16, q);
   fill8(scales, half_to_float(b.d));
 }
 
 HWY_INLINE void unpack(const BlockQ5_1& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales,
                        float* HWY_RESTRICT minima) {
-  for (int i = 0; i < 16; ++i) q[i] = static_cast<int8_t>(b.nibbles[i] & 15);
-  for (int i = 0; i < 16; ++i) q[16 + i] = static_cast<int8_t>(b.nibbles[i] >> 4);
-  add_fifth_bits(b.fifth, q);
+  unpack_five_bits(b.nibbles, b.fifth, 0, q);
   fill8(scales, half_to_float(b.d));
   fill_minimum(minima, half_to_float(b.m));
-}
-
-HWY_INLINE void unpack_nibbles256(const uint8_t* HWY_RESTRICT nibbles, int8_t* HWY_RESTRICT q) {
-  for (int two = 0; two < 4; ++two) {
-    const uint8_t* bytes = nibbles + two * 32;
-    for (int i = 0; i < 32; ++i) q[two * 64 + i] = static_cast<int8_t>(bytes[i] & 15);
-    for (int i = 0; i < 32; ++i) q[two * 64 + 32 + i] = static_cast<int8_t>(bytes[i] >> 4);
-  }
 }
 
 template <class Block>
@@ -112,42 +136,71 @@ HWY_INLINE void unpack_scales256(const Block& b, float* HWY_RESTRICT scales, flo
 
 HWY_INLINE void unpack(const BlockQ4_K& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales,
                        float* HWY_RESTRICT minima) {
-  unpack_nibbles256(b.nibbles, q);
+  for (int at = 0; at < 128; at += 16) {
+    const auto nibbles = load16(b.nibbles + at);
+    int8_t* to = q + at / 32 * 64 + at % 32;
+    store_quants(low_nibbles(nibbles), 0, to);
+    store_quants(high_nibbles(nibbles), 0, to + 32);
+  }
   unpack_scales256(b, scales, minima);
+}
+
+/// Bit `bit` of each byte, moved to bit 4.
+template <int kBit>
+HWY_INLINE hn::Vec<Bytes16> fifth_bit(hn::Vec<Bytes16> v) {
+  const auto bit = hn::And(v, hn::Set(Bytes16(), static_cast<uint8_t>(1 << kBit)));
+  if constexpr (kBit < 4) return hn::ShiftLeft<4 - kBit>(bit);
+  if constexpr (kBit > 4) return hn::ShiftRight<kBit - 4>(bit);
+  return bit;
+}
+
+template <int kTwo>
+HWY_INLINE void unpack_two_of_q5_k(const BlockQ5_K& b, int8_t* HWY_RESTRICT q) {
+  for (int at = 0; at < 32; at += 16) {
+    const auto nibbles = load16(b.nibbles + kTwo * 32 + at), fifth = load16(b.fifth + at);
+    store_quants(hn::Or(low_nibbles(nibbles), fifth_bit<2 * kTwo>(fifth)), 0, q + kTwo * 64 + at);
+    store_quants(hn::Or(high_nibbles(nibbles), fifth_bit<2 * kTwo + 1>(fifth)), 0, q + kTwo * 64 + 32 + at);
+  }
 }
 
 HWY_INLINE void unpack(const BlockQ5_K& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales,
                        float* HWY_RESTRICT minima) {
-  unpack_nibbles256(b.nibbles, q);
-  for (int j = 0; j < 8; ++j) {
-    for (int i = 0; i < 32; ++i) q[j * 32 + i] = static_cast<int8_t>(q[j * 32 + i] | (b.fifth[i] >> j & 1) << 4);
-  }
+  unpack_two_of_q5_k<0>(b, q);
+  unpack_two_of_q5_k<1>(b, q);
+  unpack_two_of_q5_k<2>(b, q);
+  unpack_two_of_q5_k<3>(b, q);
   unpack_scales256(b, scales, minima);
 }
 
 HWY_INLINE void unpack(const BlockQ6_K& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales, float*) {
+  const auto upper = hn::Set(Bytes16(), uint8_t{0x30});  // where the upper two bits belong
   for (int half = 0; half < 2; ++half) {
-    const uint8_t* low = b.low + half * 64;
-    const uint8_t* high = b.high + half * 32;
-    int8_t* to = q + half * 128;
-    for (int i = 0; i < 32; ++i) {
-      to[i] = static_cast<int8_t>(((low[i] & 15) | (high[i] & 3) << 4) - 32);
-      to[32 + i] = static_cast<int8_t>(((low[32 + i] & 15) | (high[i] >> 2 & 3) << 4) - 32);
-      to[64 + i] = static_cast<int8_t>((low[i] >> 4 | (high[i] >> 4 & 3) << 4) - 32);
-      to[96 + i] = static_cast<int8_t>((low[32 + i] >> 4 | high[i] >> 6 << 4) - 32);
+    for (int at = 0; at < 32; at += 16) {
+      const auto low = load16(b.low + half * 64 + at), low2 = load16(b.low + half * 64 + 32 + at);
+      const auto high = load16(b.high + half * 32 + at);
+      int8_t* to = q + half * 128 + at;
+      store_quants(hn::Or(low_nibbles(low), hn::And(hn::ShiftLeft<4>(high), upper)), 32, to);
+      store_quants(hn::Or(low_nibbles(low2), hn::And(hn::ShiftLeft<2>(high), upper)), 32, to + 32);
+      store_quants(hn::Or(high_nibbles(low), hn::And(high, upper)), 32, to + 64);
+      store_quants(hn::Or(high_nibbles(low2), hn::And(hn::ShiftRight<2>(high), upper)), 32, to + 96);
     }
   }
   const float d = half_to_float(b.d);
-  for (int i = 0; i < 64; ++i) scales[i] = d * static_cast<float>(b.scales[i / 4]);
+  const hn::FixedTag<float, 4> four;
+  for (int i = 0; i < 16; ++i) hn::StoreU(hn::Set(four, d * static_cast<float>(b.scales[i])), four, scales + i * 4);
 }
+
+constexpr size_t kPrefetchBytes = 4096;
 
 template <class Block>
 void unpack_row(const std::byte* HWY_RESTRICT from, size_t columns, const UnpackedRow& to) {
-  for (size_t at = 0; at < columns; at += Block::elements, from += sizeof(Block)) {
-    // A reinterpretation, not a copy: blocks consist of bytes and of 16-bit numbers, which x86 and ARM read unaligned.
-    Block block;
-    std::memcpy(&block, from, sizeof(Block));
-    unpack(block, to.quants + at, to.scales + at / 4, to.minima + at / 4);
+  // Blocks are bytes and 16-bit numbers, an even number of bytes each, in tensors aligned to 8 or more.
+  const Block* HWY_RESTRICT blocks = reinterpret_cast<const Block*>(from);
+  for (size_t i = 0; i * Block::elements < columns; ++i) {
+    // Rows follow each other, and unpacking is what waits for memory: ask for what comes a few rows later.
+    hwy::Prefetch(reinterpret_cast<const std::byte*>(blocks + i) + kPrefetchBytes);
+    const size_t at = i * Block::elements;
+    unpack(blocks[i], to.quants + at, to.scales + at / 4, to.minima + at / 4);
   }
   if (columns % 64 != 0) {  // the last pair's second half: nothing
     std::memset(to.quants + columns, 0, 32);
