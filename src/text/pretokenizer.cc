@@ -32,8 +32,8 @@ constexpr const char* kDigits = "\\p{N}+";
 constexpr const char* kThreeDigits = "[0-9][0-9][0-9]";
 constexpr const char* kNewline = "[\\r\\n]";
 
-/// Published as `\s+$`, which looks at a run of n spaces n times where something else follows it. Newlines are words of
-/// their own by then, so that $ is the very end.
+/// Published as `\s+$`, for which PCRE2's interpreter looks at a run of n spaces n times where something else follows
+/// it (compiled code knows better). Newlines are words of their own by then, so that $ is the very end.
 constexpr const char* kSpaceAtEnd = "(?<!\\s)\\s++\\z";
 
 /// Han, and what else lies between (the upper end of the last range is the last Hangul block's).
@@ -105,14 +105,14 @@ struct Free {
 
 class Regex {
  public:
-  explicit Regex(const char* published) {
+  Regex(const char* published, bool compiled) {
     const std::string expression = replaced(replaced(published, "\\s", "\\p{wspace}"), "\\S", "\\P{wspace}");
     int error = 0;
     PCRE2_SIZE at = 0;
     code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
                               PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, nullptr));
     if (!code_) fail("PCRE2 refuses {} at {} (error {}); it is older than 10.40", expression, at, error);
-    pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // where there is none, PCRE2 interprets
+    if (compiled) pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // where that fails, PCRE2 interprets
   }
 
   /// Appends the matches in `text` and what lies between them. `match` is room for one.
@@ -143,12 +143,12 @@ struct Pretokenizer::Impl {
   std::vector<Regex> expressions;
 };
 
-Pretokenizer::Pretokenizer(const std::string& name) {
+Pretokenizer::Pretokenizer(const std::string& name, bool compiled) {
   const Kind* kind = find_kind(name);
   if (kind == nullptr) fail("the pre-tokenizer \"{}\" is not known; known are {}", printable(name), names());
   auto impl = std::make_unique<Impl>();
   impl->kind = kind;
-  for (const char* expression : kind->expressions) impl->expressions.emplace_back(expression);
+  for (const char* expression : kind->expressions) impl->expressions.emplace_back(expression, compiled);
   impl_ = std::move(impl);
 }
 

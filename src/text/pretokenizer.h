@@ -11,8 +11,9 @@ namespace contexture {
 /// one after the other: the matches of each, and what lies between them, are what the next one splits further.
 class Pretokenizer {
  public:
-  /// By GGUF's name of it ("llama-bpe"). Throws Error where it is not known.
-  explicit Pretokenizer(const std::string& name);
+  /// By GGUF's name of it ("llama-bpe"). Throws Error where it is not known. `compiled`: to machine code, where PCRE2
+  /// can; tests turn it off to see that its interpreter does as well.
+  explicit Pretokenizer(const std::string& name, bool compiled = true);
   ~Pretokenizer();
 
   /// `text` is valid UTF-8. The words are parts of it, in order, and cover it.

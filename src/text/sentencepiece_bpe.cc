@@ -36,7 +36,6 @@ std::string_view first_character(std::string_view text) {
 std::vector<uint32_t> ranks_of(const std::vector<float>& scores) {
   std::vector<float> order(scores);
   std::sort(order.begin(), order.end(), std::greater<>());
-  order.erase(std::unique(order.begin(), order.end()), order.end());
   std::vector<uint32_t> ranks(scores.size());
   for (size_t i = 0; i < scores.size(); ++i) {
     ranks[i] = std::lower_bound(order.begin(), order.end(), scores[i], std::greater<>()) - order.begin();
