@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every libFuzzer target for SECONDS (default 10), starting from its seed corpus:  tools/fuzz.sh [SECONDS [TARGET...]]
-# What is found stays as crash-* in the present folder. Needs: cmake --preset fuzz && cmake --build --preset fuzz
+# What is found stays as crash-* in the present folder. Needs: cmake --preset fuzz && cmake --build --preset fuzz --target fuzzers
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 seconds=${1:-10}

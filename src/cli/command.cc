@@ -35,8 +35,10 @@ std::vector<std::string> cache_formats() {
 }  // namespace
 
 void ModelFlags::add_to(CLI::App& command) {
-  command.add_option("-m,--model", model, "model: a GGUF file, or a llama2.c .bin (default: the bundled model)");
-  command.add_option("--tokenizer", tokenizer, "tokenizer, where it is neither in the model file nor beside it");
+  command.add_option("-m,--model", model, "model: a GGUF file, or a llama2.c .bin (default: the bundled model)")
+      ->option_text("PATH");
+  command.add_option("--tokenizer", tokenizer, "tokenizer, where it is neither in the model file nor beside it")
+      ->option_text("PATH");
   command.add_flag("--json", json, "print one JSON object and nothing else on stdout");
   command.preparse_callback([this](size_t) { model = bundled_model(); });
 }
@@ -52,8 +54,11 @@ void CacheFlags::add_to(CLI::App& command) {
   command.add_option("--v-format,--ctv", v_format, "format of V in the cache (also -ctv)")
       ->check(CLI::IsMember(cache_formats()))
       ->capture_default_str();
-  command.add_option("-c,--context", context, "tokens of context (default: what the prompt and -n need)");
-  command.add_option("-t,--threads", threads, "threads (default: physical cores)")->check(CLI::Range(1, 1024));
+  command.add_option("-c,--context", context, "tokens of context (default: what the prompt and -n need)")
+      ->option_text("N");
+  command.add_option("-t,--threads", threads, "threads (default: physical cores)")
+      ->check(CLI::Range(1, 1024))
+      ->option_text("N");
 }
 
 RunOptions CacheFlags::options() const {

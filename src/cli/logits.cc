@@ -66,10 +66,13 @@ void add_logits(CLI::App& app) {
   self->cache.add_to(*command);
   CLI::Option_group* input = command->add_option_group("input", "one of");
   input->add_option("--tokens", self->tokens, "token ids, separated by commas; no begin token is added")
-      ->delimiter(',');
-  input->add_option("-p,--prompt", self->prompt, "a text");
+      ->delimiter(',')
+      ->option_text("ID,ID,...");
+  input->add_option("-p,--prompt", self->prompt, "a text")->option_text("TEXT");
   input->require_option(1);
-  command->add_option("-o,--output", self->output, "the file to write, float32 (tokens × vocabulary)")->required();
+  command->add_option("-o,--output", self->output, "the file to write, float32 (tokens × vocabulary)")
+      ->required()
+      ->option_text("FILE.npy");
   command->add_option("--chunk", self->chunk, "tokens fed at a time; the logits are the same bits for any")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();

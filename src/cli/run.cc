@@ -38,7 +38,7 @@ struct Run {
   GenerateOptions generate;
   CLI::Option* seed_given = nullptr;
   std::string prompt, file, dash;
-  bool no_special = false, no_bos = false;
+  bool no_special = false, no_bos = false, log_probabilities = false;
 
   void run() {
     const std::atomic<bool>& stop = interrupted();
@@ -53,7 +53,7 @@ struct Run {
       spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", config.context);
     }
     if (!*seed_given) generate.seed = std::random_device()();
-    if (generate.temperature > 0 && !model.json) fmt::print(stderr, "seed {}\n", generate.seed);
+    fmt::print(stderr, "seed {}\n", generate.seed);
 
     Runtime runtime(opened.file, options);
     const Display display(!model.json);
@@ -85,15 +85,16 @@ struct Run {
     return made.token_ids.size() > 1 ? per_second(made.token_ids.size() - 1, made.decode_seconds) : 0;
   }
 
-  static Json result(const Generation& made) {
-    return {{"text", valid_utf8(made.text)},
-            {"prompt_tokens", made.prompt_tokens},
-            {"generated_tokens", made.token_ids.size()},
-            {"token_ids", made.token_ids},
-            {"log_probabilities", made.log_probabilities},
-            {"prefill_tokens_per_second", per_second(made.prompt_tokens, made.prefill_seconds)},
-            {"decode_tokens_per_second", decode_speed(made)},
-            {"finish_reason", name(made.finish_reason)}};
+  Json result(const Generation& made) const {
+    Json j = {{"text", valid_utf8(made.text)},
+              {"prompt_tokens", made.prompt_tokens},
+              {"generated_tokens", made.token_ids.size()},
+              {"token_ids", made.token_ids},
+              {"prefill_tokens_per_second", per_second(made.prompt_tokens, made.prefill_seconds)},
+              {"decode_tokens_per_second", decode_speed(made)},
+              {"finish_reason", name(made.finish_reason)}};
+    if (log_probabilities) j["log_probabilities"] = made.log_probabilities;
+    return j;
   }
 
   static void print_speed(const Generation& made, Runtime& runtime, const ModelFile& file) {
@@ -127,8 +128,8 @@ void add_run(CLI::App& app) {
   self->model.add_to(*command);
   self->cache.add_to(*command);
   CLI::Option_group* prompt = command->add_option_group("prompt", "one of; none: the model begins by itself");
-  prompt->add_option("-p,--prompt", self->prompt, "the prompt");
-  prompt->add_option("-f,--file", self->file, "a file that holds the prompt");
+  prompt->add_option("-p,--prompt", self->prompt, "the prompt")->option_text("TEXT");
+  prompt->add_option("-f,--file", self->file, "a file that holds the prompt")->option_text("FILE");
   prompt->add_option("stdin", self->dash, "- reads the prompt from stdin")->check(CLI::IsMember({"-"}));
   prompt->require_option(0, 1);
   command->add_option("-n,--predict", g.max_tokens, "tokens to generate at most")->capture_default_str();
@@ -142,8 +143,12 @@ void add_run(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   self->seed_given = command->add_option("-s,--seed", g.seed, "same seed, same text (default: a random one, printed)");
-  command->add_option("--stop", g.stop, "ends before this text; may be given again");
+  command->add_option("--stop", g.stop, "ends before this text; may be given again")
+      ->allow_extra_args(false)
+      ->option_text("TEXT");
   command->add_flag("--ignore-eos", g.ignore_end, "end tokens are never chosen");
+  command->add_flag("--log-probabilities", self->log_probabilities,
+                    "with --json: the natural log-probability of every token, under the same key");
   command->add_flag("--no-bos", self->no_bos, "without the begin token that the model asks for");
   command->add_flag("--no-special", self->no_special, "special tokens in the prompt are text like any other");
   command->callback([self] { self->run(); });

@@ -50,7 +50,8 @@ TEST(Cli, TheBundledModelWritesAStory) {
   EXPECT_EQ(ended.status, 0) << ended.err;
   EXPECT_THAT(ended.out, StartsWith("Once upon a time"));
   EXPECT_GT(ended.out.size(), 80u);
-  EXPECT_THAT(ended.err, HasSubstr("tokens"));
+  EXPECT_THAT(ended.err, HasSubstr("seed "));
+  EXPECT_THAT(ended.err, HasSubstr("GB/s"));
 }
 
 TEST(Cli, RunAsJson) {
@@ -65,6 +66,8 @@ TEST(Cli, RunAsJson) {
   EXPECT_EQ(result["finish_reason"], "length");
   const Ended again = run_program("run -p 'Once upon a time' -n 12 -s 5 --json -t 1 -c 99 -ctk f16");
   EXPECT_EQ(json::parse(again.out)["token_ids"], result["token_ids"]) << "same seed, same text, whatever the threads";
+  const json rated = json::parse(run_program("run -p 'Once upon a time' -n 12 -s 5 --json --log-probabilities").out);
+  EXPECT_EQ(rated["log_probabilities"].size(), 12u);
   const Ended piped = run_program("run - -n 12 -s 5 --json", "Once upon a time");
   EXPECT_EQ(json::parse(piped.out)["token_ids"], result["token_ids"]);
   EXPECT_EQ(json::parse(run_program("run -p x --stop a --stop e --json -s 1").out)["finish_reason"], "stop");
