@@ -4,7 +4,9 @@
 #include <fmt/ranges.h>
 #include <pcre2.h>
 
+#include <algorithm>
 #include <cassert>
+#include <cstdint>
 #include <new>
 
 #include "base/error.h"
@@ -101,6 +103,21 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
 struct Free {
   void operator()(pcre2_code* code) const { pcre2_code_free(code); }
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+};
+
+/// What matching needs besides the expression.
+struct Matcher {
+  std::unique_ptr<pcre2_match_data, Free> match{pcre2_match_data_create(1, nullptr)};
+  std::unique_ptr<pcre2_match_context, Free> context{pcre2_match_context_create(nullptr)};
+
+  /// PCRE2's own limit on steps would refuse a run of ten million spaces; this one grows with the text. It is a net:
+  /// the expressions above are linear.
+  explicit Matcher(size_t text_size) {
+    if (!match || !context) throw std::bad_alloc();
+    const size_t steps = std::max<size_t>(10'000'000, 4 * text_size);
+    pcre2_set_match_limit(context.get(), static_cast<uint32_t>(std::min<size_t>(steps, UINT32_MAX)));
+  }
 };
 
 class Regex {
@@ -115,15 +132,15 @@ class Regex {
     if (compiled) pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // where that fails, PCRE2 interprets
   }
 
-  /// Appends the matches in `text` and what lies between them. `match` is room for one.
-  void split(std::string_view text, pcre2_match_data* match, std::vector<std::string_view>& words) const {
+  /// Appends the matches in `text` and what lies between them.
+  void split(std::string_view text, const Matcher& matcher, std::vector<std::string_view>& words) const {
     size_t at = 0;
     while (at < text.size()) {
       const int count = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
-                                    PCRE2_NO_UTF_CHECK, match, nullptr);
+                                    PCRE2_NO_UTF_CHECK, matcher.match.get(), matcher.context.get());
       if (count == PCRE2_ERROR_NOMATCH) break;
       if (count < 0) fail("the text cannot be split into words (PCRE2 error {}); give it in smaller parts", count);
-      const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match);
+      const PCRE2_SIZE* range = pcre2_get_ovector_pointer(matcher.match.get());
       assert(range[0] >= at && range[1] > range[0]);
       if (range[0] > at) words.push_back(text.substr(at, range[0] - at));
       words.push_back(text.substr(range[0], range[1] - range[0]));
@@ -155,12 +172,11 @@ Pretokenizer::Pretokenizer(const std::string& name, bool compiled) {
 Pretokenizer::~Pretokenizer() = default;
 
 std::vector<std::string_view> Pretokenizer::split(std::string_view text) const {
-  const std::unique_ptr<pcre2_match_data, Free> match(pcre2_match_data_create(1, nullptr));
-  if (!match) throw std::bad_alloc();
+  const Matcher matcher(text.size());
   std::vector<std::string_view> words{text}, finer;
   for (const Regex& expression : impl_->expressions) {
     finer.clear();
-    for (const std::string_view word : words) expression.split(word, match.get(), finer);
+    for (const std::string_view word : words) expression.split(word, matcher, finer);
     words.swap(finer);
   }
   return words;

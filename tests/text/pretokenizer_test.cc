@@ -156,5 +156,10 @@ TEST(Pretokenizer, HostileTextsTakeLinearTime) {
   }
 }
 
+TEST(Pretokenizer, ARunLongerThanPcre2sUsualLimit) {
+  const std::string text = std::string(12'000'000, ' ') + "x";
+  for (const bool compiled : {true, false}) EXPECT_EQ(Pretokenizer("llama-bpe", compiled).split(text).size(), 2u);
+}
+
 }  // namespace
 }  // namespace contexture
