@@ -48,8 +48,9 @@ Vocabulary vocabulary_from_metadata(const Metadata& metadata);
 /// "no_vocab").
 std::optional<Vocabulary> vocabulary_of(const Metadata& metadata);
 
-/// A file of its own: SentencePiece's .model, tiktoken's text of ranks, llama2.c's tokenizer.bin; told apart by their
-/// bytes. `vocabulary_size`: of the model, needed by llama2.c's (0: not known). Throws Error.
+/// A file of its own: SentencePiece's .model, tiktoken's text of ranks (Llama 3's), llama2.c's tokenizer.bin; told
+/// apart by their bytes. `vocabulary_size`: of the model; llama2.c's file must have as many pieces (0: not known). The
+/// others may have fewer, since models round theirs up. Throws Error.
 Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size = 0);
 
 /// The same from the bytes of such a file; `name` is for errors.
