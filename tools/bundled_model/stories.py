@@ -4,7 +4,7 @@
     stories.py --count 200000 --seed 1 --out stories.txt          one story a line
 
 plots.txt holds the sentences, words.py the vocabulary. A story draws its cast, its place and its objects once and every
-sentence reads them from there, so that a name, a pronoun or a colour never changes halfway. The same seed gives the same
+sentence reads them from there, so that a name, a pronoun or a color never changes halfway. The same seed gives the same
 stories.
 """
 import argparse
@@ -21,7 +21,7 @@ PRONOUNS = {
     "boy": dict(he="he", him="him", his="his", He="He", His="His", self="himself"),
 }
 INTRODUCTIONS = (".meet", ".noun", ".look")  # how a story may mention the friend for the first time
-WORDS_IN_A_STORY = range(40, 105)  # 80 to 245 tokens of the bundled vocabulary
+WORDS_IN_A_STORY = range(40, 105)  # 130 to 250 tokens of the bundled vocabulary
 
 
 @dataclass

@@ -169,11 +169,14 @@ FEARS = [
 
 # A small one in trouble: where it is stuck, the sound it makes, and how it is freed (past tense, after a name).
 RESCUES = [
-    dict(name="kitten", stuck="high up in a tree", sound="meow", free="held a long branch to the tree, and the kitten climbed down"),
+    dict(name="kitten", stuck="high up in a tree", sound="meow",
+         free="held a long branch to the tree, and the kitten climbed down"),
     dict(name="puppy", stuck="in the deep mud", sound="whine", free="put a board on the mud and pulled the puppy out"),
-    dict(name="baby bird", stuck="on the cold ground", sound="cheep", free="lifted the baby bird gently and put it back in its nest"),
+    dict(name="baby bird", stuck="on the cold ground", sound="cheep",
+         free="lifted the baby bird gently and put it back in its nest"),
     dict(name="duckling", stuck="between two rocks", sound="quack", free="rolled one rock away, and the duckling swam free"),
-    dict(name="butterfly", stuck="in a spider web", sound="flutter", free="broke the web with a thin stick, and the butterfly flew up"),
+    dict(name="butterfly", stuck="in a spider web", sound="flutter",
+         free="broke the web with a thin stick, and the butterfly flew up"),
     dict(name="snail", stuck="on a leaf in the stream", sound="sigh", free="pulled the leaf to the shore with a long stick"),
     dict(name="bee", stuck="in a puddle", sound="buzz", free="held out a leaf, and the bee climbed onto it"),
     dict(name="chick", stuck="in a deep hole", sound="peep", free="let down a basket on a rope, and the chick hopped in"),
