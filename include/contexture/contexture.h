@@ -16,17 +16,17 @@ namespace contexture {
 
 /// What is loaded, and how its context is held.
 struct LoadOptions {
-  std::string model_path;              ///< a GGUF file, or a llama2.c .bin beside its tokenizer
-  std::string tokenizer_path;          ///< empty: inside the model file or beside it
-  int threads = 0;                     ///< 0: one a physical core
-  size_t context = 0;                  ///< tokens of prompt and answer; 0: what each call needs, up to the model's own
-  std::string cache = "contiguous";    ///< layout
-  std::string k_format = "f16";        ///< f32, f16 or bf16
+  std::string model_path = {};       ///< a GGUF file, or a llama2.c .bin beside its tokenizer
+  std::string tokenizer_path = {};   ///< empty: inside the model file or beside it
+  int threads = 0;                   ///< 0: one a physical core
+  size_t context = 0;                ///< tokens of prompt and answer; 0: what each call needs, up to the model's own
+  std::string cache = "contiguous";  ///< layout
+  std::string k_format = "f16";      ///< f32, f16 or bf16
   std::string v_format = "f16";
 };
 
-/// How the next token is chosen, and when to stop. Filters apply in this order: repetition penalty, top-k, top-p, min-p,
-/// temperature.
+/// How the next token is chosen, and when to stop. Filters apply in this order: repetition penalty, top-k, top-p,
+/// min-p, temperature.
 struct GenerateOptions {
   size_t max_tokens = 512;
   float temperature = 0.8f;            ///< 0: always the likeliest token
@@ -38,14 +38,14 @@ struct GenerateOptions {
   bool ignore_end = false;             ///< end tokens are never chosen
   bool parse_special = true;           ///< "<|eot_id|>" in the prompt is that token, not text
   bool add_begin = true;               ///< the begin token precedes the prompt, where the model wants one
-  std::vector<std::string> stop;       ///< ends before the first of these texts
+  std::vector<std::string> stop = {};  ///< ends before the first of these texts
 };
 
 /// A token as it is made. Text that was held back until the end comes last, with id -1.
 struct GeneratedToken {
   int32_t id = 0;
   float log_probability = 0;  ///< natural, of the model's own distribution (before any filter)
-  std::string_view text;      ///< whole characters that it completes; empty while one is open, or a stop text may follow
+  std::string_view text;  ///< whole characters that it completes; empty while one is open, or a stop text may follow
 };
 
 enum class FinishReason : uint8_t {
@@ -64,7 +64,7 @@ struct Generation {
   size_t prompt_tokens = 0;
   FinishReason finish_reason = FinishReason::length;
   double prefill_seconds = 0;
-  double decode_seconds = 0;             ///< of all tokens but the first, which comes with the prefill
+  double decode_seconds = 0;  ///< of all tokens but the first, which comes with the prefill
 };
 
 /// A loaded model with the memory to run it. Movable. One generate at a time.

@@ -84,8 +84,7 @@ void print_json(const Json& object) {
 }
 
 std::string valid_utf8(const std::string& text) {
-  const Json escaped = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-  return Json::parse(escaped.get<std::string>()).get<std::string>();
+  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
 }
 
 std::string human_bytes(size_t bytes) {

@@ -39,15 +39,7 @@ struct Info {
     j["format"] = file.kind;
     if (file.metadata.has("general.name")) j["name"] = valid_utf8(file.metadata.get_string("general.name"));
     j["architecture"] = valid_utf8(file.metadata.get_string("general.architecture", "?"));
-    if (!file.tensors.empty()) {
-      ModelConfig config = read_config(file.metadata);
-      const size_t bytes = check_weights(file, config).mapped;
-      j.update(shape_info(config));
-      j["vocabulary"] = config.vocabulary;
-      j["weights_bytes"] = bytes;
-      j["parameters"] = parameters(file);
-      j["tensor_formats"] = formats(file);
-    }
+    if (!file.tensors.empty()) add_model(file, j);
     j["tensors"] = file.tensors.size();
     if (opened.tokenizer) j["tokenizer"] = tokenizer_info(*opened.tokenizer);
     if (model.json) {
@@ -55,6 +47,21 @@ struct Info {
     } else {
       print(j, 0);
     }
+  }
+
+  /// A model that this program cannot run is described as far as it goes, with the reason.
+  static void add_model(const ModelFile& file, Json& j) {
+    try {
+      ModelConfig config = read_config(file.metadata);
+      const size_t bytes = check_weights(file, config).mapped;
+      j.update(shape_info(config));
+      j["vocabulary"] = config.vocabulary;
+      j["weights_bytes"] = bytes;
+    } catch (const Error& e) {
+      j["cannot_run"] = valid_utf8(e.what());
+    }
+    j["parameters"] = parameters(file);
+    j["tensor_formats"] = formats(file);
   }
 
   static size_t parameters(const ModelFile& file) {

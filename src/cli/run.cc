@@ -53,7 +53,6 @@ struct Run {
       spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", config.context);
     }
     if (!*seed_given) generate.seed = std::random_device()();
-    fmt::print(stderr, "seed {}\n", generate.seed);
 
     Runtime runtime(opened.file, options);
     const Display display(!model.json);
@@ -64,6 +63,7 @@ struct Run {
                               .on_prefill = [&](size_t done, size_t total) { display.prefill(done, total); },
                               .cancelled = &stop});
     display.text("\n");
+    fmt::print(stderr, "seed {}\n", generate.seed);
     if (model.json) {
       print_json(result(made));
     } else {

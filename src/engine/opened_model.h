@@ -16,8 +16,9 @@ struct OpenedModel {
   const Tokenizer& need_tokenizer() const;  ///< Throws Error where the file has none
 };
 
-/// The tokenizer: `tokenizer_path` where given; else the one inside the file; else, for llama2.c's files, one that lies
-/// beside it (tokenizer.bin, tok<vocabulary>.bin, tokenizer.model).
+/// Opens a model file and makes its tokenizer, whose tables the metadata then no longer holds. The tokenizer:
+/// `tokenizer_path` where given; else the one inside the file; else, for llama2.c's files, one that lies beside it
+/// (tokenizer.bin, tok<vocabulary>.bin, tokenizer.model).
 OpenedModel open_with_tokenizer(const std::string& model_path, const std::string& tokenizer_path = {});
 
 }  // namespace contexture

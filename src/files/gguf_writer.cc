@@ -16,14 +16,12 @@ class Head {
  public:
   template <typename T>
   void number(T value) {
-    const auto* bytes = reinterpret_cast<const std::byte*>(&value);
-    bytes_.insert(bytes_.end(), bytes, bytes + sizeof(T));
+    bytes_.append(reinterpret_cast<const char*>(&value), sizeof(T));
   }
 
   void text(std::string_view text) {
     number<uint64_t>(text.size());
-    const auto* bytes = reinterpret_cast<const std::byte*>(text.data());
-    bytes_.insert(bytes_.end(), bytes, bytes + text.size());
+    bytes_ += text;
   }
 
   void integer(MetadataType type, int64_t value) {
@@ -66,7 +64,7 @@ class Head {
     }
   }
 
-  std::span<const std::byte> bytes() const { return bytes_; }
+  std::span<const std::byte> bytes() const { return std::as_bytes(std::span(bytes_)); }
 
  private:
   void array(const MetadataValue& array) {
@@ -89,7 +87,7 @@ class Head {
     }
   }
 
-  std::vector<std::byte> bytes_;
+  std::string bytes_;
 };
 
 /// Bytes of a tensor; Error where its shape, format and data do not agree.

@@ -74,6 +74,15 @@ void Metadata::set_floats(std::string key, std::vector<float> value) {
   set(std::move(key), {.type = MetadataType::array, .element = MetadataType::f32, .data = std::move(value)});
 }
 
+void Metadata::forget(std::string_view key) {
+  const auto found = index_.find(key);
+  if (found == index_.end()) return;
+  const size_t place = found->second;
+  index_.erase(found);
+  entries_.erase(entries_.begin() + static_cast<ptrdiff_t>(place));
+  for (auto& [name, at] : index_) at -= at > place;
+}
+
 const MetadataValue* Metadata::find(std::string_view key) const {
   const auto place = index_.find(key);
   return place == index_.end() ? nullptr : &entries_[place->second].second;

@@ -55,6 +55,8 @@ class Metadata {
   void set_strings(std::string key, std::vector<std::string> value);
   void set_ints(std::string key, std::vector<int64_t> value);
   void set_floats(std::string key, std::vector<float> value);
+  /// Removes the pair and gives its memory back: a vocabulary's tables, say, once a tokenizer has been made of them.
+  void forget(std::string_view key);
 
   bool has(std::string_view key) const { return find(key) != nullptr; }
   const MetadataValue* find(std::string_view key) const;

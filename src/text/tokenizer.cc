@@ -55,6 +55,7 @@ struct Tokenizer::Impl {
 
 Tokenizer::Impl::Impl(Vocabulary given) : vocabulary(checked(std::move(given))), algorithm(make_algorithm(vocabulary)) {
   const TokenId count = static_cast<TokenId>(vocabulary.pieces.size());
+  vocabulary.merges = {};  // `algorithm` has them in a table of its own
   bytes.reserve(count);
   for (TokenId id = 0; id < count; ++id) {
     bytes.push_back(is_sentencepiece() ? sentencepiece_bytes(vocabulary, id) : byte_bpe_bytes(vocabulary, id));

@@ -48,6 +48,7 @@ class Tokenizer {
   /// The piece as it is stored, for people and tables.
   const std::string& piece(TokenId id) const;
 
+  /// Without its merges, which are kept in another form.
   const Vocabulary& vocabulary() const;
   size_t size() const;
   bool is_end(TokenId id) const;

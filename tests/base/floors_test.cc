@@ -1,5 +1,5 @@
-// The house's order (docs/architecture.md): an include that points up, or sideways to a room further down the list, is a
-// bug.
+// The house's order (docs/architecture.md): an include that points up, or sideways to a room further down the list, is
+// a bug.
 
 #include <gtest/gtest.h>
 

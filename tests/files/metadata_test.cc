@@ -108,5 +108,21 @@ TEST(Metadata, IntegersTakeTheTypesThatOthersExpect) {
   EXPECT_EQ(m.find("offsets")->element, MetadataType::i64);
 }
 
+TEST(MetadataTest, ForgetsOneAndKeepsTheOthersInOrder) {
+  Metadata m;
+  m.set_int("a", 1);
+  m.set_strings("b", {"x", "y"});
+  m.set_int("c", 3);
+  m.forget("b");
+  m.forget("never there");
+  EXPECT_FALSE(m.has("b"));
+  EXPECT_EQ(m.get_int("a", 0, 9), 1);
+  EXPECT_EQ(m.get_int("c", 0, 9), 3);
+  ASSERT_EQ(m.entries().size(), 2u);
+  EXPECT_EQ(m.entries()[1].first, "c");
+  m.set_int("b", 2);
+  EXPECT_EQ(m.get_int("b", 0, 9), 2);
+}
+
 }  // namespace
 }  // namespace contexture

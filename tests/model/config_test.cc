@@ -94,9 +94,11 @@ TEST(RopeFrequencies, Llama3ScalesLongWavelengthsOnly) {
   const std::vector<double> scaled = rope_frequencies(rope);
   for (size_t i = 0; i < 32; ++i) {
     const double divided = plain[i] / scaled[i];
-    if (i <= 14) EXPECT_EQ(divided, 1) << i;
-    if (i >= 18) EXPECT_NEAR(divided, 32, 1e-9) << i;
-    if (i > 14 && i < 18) {
+    if (i <= 14) {
+      EXPECT_EQ(divided, 1) << i;
+    } else if (i >= 18) {
+      EXPECT_NEAR(divided, 32, 1e-9) << i;
+    } else {
       EXPECT_GT(divided, 1) << i;
       EXPECT_LT(divided, 32) << i;
     }
