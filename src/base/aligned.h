@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
 #include <new>
 #include <span>
 #include <utility>
@@ -18,8 +17,7 @@ class AlignedArray {
   AlignedArray() = default;
   explicit AlignedArray(size_t count) : size_(count) {
     if (count == 0) return;
-    data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes_for(count)));
-    if (!data_) throw std::bad_alloc();
+    data_ = static_cast<T*>(::operator new(bytes_for(count), std::align_val_t(alignment)));
   }
   AlignedArray(AlignedArray&& other) noexcept { *this = std::move(other); }
   AlignedArray& operator=(AlignedArray&& other) noexcept {
@@ -27,7 +25,7 @@ class AlignedArray {
     std::swap(size_, other.size_);
     return *this;
   }
-  ~AlignedArray() { std::free(data_); }
+  ~AlignedArray() { ::operator delete(data_, std::align_val_t(alignment)); }
 
   /// Bytes that an array of `count` takes: rounded up to the alignment.
   static constexpr size_t bytes_for(size_t count) {

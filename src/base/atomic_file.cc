@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <vector>
 
 #include "base/error.h"
@@ -17,9 +18,23 @@ namespace {
   fail("{} {}: {}; {}", what, printable(path, 400), std::strerror(errno), remedy);
 }
 
+/// Where the file really goes: a symbolic link keeps pointing at it. What is no file (a device, a pipe, a folder) could
+/// only be replaced, and is refused.
+std::string target_of(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) return path;
+  if (!std::filesystem::is_regular_file(status)) {
+    fail("{} is there and is not a file; give the path of a file", printable(path, 400));
+  }
+  const std::filesystem::path target = std::filesystem::canonical(path, error);
+  return error ? path : target.string();
+}
+
 }  // namespace
 
-AtomicFile::AtomicFile(const std::string& path) : path_(path), partial_(fmt::format("{}.partial-{}", path, getpid())) {
+AtomicFile::AtomicFile(const std::string& path) : path_(target_of(path)) {
+  partial_ = fmt::format("{}.partial-{}", path_, getpid());
   fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) refuse("cannot create", partial_, "check the folder and its permissions");
 }

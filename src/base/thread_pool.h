@@ -37,6 +37,7 @@ class ThreadPool {
   void run_erased(size_t parts, Call call, const void* body);
   void take_parts(int thread);
   void work(int thread);
+  void stop();
 
   // The loop being run. Written by the caller before `epoch_` moves on, read by the workers after they saw it move.
   Call call_ = nullptr;

@@ -2,14 +2,15 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
-#include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
 #include "cache/cache.h"
 #include "kernels/attention.h"
 
@@ -21,7 +22,21 @@ static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler
 
 void on_interrupt(int) {
   interrupt_flag = true;
-  std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends the program at once
+}
+
+template <class Number, class Parse>
+CLI::Validator in_range(Number low, Number high, const std::string& name, Parse parse) {
+  return CLI::Validator(
+      [=](std::string& text) {
+        size_t read = 0;
+        try {
+          const Number value = parse(text, &read);
+          if (read == text.size() && value >= low && value <= high) return std::string();
+        } catch (const std::exception&) {
+        }
+        return fmt::format("{} is no {} from {} to {}", text, name, low, high);
+      },
+      "");
 }
 
 std::vector<std::string> cache_formats() {
@@ -55,9 +70,10 @@ void CacheFlags::add_to(CLI::App& command) {
       ->check(CLI::IsMember(cache_formats()))
       ->capture_default_str();
   command.add_option("-c,--context", context, "tokens of context (default: what the prompt and -n need)")
+      ->check(whole_number(1, kManyTokens))
       ->option_text("N");
   command.add_option("-t,--threads", threads, "threads (default: physical cores)")
-      ->check(CLI::Range(1, 1024))
+      ->check(whole_number(1, 1024))
       ->option_text("N");
 }
 
@@ -98,23 +114,38 @@ std::string human_bytes(size_t bytes) {
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.3g} {}", value, units[unit]);
 }
 
-std::string read_stdin() {
-  std::string text(std::istreambuf_iterator<char>(std::cin), {});
-  if (std::cin.bad()) fail("cannot read stdin");
+std::string read_text(const std::string& path) {
+  std::ifstream file;
+  if (path != "-") {
+    file.open(path, std::ios::binary);
+    if (!file) fail("cannot open {}: {}; check the path", printable(path, 400), std::strerror(errno));
+  }
+  std::istream& in = path == "-" ? std::cin : file;
+  std::string text;
+  for (char buffer[65536]; in.read(buffer, sizeof(buffer)) || in.gcount() > 0;) {
+    text.append(buffer, static_cast<size_t>(in.gcount()));
+  }
+  if (in.bad() || interrupted()) fail("cannot read {}", path == "-" ? "stdin" : printable(path, 400));
   return text;
 }
 
-std::string read_file(const std::string& path) {
-  const MappedFile file(path);
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+CLI::Validator whole_number(int64_t low, int64_t high) {
+  return in_range(low, high, "whole number",
+                  [](const std::string& text, size_t* read) { return std::stoll(text, read); });
+}
+
+CLI::Validator number(double low, double high) {
+  return in_range(low, high, "number", [](const std::string& text, size_t* read) { return std::stod(text, read); });
+}
+
+void catch_interrupts() {
+  struct sigaction action = {};
+  action.sa_handler = on_interrupt;
+  action.sa_flags = SA_RESETHAND;  // and no SA_RESTART: a read of stdin must end too
+  sigaction(SIGINT, &action, nullptr);
 }
 
 const std::atomic<bool>& interrupted() {
-  static const bool installed = [] {
-    std::signal(SIGINT, on_interrupt);
-    return true;
-  }();
-  (void)installed;
   return interrupt_flag;
 }
 

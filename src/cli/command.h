@@ -40,6 +40,12 @@ void add_logits(CLI::App& app);
 void add_info(CLI::App& app);
 void add_plan(CLI::App& app);
 
+/// A whole number in [low, high]; CLI11 alone would take -1 for the largest unsigned one.
+CLI::Validator whole_number(int64_t low, int64_t high);
+/// A finite number in [low, high]: NaN is in no range.
+CLI::Validator number(double low, double high);
+constexpr int64_t kManyTokens = int64_t{1} << 40;
+
 /// The model that ships with the program.
 std::string bundled_model();
 
@@ -52,10 +58,12 @@ std::string valid_utf8(const std::string& text);
 /// Bytes for people: "1.24 GB".
 std::string human_bytes(size_t bytes);
 
-std::string read_stdin();
-std::string read_file(const std::string& path);
+/// The bytes of a file, or of stdin where the path is "-".
+std::string read_text(const std::string& path);
 
-/// Set by Ctrl-C; a command that runs for long looks at it and ends cleanly.
+/// Makes Ctrl-C set `interrupted` instead of ending the program; the second one ends it.
+void catch_interrupts();
+/// A command that runs for long looks at it and ends cleanly.
 const std::atomic<bool>& interrupted();
 
 }  // namespace contexture::cli

@@ -13,6 +13,7 @@ struct Logits {
   size_t chunk = 64;
 
   void run() {
+    catch_interrupts();
     const OpenedModel opened = model.open();
     if (tokens.empty()) tokens = opened.need_tokenizer().encode(prompt);
     if (tokens.empty()) fail("there are no tokens; give some with --tokens or a prompt with -p");
@@ -46,12 +47,15 @@ struct Logits {
       const size_t count = std::min(chunk, tokens.size() - at);
       if (!runtime.cache().append(sequence, count)) fail("the context is full");
       for (size_t i = 0; i < count; ++i) positions[i] = static_cast<int64_t>(at + i);
-      writer.add(runtime.model().forward({.tokens = std::span(tokens).subspan(at, count),
-                                          .positions = std::span(positions).first(count),
-                                          .sequences = std::span(sequences).first(count),
-                                          .wants_logits = std::span(wants).first(count)},
-                                         runtime.cache(), runtime.workspace(), runtime.pool()));
-      if (interrupted()) fail("interrupted; {} is not written", output);
+      const std::span<const float> logits =
+          runtime.model().forward({.tokens = std::span(tokens).subspan(at, count),
+                                   .positions = std::span(positions).first(count),
+                                   .sequences = std::span(sequences).first(count),
+                                   .wants_logits = std::span(wants).first(count),
+                                   .cancelled = &interrupted()},
+                                  runtime.cache(), runtime.workspace(), runtime.pool());
+      if (interrupted()) fail("interrupted; {} is not written", printable(output, 400));
+      writer.add(logits);
     }
     return writer.finish();
   }
@@ -74,7 +78,7 @@ void add_logits(CLI::App& app) {
       ->required()
       ->option_text("FILE.npy");
   command->add_option("--chunk", self->chunk, "tokens fed at a time; the logits are the same bits for any")
-      ->check(CLI::Range(1, 65536))
+      ->check(whole_number(1, 65536))
       ->capture_default_str();
   command->callback([self] { self->run(); });
 }

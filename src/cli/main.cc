@@ -10,8 +10,6 @@
 namespace contexture::cli {
 namespace {
 
-constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells say it
-
 /// The kernels are compiled for AVX2 at least; without it the first one would be an illegal instruction.
 void check_processor() {
 #if defined(__x86_64__)
@@ -55,7 +53,7 @@ int run_program(int argc, char** argv) {
     const int status = app.exit(e, std::cout, std::cerr);
     return status == 0 ? 0 : 2;
   }
-  return interrupted() ? kInterrupted : 0;
+  return 0;
 }
 
 }  // namespace
@@ -72,6 +70,7 @@ int main(int argc, char** argv) {
   } catch (const std::exception& e) {
     fmt::print(stderr, "error: {}\n", e.what());
   }
+  if (cli::interrupted()) status = 130;  // 128 + SIGINT, as shells say it
   std::cout.flush();
   if ((!std::cout || std::fflush(stdout) != 0) && status == 0) {
     fmt::print(stderr, "error: cannot write to stdout; is the disk full?\n");

@@ -26,14 +26,29 @@ struct Plan {
     }
   }
 
+  /// Runs of layers that take the same bytes, one line each.
+  template <class Line>
+  static void print_layers(const WeightBytes& weights, const Line& line) {
+    size_t in_layers = 0;
+    for (size_t first = 0, last = 0; first < weights.of_layer.size(); first = last) {
+      while (last < weights.of_layer.size() && weights.of_layer[last] == weights.of_layer[first]) ++last;
+      const std::string layers = last - first == 1 ? fmt::format("  layer {}", first)
+                                                   : fmt::format("  layers {} to {}, each", first, last - 1);
+      line(layers, weights.of_layer[first], "");
+      in_layers += weights.of_layer[first] * (last - first);
+    }
+    line("  embedding and output", weights.mapped - in_layers, "");
+  }
+
   void print(const MemoryPlan& plan, size_t max_context) const {
     const auto line = [](std::string_view what, size_t bytes, std::string_view note) {
-      fmt::print("{:<24} {:>16} B  {:>8}  {}\n", what, bytes, human_bytes(bytes), note);
+      fmt::print("{:<24} {:>16} B  {:>8}{}{}\n", what, bytes, human_bytes(bytes), note.empty() ? "" : "  ", note);
     };
     for (const FormatInfo& f : all_formats()) {
       const size_t bytes = plan.weights.of_format[static_cast<size_t>(f.format)];
       if (bytes > 0) line(fmt::format("weights {}", f.name), bytes, "mapped from the file");
     }
+    print_layers(plan.weights, line);
     line("weights norms", plan.weights.copied, "f32");
     const CacheShape& shape = plan.cache.shape;
     line("cache", plan.cache_bytes,
@@ -61,7 +76,9 @@ void add_plan(CLI::App& app) {
   self->cache.add_to(*command);
   command->get_option("--context")->description("tokens of context (default: what the model was made for)");
   command->add_option("--memory", self->memory, "bytes, e.g. 4GB; prints the longest context that fits")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
+      ->check(
+          [](const std::string& text) { return std::string(text.starts_with('-') ? "memory is not negative" : ""); });
   command->callback([self] { self->run(); });
 }
 

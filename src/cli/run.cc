@@ -1,12 +1,14 @@
 #include <unistd.h>
 
 #include <iostream>
+#include <limits>
 #include <random>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "kernels/bandwidth.h"
+#include "kernels/matmul.h"
 
 namespace contexture::cli {
 namespace {
@@ -38,30 +40,34 @@ struct Run {
   GenerateOptions generate;
   CLI::Option* seed_given = nullptr;
   std::string prompt, file, dash;
+  int64_t predict = 512;
   bool no_special = false, no_bos = false, log_probabilities = false;
 
   void run() {
-    const std::atomic<bool>& stop = interrupted();
+    catch_interrupts();
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::string text = prompt_text();
     const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
     RunOptions options = cache.options();
     const ModelConfig config = read_config(opened.file.metadata);
+    generate.max_tokens = static_cast<size_t>(predict < 0 ? kManyTokens : predict);
     if (options.cache.context == 0) options.cache.context = default_context(config, ids.size(), generate.max_tokens);
     if (options.cache.context > config.context) {
       spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", config.context);
     }
     if (!*seed_given) generate.seed = std::random_device()();
 
+    check_prompt(plan_memory(opened.file, options), ids);
     Runtime runtime(opened.file, options);
+    log_run(runtime);
     const Display display(!model.json);
     display.text(text);
     const Generation made =
         contexture::generate(runtime, tokenizer, ids, generate,
                              {.on_token = [&](const GeneratedToken& t) { return display.text(t.text), true; },
                               .on_prefill = [&](size_t done, size_t total) { display.prefill(done, total); },
-                              .cancelled = &stop});
+                              .cancelled = &interrupted()});
     display.text("\n");
     fmt::print(stderr, "seed {}\n", generate.seed);
     if (model.json) {
@@ -71,9 +77,18 @@ struct Run {
     }
   }
 
+  void log_run(Runtime& runtime) const {
+    const MemoryPlan& plan = runtime.plan();
+    spdlog::info("{}: {} of {} layers; {} of weights, {} of cache ({}, {} tokens), {} of workspace; {} threads",
+                 model.model, plan.config.family, plan.config.layers, human_bytes(plan.weights_bytes),
+                 human_bytes(plan.cache_bytes), plan.cache.layout, plan.cache.context,
+                 human_bytes(plan.workspace_bytes), runtime.pool().threads());
+    spdlog::debug("kernels for {}; steps of {} tokens", kernel_target(), plan.workspace.tokens);
+  }
+
   std::string prompt_text() const {
-    if (!file.empty()) return read_file(file);
-    if (!dash.empty()) return read_stdin();
+    if (!file.empty()) return read_text(file);
+    if (!dash.empty()) return read_text("-");
     return prompt;
   }
 
@@ -110,7 +125,7 @@ struct Run {
                                    made.token_ids.size(), decode_speed(made), name(made.finish_reason), moved / 1e9);
     // Small models live in the processor's caches; only what memory must deliver is held against its bandwidth.
     const std::span<const std::byte> weights = file.maps.front().bytes();
-    if (weights.size() >= size_t{256} << 20) {
+    if (made.token_ids.size() > 1 && weights.size() >= size_t{256} << 20) {
       const double bandwidth = read_bandwidth(weights.first(std::min(weights.size(), size_t{1} << 30)), runtime.pool());
       line += fmt::format(", {:.0f} % of the {:.1f} GB/s that this machine reads", 100 * moved / bandwidth,
                           bandwidth / 1e9);
@@ -132,17 +147,26 @@ void add_run(CLI::App& app) {
   prompt->add_option("-f,--file", self->file, "a file that holds the prompt")->option_text("FILE");
   prompt->add_option("stdin", self->dash, "- reads the prompt from stdin")->check(CLI::IsMember({"-"}));
   prompt->require_option(0, 1);
-  command->add_option("-n,--predict", g.max_tokens, "tokens to generate at most")->capture_default_str();
-  command->add_option("--temp", g.temperature, "temperature; 0 is greedy")->capture_default_str();
-  command->add_option("--top-k", g.top_k, "keep the K likeliest tokens; 0 is off")->capture_default_str();
+  command->add_option("-n,--predict", self->predict, "tokens to generate at most; -1: until the context is full")
+      ->check(whole_number(-1, kManyTokens))
+      ->capture_default_str();
+  command->add_option("--temp", g.temperature, "temperature; 0 is greedy")
+      ->check(number(0, 1000))
+      ->capture_default_str();
+  command->add_option("--top-k", g.top_k, "keep the K likeliest tokens; 0 is off")
+      ->check(whole_number(0, 1 << 30))
+      ->capture_default_str();
   command->add_option("--top-p", g.top_p, "keep the likeliest tokens up to this probability; 1 is off")
+      ->check(number(0, 1))
       ->capture_default_str();
   command->add_option("--min-p", g.min_p, "keep tokens this likely against the likeliest; 0 is off")
+      ->check(number(0, 1))
       ->capture_default_str();
   command->add_option("--repeat-penalty", g.repeat_penalty, "divides the logits of the last 64 tokens; 1 is off")
-      ->check(CLI::PositiveNumber)
+      ->check(number(0.01, 100))
       ->capture_default_str();
-  self->seed_given = command->add_option("-s,--seed", g.seed, "same seed, same text (default: a random one, printed)");
+  self->seed_given = command->add_option("-s,--seed", g.seed, "same seed, same text (default: a random one, printed)")
+                         ->check(whole_number(0, std::numeric_limits<int64_t>::max()));
   command->add_option("--stop", g.stop, "ends before this text; may be given again")
       ->allow_extra_args(false)
       ->option_text("TEXT");

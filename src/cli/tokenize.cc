@@ -17,7 +17,7 @@ struct Tokenize {
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::vector<TokenId> ids =
-        tokenizer.encode(text == "-" ? read_stdin() : text, {.add_begin = !no_bos, .parse_special = !no_special});
+        tokenizer.encode(text == "-" ? read_text("-") : text, {.add_begin = !no_bos, .parse_special = !no_special});
     if (!model.json) {
       fmt::print("{}\n", fmt::join(ids, " "));
       return;

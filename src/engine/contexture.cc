@@ -63,13 +63,13 @@ LanguageModel::~LanguageModel() = default;
 
 Generation LanguageModel::generate(std::string_view prompt, const GenerateOptions& options,
                                    const std::function<bool(const GeneratedToken&)>& on_token) {
+  impl_->cancelled = false;
   const Tokenizer& tokenizer = impl_->opened.need_tokenizer();
   const std::vector<TokenId> ids =
       tokenizer.encode(prompt, {.add_begin = options.add_begin, .parse_special = options.parse_special});
   if (impl_->load.context == 0) {
     impl_->prepare(default_context(read_config(impl_->opened.file.metadata), ids.size(), options.max_tokens));
   }
-  impl_->cancelled = false;
   return contexture::generate(*impl_->runtime, tokenizer, ids, options,
                               {.on_token = on_token, .on_prefill = {}, .cancelled = &impl_->cancelled});
 }

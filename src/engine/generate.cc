@@ -36,29 +36,36 @@ class OwnedSequence {
 /// Feeds one sequence to the model.
 class Feeder {
  public:
-  explicit Feeder(Runtime& runtime) : runtime_(runtime), sequence_(runtime.cache()) {
+  Feeder(Runtime& runtime, const std::atomic<bool>* cancelled)
+      : runtime_(runtime), cancelled_(cancelled), sequence_(runtime.cache()) {
     const size_t most = runtime.workspace().size.tokens;
     positions_.reserve(most);
     sequences_.reserve(most);
     wants_.reserve(most);
   }
 
-  /// The logits after the last of these tokens, which fit a step; nothing where the context is full.
+  /// The logits after the last of these tokens, which fit a step; nothing where the context is full. Not to be read
+  /// once cancelled.
   std::optional<std::span<const float>> feed(std::span<const TokenId> tokens) {
     Cache& cache = runtime_.cache();
     const size_t first = cache.length(sequence_.id());
     if (!cache.append(sequence_.id(), tokens.size())) return std::nullopt;
-    positions_.resize(tokens.size());
-    for (size_t i = 0; i < tokens.size(); ++i) positions_[i] = static_cast<int64_t>(first + i);
+    positions_.clear();
+    for (size_t i = 0; i < tokens.size(); ++i) positions_.push_back(static_cast<int64_t>(first + i));
     sequences_.assign(tokens.size(), sequence_.id());
     wants_.assign(tokens.size(), 0);
     wants_.back() = 1;
-    const Step step{.tokens = tokens, .positions = positions_, .sequences = sequences_, .wants_logits = wants_};
+    const Step step{.tokens = tokens,
+                    .positions = positions_,
+                    .sequences = sequences_,
+                    .wants_logits = wants_,
+                    .cancelled = cancelled_};
     return runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
   }
 
  private:
   Runtime& runtime_;
+  const std::atomic<bool>* cancelled_;
   OwnedSequence sequence_;
   std::vector<int64_t> positions_;
   std::vector<SequenceId> sequences_;
@@ -83,20 +90,6 @@ std::optional<std::span<const float>> prefill(Runtime& runtime, Feeder& feeder, 
   return logits;
 }
 
-void check_prompt(const Runtime& runtime, std::span<const TokenId> prompt) {
-  if (prompt.empty()) fail("the prompt is empty and this model has no begin token; give a prompt with -p");
-  const size_t context = runtime.plan().cache.context;
-  if (prompt.size() > context) {
-    fail("the prompt has {} tokens and the context {}; ask for more with -c or shorten it", prompt.size(), context);
-  }
-  const size_t vocabulary = runtime.model().config().vocabulary;
-  for (const TokenId id : prompt) {
-    if (id < 0 || static_cast<size_t>(id) >= vocabulary) {
-      fail("token {} is outside the model's vocabulary of {}; is this its tokenizer?", id, vocabulary);
-    }
-  }
-}
-
 std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOptions& options, size_t vocabulary) {
   std::vector<TokenId> banned;
   // Rows past the tokenizer's last piece are padding of the matrix: there is no text for them.
@@ -110,20 +103,35 @@ std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOpt
 
 }  // namespace
 
+void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt) {
+  if (prompt.empty()) fail("the prompt is empty and this model has no begin token; give a prompt with -p");
+  const size_t context = plan.cache.context;
+  if (prompt.size() > context) {
+    fail("the prompt has {} tokens and the context {}; ask for more with -c or shorten it", prompt.size(), context);
+  }
+  const size_t vocabulary = plan.config.vocabulary;
+  for (const TokenId id : prompt) {
+    if (id < 0 || static_cast<size_t>(id) >= vocabulary) {
+      fail("token {} is outside the model's vocabulary of {}; is this its tokenizer?", id, vocabulary);
+    }
+  }
+}
+
 Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                     const GenerateOptions& options, const GenerationCallbacks& callbacks) {
-  check_prompt(runtime, prompt);
+  check_prompt(runtime.plan(), prompt);
   const size_t vocabulary = runtime.model().config().vocabulary;
   Generation result;
   result.prompt_tokens = prompt.size();
-  result.token_ids.reserve(options.max_tokens);
-  result.log_probabilities.reserve(options.max_tokens);
+  const size_t most = std::min(options.max_tokens, runtime.plan().cache.context + 1 - prompt.size());
+  result.token_ids.reserve(most);
+  result.log_probabilities.reserve(most);
   std::vector<TokenId> history(prompt.begin(), prompt.end());
-  history.reserve(prompt.size() + options.max_tokens);
+  history.reserve(prompt.size() + most);
   Sampler sampler(options, vocabulary, banned_tokens(tokenizer, options, vocabulary));
   StreamDecoder decoder(tokenizer, prompt);
   StopMatcher stops(options.stop);
-  Feeder feeder(runtime);
+  Feeder feeder(runtime, callbacks.cancelled);
 
   Clock::time_point start = Clock::now();
   std::optional<std::span<const float>> logits = prefill(runtime, feeder, prompt, callbacks);
@@ -157,6 +165,10 @@ Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<cons
     if (result.token_ids.size() == options.max_tokens) continue;  // no pass for logits that nobody asks for
     logits = feeder.feed({&id, 1});
     if (!logits) result.finish_reason = FinishReason::context;
+    if (is_cancelled(callbacks)) {
+      result.finish_reason = FinishReason::cancelled;
+      break;
+    }
   }
   result.decode_seconds = seconds_since(start);
   if (!stops.stopped()) {

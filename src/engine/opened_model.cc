@@ -43,6 +43,10 @@ OpenedModel open_with_tokenizer(const std::string& model_path, const std::string
   OpenedModel opened{open_model(model_path), std::nullopt};
   if (std::optional<Vocabulary> vocabulary = find_vocabulary(opened.file, tokenizer_path)) {
     opened.tokenizer.emplace(std::move(*vocabulary));
+    const std::string size_key = opened.file.metadata.get_string("general.architecture", "") + ".vocab_size";
+    if (!opened.file.metadata.has(size_key)) {
+      opened.file.metadata.set_int(size_key, static_cast<int64_t>(opened.tokenizer->size()));
+    }
     // The tables have been read; of a vocabulary of 128,000 they take some 20 MB, which no plan counts.
     for (const char* table : {"tokens", "merges", "scores", "token_type"}) {
       opened.file.metadata.forget(std::string("tokenizer.ggml.") + table);

@@ -41,8 +41,11 @@ struct GenerationCallbacks {
   const std::atomic<bool>* cancelled = nullptr;               ///< looked at after every step
 };
 
-/// Completes a prompt in a sequence of its own, which is freed at the end. Throws Error where the prompt is empty or
-/// does not fit the context.
+/// Throws Error where a prompt cannot be completed: it is empty, does not fit the context, or has tokens that the model
+/// does not know.
+void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt);
+
+/// Completes a prompt in a sequence of its own, which is freed at the end. Throws Error as check_prompt.
 Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                     const GenerateOptions& options, const GenerationCallbacks& callbacks);
 

@@ -29,6 +29,12 @@ constexpr auto likelier = [](const auto& a, const auto& b) {
 
 Sampler::Sampler(const GenerateOptions& options, size_t vocabulary, std::vector<TokenId> banned)
     : options_(options), banned_(std::move(banned)), random_(options.seed) {
+  const auto within = [](float value, float low, float high) { return value >= low && value <= high; };  // NaN is not
+  if (!within(options.temperature, 0, 1000) || !within(options.top_p, 0, 1) || !within(options.min_p, 0, 1) ||
+      !within(options.repeat_penalty, 0.01f, 100) || options.top_k < 0) {
+    fail(
+        "sampling options out of range: temperature 0 to 1000, top-p and min-p 0 to 1, repetition penalty 0.01 to 100");
+  }
   candidates_.reserve(vocabulary);
 }
 

@@ -92,10 +92,6 @@ class TileReader {
       ++token_;
       skip_finished();
     }
-    // Lanes past the last token: their K must be numbers (their scores are thrown away), whatever was there before.
-    for (size_t t = tile.count; t < round_up_16(tile.count); ++t) {
-      for (size_t d = 0; d < head_dim_; ++d) memory_.k[d * kTile + t] = 0;
-    }
     return true;
   }
 
@@ -157,8 +153,10 @@ HWY_INLINE float tile_softmax(float maximum, size_t count, const AttentionMemory
     for (size_t i = 0; i < kParts; ++i) {
       // hn::Exp is undefined far below its range; what is masked or negligible becomes an exact zero.
       const auto x = hn::Sub(p.part[i], hn::Set(d, maximum));
+      // NaN stays NaN: damaged numbers must not pass for text.
       const auto clamped = hn::Max(x, hn::Set(d, -104.f));
-      p.part[i] = hn::IfThenElseZero(hn::Gt(x, hn::Set(d, -104.f)), hn::Exp(d, clamped));
+      const auto weight = hn::IfThenElseZero(hn::Gt(x, hn::Set(d, -104.f)), hn::Exp(d, clamped));
+      p.part[i] = hn::IfThenElse(hn::IsNaN(x), x, weight);
     }
     sums = add(sums, p);
     store(p, memory.scores + t);
@@ -186,6 +184,7 @@ HWY_INLINE void attend_tile(const float* q, const AttentionShape& shape, size_t 
   AttentionState tile;
   tile.maximum = tile_scores(q, shape.head_dim, shape.scale, visible, memory);
   tile.sum = tile_softmax(tile.maximum, visible, memory);
+  if (std::isnan(tile.sum)) tile.maximum = tile.sum;  // so that it survives the merge
   tile_values(visible, dim, memory);
   AttentionState state{state_floats[0], state_floats[1]};
   const MergeFactors factors = merge(state, tile);
@@ -227,7 +226,7 @@ void attend_block(const QueryBlock& block, size_t kv_head, const AttentionShape&
   }
   for (size_t i = 0; i < tokens * group; ++i) {
     const float* state = memory.states + i * state_size;
-    const float scale = state[1] > 0 ? 1 / state[1] : 0;
+    const float scale = state[1] == 0 ? 0 : 1 / state[1];
     float* out = queries.out + ((block.begin + i / group) * shape.heads + kv_head * group + i % group) * shape.head_dim;
     for (size_t d = 0; d < shape.head_dim; ++d) out[d] = state[16 + d] * scale;
   }

@@ -42,6 +42,7 @@ HWY_INLINE Bytes load_bytes(const int8_t* HWY_RESTRICT from) {
   return b;
 }
 
+#undef CONTEXTURE_VNNI  // the file is compiled once for each target
 #if HWY_TARGET == HWY_AVX3_DL
 #define CONTEXTURE_VNNI 1
 #else
@@ -192,6 +193,10 @@ HWY_INLINE void for_tiles(size_t rows, size_t tokens, const Tile& tile) {
   }
 }
 
+const char* target_name() {
+  return hwy::TargetName(HWY_TARGET);
+}
+
 /// Rows [first, last) of a quantised product for tokens [begin, end) of the group's activations.
 void quantised_rows(const Product& product, const ActivationPair* activations, size_t first, size_t last, size_t begin,
                     size_t end, std::byte* scratch) {
@@ -260,6 +265,7 @@ HWY_AFTER_NAMESPACE();
 namespace contexture {
 
 HWY_EXPORT(quantised_rows);
+HWY_EXPORT(target_name);
 HWY_EXPORT(float_rows);
 
 namespace {
@@ -316,6 +322,10 @@ void matmul(std::span<const Product> products, const float* x, size_t tokens, Ma
       return;
     }
   });
+}
+
+const char* kernel_target() {
+  return HWY_DYNAMIC_DISPATCH(target_name)();
 }
 
 void decode_row(const Matrix& weights, size_t row, float* out) {

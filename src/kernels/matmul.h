@@ -37,6 +37,9 @@ struct Product {
 /// Each output is one sum in fixed order (kernels/lanes-inl.h): the same bits for any number of tokens and threads.
 void matmul(std::span<const Product> products, const float* x, size_t tokens, MatmulScratch& scratch, ThreadPool& pool);
 
+/// The instruction set that the kernels chose on this machine: "AVX2", "AVX3_DL".
+const char* kernel_target();
+
 /// out (rows) = W · x (columns) in float64, from the stored weights: the oracle. Against block formats x is rounded to
 /// int8 blocks as above.
 void matmul_plain(const Matrix& weights, const float* x, double* out);

@@ -25,6 +25,7 @@ class ForwardPass {
   std::span<const float> run() {
     embed();
     for (size_t layer = 0; layer < c_.layers; ++layer) {
+      if (step_.cancelled && *step_.cancelled) return {};
       const LayerWeights& w = weights_.layers[layer];
 
       norm(w.attention_norm);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 
@@ -13,7 +14,8 @@ struct Step {
   std::span<const int32_t> tokens;
   std::span<const int64_t> positions;  // absolute, from 0 in each sequence
   std::span<const SequenceId> sequences;
-  std::span<const uint8_t> wants_logits;  // 1: the logits after this token are wanted
+  std::span<const uint8_t> wants_logits;         // 1: the logits after this token are wanted
+  const std::atomic<bool>* cancelled = nullptr;  // looked at after every layer: once true the pass ends without logits
 };
 
 }  // namespace contexture

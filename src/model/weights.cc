@@ -13,13 +13,13 @@ namespace {
 /// Finds tensors by name and shape, and remembers which were asked for.
 class TensorBinder {
  public:
-  explicit TensorBinder(const ModelFile& file) : file_(file) {}
+  explicit TensorBinder(const ModelFile& file) : file_(file), path_(printable(file.path, 400)) {}
 
   const StoredTensor* find(const std::string& name, const std::vector<int64_t>& shape) {
     asked_.insert(name);
     const StoredTensor* tensor = file_.find(name);
     if (tensor && tensor->shape != shape) {
-      fail("{}: tensor {} is ({}), the configuration wants ({}); the file contradicts itself", file_.path, name,
+      fail("{}: tensor {} is ({}), the configuration wants ({}); the file contradicts itself", path_, name,
            fmt::join(tensor->shape, ", "), fmt::join(shape, ", "));
     }
     return tensor;
@@ -27,7 +27,7 @@ class TensorBinder {
 
   const StoredTensor& get(const std::string& name, const std::vector<int64_t>& shape) {
     const StoredTensor* tensor = find(name, shape);
-    if (!tensor) fail("{}: tensor {} is missing; the file holds no whole model", file_.path, name);
+    if (!tensor) fail("{}: tensor {} is missing; the file holds no whole model", path_, name);
     return *tensor;
   }
 
@@ -45,17 +45,19 @@ class TensorBinder {
   void refuse_unknown() const {
     for (const StoredTensor& tensor : file_.tensors) {
       if (!asked_.contains(tensor.name)) {
-        fail("{}: tensor {} is not part of this family; ignoring it would give wrong answers", file_.path,
+        fail("{}: tensor {} is not part of this family; ignoring it would give wrong answers", path_,
              printable(tensor.name));
       }
     }
   }
 
-  const ModelFile& file() const { return file_; }
+  /// Of the file, for errors.
+  const std::string& path() const { return path_; }
   WeightBytes bytes;
 
  private:
   const ModelFile& file_;
+  std::string path_;
   std::unordered_set<std::string> asked_;
 };
 
@@ -67,8 +69,7 @@ class NormWriter {
   const float* add(const std::string& name, size_t count) {
     const StoredTensor& tensor = binder_.get(name, {static_cast<int64_t>(count)});
     if (info(tensor.format).block > 1) {
-      fail("{}: norm {} is in {}; norms are f32, f16 or bf16", binder_.file().path, name,
-           contexture::name(tensor.format));
+      fail("{}: norm {} is in {}; norms are f32, f16 or bf16", binder_.path(), name, contexture::name(tensor.format));
     }
     float* to = memory_ ? memory_ + used_ : nullptr;
     if (to) info(tensor.format).decode(tensor.data.data(), to, count);
@@ -86,11 +87,12 @@ class NormWriter {
 
 void bind_vocabulary(const ModelFile& file, ModelConfig& config) {
   const StoredTensor* embedding = file.find("token_embd.weight");
-  if (!embedding) fail("{} holds no weights (no token_embd.weight); this command needs them", file.path);
+  if (!embedding)
+    fail("{} holds no weights (no token_embd.weight); this command needs them", printable(file.path, 400));
   const size_t rows = static_cast<size_t>(embedding->shape[0]);
   if (config.vocabulary != 0 && config.vocabulary != rows) {
-    fail("{}: token_embd.weight has {} rows, the vocabulary {} tokens; the file contradicts itself", file.path, rows,
-         config.vocabulary);
+    fail("{}: token_embd.weight has {} rows, the vocabulary {} tokens; the file contradicts itself",
+         printable(file.path, 400), rows, config.vocabulary);
   }
   config.vocabulary = rows;
 }
@@ -115,11 +117,11 @@ LayerWeights bind_layer(TensorBinder& binder, NormWriter& norms, const ModelConf
 std::vector<float> rope_divisors(TensorBinder& binder, const ModelConfig& c) {
   const StoredTensor* tensor = binder.find("rope_freqs.weight", {static_cast<int64_t>(c.rope.dim / 2)});
   if (!tensor) return {};
-  if (tensor->format != Format::f32) fail("{}: rope_freqs.weight is not f32", binder.file().path);
+  if (tensor->format != Format::f32) fail("{}: rope_freqs.weight is not f32", binder.path());
   std::vector<float> divisors(c.rope.dim / 2);
   info(Format::f32).decode(tensor->data.data(), divisors.data(), divisors.size());
   for (const float d : divisors) {
-    if (!(d > 0) || std::isinf(d)) fail("{}: rope_freqs.weight holds {}; divisors are positive", binder.file().path, d);
+    if (!(d > 0) || std::isinf(d)) fail("{}: rope_freqs.weight holds {}; divisors are positive", binder.path(), d);
   }
   return divisors;
 }
@@ -130,7 +132,11 @@ Weights bind(TensorBinder& binder, const ModelConfig& c, float* norm_memory, siz
   Weights w;
   w.embedding = binder.matrix("token_embd.weight", c.vocabulary, c.dim);
   w.layers.reserve(c.layers);
-  for (size_t layer = 0; layer < c.layers; ++layer) w.layers.push_back(bind_layer(binder, norms, c, layer));
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    const size_t before = binder.bytes.mapped;
+    w.layers.push_back(bind_layer(binder, norms, c, layer));
+    binder.bytes.of_layer.push_back(binder.bytes.mapped - before);
+  }
   w.output_norm = norms.add("output_norm.weight", c.dim);
   const StoredTensor* output =
       binder.find("output.weight", {static_cast<int64_t>(c.vocabulary), static_cast<int64_t>(c.dim)});

@@ -32,14 +32,15 @@ struct Weights {
 
 /// Bytes of weights a format, and in all; what `plan` prints.
 struct WeightBytes {
-  size_t of_format[16] = {};  // by Format
-  size_t mapped = 0;          // matrices, in the file
-  size_t copied = 0;          // norms, as floats
+  size_t of_format[16] = {};     // by Format
+  size_t mapped = 0;             // matrices, in the file
+  size_t copied = 0;             // norms, as floats
+  std::vector<size_t> of_layer;  // matrices of each layer; what `mapped` has beyond them is embedding and output
   size_t total() const { return mapped + copied; }
 };
 
 /// Fills in config.vocabulary from the embedding, checks every tensor's shape against the configuration and that the
-/// file holds none that this family does not know (a bias unread would be a wrong answer). Allocates nothing.
+/// file holds none that this family does not know (a bias unread would be a wrong answer). Copies no weights.
 /// Throws Error naming the tensor, the shape found and the shape expected.
 WeightBytes check_weights(const ModelFile& file, ModelConfig& config);
 

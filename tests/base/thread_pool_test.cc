@@ -1,8 +1,12 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <chrono>
+#include <cstdlib>
+
+#include "base/error.h"
 
 namespace contexture {
 namespace {
@@ -42,6 +46,24 @@ TEST(ThreadPool, WakesAfterSleeping) {
     EXPECT_EQ(runs, 100);
   }
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST(ThreadPool, MoreThreadsThanTheMachineGivesIsAnError) {
+  // In a process of its own, whose address space has no room for the stacks of 4,000 threads.
+  const auto start_too_many = [] {
+    rlimit limit;
+    limit.rlim_cur = limit.rlim_max = size_t{1} << 30;
+    setrlimit(RLIMIT_AS, &limit);
+    try {
+      ThreadPool pool(4000);
+    } catch (const Error&) {
+      std::_Exit(7);
+    }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(start_too_many(), testing::ExitedWithCode(7), "");
+}
+#endif
 
 TEST(PhysicalCores, IsBetweenOneAndTheHardwaresThreads) {
   EXPECT_GE(physical_cores(), 1);

@@ -64,7 +64,7 @@ TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
   const CachePlan plan{.layout = GetParam(), .shape = kShape, .sequences = 4, .context = 40};
   const auto cache = make_cache(plan);
   std::map<SequenceId, std::vector<int>> model;
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   int next = 0;
   for (int operation = 0; operation < 5000; ++operation) {
     const auto some = [&] { return std::next(model.begin(), static_cast<ptrdiff_t>(random() % model.size())); };

@@ -37,7 +37,9 @@ TEST(Cli, HelpAndWrongUsage) {
     EXPECT_THAT(help.out, HasSubstr("--model"));
   }
   for (const char* wrong :
-       {"", "frobnicate", "run --no-such-flag", "run -n many", "run --ctk q3_k", "logits", "run -p a -f b"}) {
+       {"", "frobnicate", "run --no-such-flag", "run -n many", "run --ctk q3_k", "logits", "run -p a -f b",
+        "run -c -1 -p a", "run -n -2", "run --temp nan", "run --temp -1", "run --top-p 2", "run -s -1",
+        "run --repeat-penalty 0", "run -t 0", "plan --memory -5", "logits --tokens 1 -o x --chunk 0"}) {
     const Ended ended = run_program(wrong);
     EXPECT_EQ(ended.status, 2) << wrong;
     EXPECT_EQ(ended.out, "") << wrong;
@@ -77,7 +79,9 @@ TEST(Cli, ContextEndsARun) {
   const Ended ended = run_program("run -p 'Once upon a time' --ignore-eos -n 500 --json");
   const json result = json::parse(ended.out);
   EXPECT_EQ(result["finish_reason"], "context") << "the bundled model was made for a bounded context";
-  expect_error(run_program("run -c 3 --json -p 'Once upon a time there was a little girl'"), "-c");
+  expect_error(run_program("run -c 3 -p 'Once upon a time there was a little girl'"), "-c");
+  EXPECT_EQ(json::parse(run_program("run -p 'Once' --ignore-eos -n -1 --json").out)["finish_reason"], "context");
+  EXPECT_EQ(run_program("run -p 'Once' -n 100000000000 --json").status, 0);
 }
 
 TEST(Cli, TokensAndBack) {
@@ -107,12 +111,18 @@ TEST(Cli, VocabularyOnlyFilesServeTheCommandsThatNeedNoMore) {
 TEST(Cli, Llama2cFindsItsTokenizer) {
   const std::string file = kShared + "stories260k/stories260K.bin";
   if (!std::filesystem::exists(file)) GTEST_SKIP() << "no " << file << " here";
-  // What karpathy's llama2.c README prints for this model at temperature 0.
-  const Ended ended = run_program("run --temp 0 -n 80 -ctk f32 -ctv f32 --json -m " + file);
+  // The text that karpathy/llama2.c's doc/stories260K.md and test_all.py give for this model at temperature 0.
+  const Ended ended = run_program("run --temp 0 -n 256 -ctk f32 -ctv f32 --json -m " + file);
   ASSERT_EQ(ended.status, 0) << ended.err;
-  EXPECT_THAT(json::parse(ended.out)["text"].get<std::string>(),
-              StartsWith("Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
-                         "One day, she saw a big, red ball. She wanted to play with it, but it was too high."));
+  EXPECT_EQ(
+      json::parse(ended.out)["text"].get<std::string>(),
+      "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a "
+      "big, red ball. She wanted to play with it, but it was too high.\n"
+      "Lily's mom said, \"Lily, let's go to the park.\" Lily was sad and didn't know what to do. She said, \"I want to "
+      "play with your ball, but I can't find it.\"\n"
+      "Lily was sad and didn't know what to do. She said, \"I'm sorry, Lily. I didn't know what to do.\"\n"
+      "Lily didn't want to help her mom, so she said, \"I'm sorry, mom. I didn't know what to do.\" Her mom said, "
+      "\"Don't worry, Lily. We can help you.");
 }
 
 struct Numpy {
@@ -163,6 +173,27 @@ TEST(Cli, PlanAddsUp) {
   EXPECT_THAT(run_program("plan").out, HasSubstr("total"));
 }
 
+#if !defined(__SANITIZE_ADDRESS__)
+TEST(Cli, ResidentMemoryStaysWithinThePlan) {
+  const TemporaryFile model;
+  write_random_model({.dim = 1024,
+                      .layers = 3,
+                      .heads = 16,
+                      .kv_heads = 8,
+                      .ffn_dim = 4096,
+                      .vocabulary = 259,
+                      .format = Format::q8_0},
+                     model.path(), /*with_vocabulary=*/true);
+  const std::string prompt(1500, 'a');  // several chunks, so that all of the workspace is touched
+  const json plan = json::parse(run_program("plan --json -c 1600 -m " + model.path()).out);
+  const Ended ended = run_program("run --ignore-eos -n 20 -c 1600 -p " + prompt + " -m " + model.path());
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  const double planned = plan["total_bytes"];
+  EXPECT_LE(static_cast<double>(ended.peak_rss), planned * 1.03 + 32e6);
+  EXPECT_GE(static_cast<double>(ended.peak_rss), planned * 0.9) << "the plan holds more than is used";
+}
+#endif
+
 TEST(Cli, BadFilesGetOneLine) {
   const TemporaryFile bad;
   for (const std::string& content : {std::string(), std::string("GGUF"), std::string(1000, 'x')}) {
@@ -189,6 +220,17 @@ TEST(Cli, CtrlCEndsCleanly) {
   EXPECT_EQ(ended.status, 130);
   EXPECT_THAT(ended.out, StartsWith("abc")) << "what was generated so far is flushed";
   EXPECT_THAT(ended.err, HasSubstr("cancelled"));
+}
+
+TEST(Cli, VerboseSaysWhatRuns) {
+  EXPECT_THAT(run_program("run -p Once -n 1 -v").err, HasSubstr("of weights"));
+  EXPECT_THAT(run_program("run -p Once -n 1 -vv").err, HasSubstr("kernels for"));
+  EXPECT_THAT(run_program("run -p Once -n 1 --log-level 0").err, testing::Not(HasSubstr("of weights")));
+}
+
+TEST(Cli, PromptsComeFromFilesThatAreNoFiles) {
+  EXPECT_EQ(json::parse(run_program("run -f /dev/stdin -n 1 --json", "Once upon a time").out)["prompt_tokens"], 5);
+  expect_error(run_program("run -f /nowhere.txt -n 1"), "/nowhere.txt");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "cli/program.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,9 +31,16 @@ Ended run_program(const std::string& arguments, const std::string& input) {
   const TemporaryFile in(".in"), out(".out"), err(".err");
   std::ofstream(in.path(), std::ios::binary) << input;
   const std::string command =
-      CONTEXTURE_PROGRAM " " + arguments + " <" + in.path() + " >" + out.path() + " 2>" + err.path();
-  const int status = std::system(command.c_str());
-  return {exit_status(status), read_all(out.path()), read_all(err.path())};
+      "exec " CONTEXTURE_PROGRAM " " + arguments + " <" + in.path() + " >" + out.path() + " 2>" + err.path();
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    _exit(127);
+  }
+  int status = 0;
+  rusage used = {};
+  wait4(child, &status, 0, &used);
+  return {exit_status(status), read_all(out.path()), read_all(err.path()), static_cast<size_t>(used.ru_maxrss) * 1024};
 }
 
 Ended run_program_and_interrupt(const std::vector<std::string>& arguments) {
@@ -52,7 +60,7 @@ Ended run_program_and_interrupt(const std::vector<std::string>& arguments) {
   while (std::filesystem::file_size(out.path()) == 0 && waitpid(child, &status, WNOHANG) == 0) usleep(1000);
   kill(child, SIGINT);
   waitpid(child, &status, 0);
-  return {exit_status(status), read_all(out.path()), read_all(err.path())};
+  return {exit_status(status), read_all(out.path()), read_all(err.path()), 0};
 }
 
 }  // namespace contexture

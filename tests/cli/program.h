@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@ namespace contexture {
 struct Ended {
   int status = -1;  ///< of exit; 128 + signal where a signal ended it
   std::string out, err;
+  size_t peak_rss = 0;  ///< bytes
 };
 
 /// Runs `contexture ARGUMENTS` as a shell would, with this stdin, and waits for its end.

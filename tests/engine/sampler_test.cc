@@ -118,6 +118,24 @@ TEST(Sampler, BannedTokensAreNeverChosen) {
   EXPECT_THROW(draw(kPlain, {5}, 1, {}, {0}), Error);
 }
 
+TEST(Sampler, RefusesOptionsThatMeanNothing) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const float bad : {nan, infinity, -1.f}) {
+    GenerateOptions options;
+    options.temperature = bad;
+    EXPECT_THROW(draw(options, {1, 2}, 1), Error);
+    options = {};
+    options.top_p = bad;
+    EXPECT_THROW(draw(options, {1, 2}, 1), Error);
+    options = {};
+    options.min_p = bad;
+    EXPECT_THROW(draw(options, {1, 2}, 1), Error);
+    options = {};
+    options.repeat_penalty = bad;
+    EXPECT_THROW(draw(options, {1, 2}, 1), Error);
+  }
+}
+
 TEST(Sampler, RefusesLogitsThatAreNotNumbers) {
   EXPECT_THROW(draw(kPlain, {1, std::numeric_limits<float>::quiet_NaN()}, 1), Error);
 }

@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include "files/allocations.h"
 #include "files/gguf.h"
 #include "files/support.h"
+#include "support/allocations.h"
 
 namespace contexture {
 namespace {

@@ -82,7 +82,7 @@ std::vector<int64_t> last_positions(size_t tokens, size_t queries) {
 }
 
 TEST(Attention, AgreesWithTheOracle) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   for (const auto& [heads, kv_heads] : {std::pair<size_t, size_t>{1, 1}, {4, 4}, {6, 2}, {8, 1}}) {
     for (const size_t dim : {8, 24, 64, 80, 128, 256}) {
       for (const size_t tokens : {1, 5, 127, 128, 129, 300}) {
@@ -111,7 +111,7 @@ TEST(Attention, AgreesWithTheOracle) {
 }
 
 TEST(Attention, GivesTheSameBitsForAnySpansThreadsCompanyAndTargets) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   const AttentionShape shape = shape_of(6, 2, 40);
   const size_t tokens = 333, queries = 37;
   Context context(random, shape, Format::f16, Format::bf16, tokens);
@@ -168,6 +168,26 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   std::vector<double> expected(8);
   attend_plain(q.data(), 299, context.spans, shape, expected.data());
   for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(out[i], expected[i], 1e-2);
+}
+
+TEST(Attention, NotANumberStaysNotANumber) {
+  std::mt19937 random = fresh_random();
+  const AttentionShape shape = shape_of(2, 1, 16);
+  const size_t tokens = 300;
+  for (const char where : {'q', 'k', 'v', 'K'}) {
+    Context context(random, shape, Format::f32, Format::f32, tokens);
+    context.cut({tokens});
+    std::vector<float> q = random_floats(random, shape.heads * shape.head_dim);
+    std::vector<float> bad(shape.head_dim, NAN);
+    auto* k = reinterpret_cast<float*>(const_cast<std::byte*>(context.spans[0].k));
+    auto* v = reinterpret_cast<float*>(const_cast<std::byte*>(context.spans[0].v));
+    if (where == 'q') q[5] = NAN;
+    if (where == 'k') k[140 * 16 + 3] = NAN;
+    if (where == 'v') v[7 * 16 + 3] = NAN;
+    if (where == 'K') std::fill(k, k + tokens * 16, NAN);
+    const std::vector<float> out = attended(shape, q, {299}, context.spans, 1);
+    EXPECT_TRUE(std::isnan(out[3])) << where;
+  }
 }
 
 TEST(AttentionState, EmptySetsMergeAsNothing) {

@@ -11,7 +11,7 @@ namespace contexture {
 namespace {
 
 TEST(RmsNorm, AgreesWithTheOracle) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   for (const size_t columns : {1, 7, 16, 17, 64, 100, 2048}) {
     const std::vector<float> x = random_floats(random, columns, 3), weight = random_floats(random, columns);
     std::vector<float> out(columns + 1, NAN);
@@ -28,7 +28,7 @@ TEST(RmsNorm, AgreesWithTheOracle) {
 }
 
 TEST(Swiglu, AgreesWithTheOracleFarIntoBothTails) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   for (const size_t columns : {1, 15, 16, 31, 200}) {
     std::vector<float> gate = random_floats(random, columns, 20);
     gate[0] = columns % 2 ? -300.f : 300.f;
@@ -48,7 +48,7 @@ TEST(AddTo, Adds) {
 }
 
 TEST(Rope, RotatesPairsByPositionTimesFrequency) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   const std::vector<double> frequencies = {1.0, 0.1, 0.01};
   for (const RopeStyle style : {RopeStyle::interleaved, RopeStyle::halves}) {
     for (const int64_t position : {int64_t{0}, int64_t{1}, int64_t{1000}, int64_t{1} << 20}) {

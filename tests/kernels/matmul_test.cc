@@ -50,7 +50,7 @@ std::vector<float> product(const Matrix& w, const std::vector<float>& x, size_t 
 }
 
 TEST(Matmul, AgreesWithTheOracleForEveryFormatAndShape) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   for (const Case& c : cases()) {
     const size_t tokens = 1 + random() % 6;
     const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
@@ -80,7 +80,7 @@ TEST(Matmul, AgreesWithTheOracleForEveryFormatAndShape) {
 }
 
 TEST(Matmul, GivesTheSameBitsForAnyCompanyAndThreads) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   for (const Case& c : cases()) {
     const size_t tokens = 11;
     const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
@@ -99,7 +99,7 @@ TEST(Matmul, GivesTheSameBitsForAnyCompanyAndThreads) {
 }
 
 TEST(Matmul, GivesTheSameBitsOnEveryTarget) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   const int64_t targets = hwy::SupportedTargets();
   for (const Case& c : cases()) {
     const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
@@ -146,7 +146,7 @@ TEST(Matmul, ExtremeQuantsDoNotSaturate) {
 }
 
 TEST(Quantise, IsTheOraclesToTheBit) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   for (const size_t columns : {1, 31, 32, 33, 64, 95, 96, 640}) {
     std::vector<float> x = random_floats(random, columns, 1e3f);
     for (size_t i = 0; i < columns; i += 7) x[i] = 0;

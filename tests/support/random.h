@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <vector>
 
@@ -8,6 +11,14 @@
 #include "tensor/format.h"
 
 namespace contexture {
+
+/// Fresh random numbers for every run of a test, whose seed is printed: CONTEXTURE_TEST_SEED=N repeats a failure.
+inline std::mt19937 fresh_random() {
+  const char* given = std::getenv("CONTEXTURE_TEST_SEED");
+  const uint32_t seed = given ? static_cast<uint32_t>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
+  std::fprintf(stderr, "CONTEXTURE_TEST_SEED=%u\n", seed);
+  return std::mt19937(seed);
+}
 
 /// Standard normal floats times `scale`.
 inline std::vector<float> random_floats(std::mt19937& random, size_t count, float scale = 1) {

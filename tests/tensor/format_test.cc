@@ -60,7 +60,7 @@ TEST(Formats, NamesAndNumbersFindThem) {
 }
 
 TEST(Formats, EncodingErrsByHalfAStepAtMost) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random = fresh_random();
   for (const FormatInfo& f : all_formats()) {
     if (!f.encode) continue;
     const size_t count = 256;

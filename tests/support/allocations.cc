@@ -1,8 +1,9 @@
-#include "files/allocations.h"
+#include "support/allocations.h"
 
 #include <malloc.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <new>
 
@@ -13,12 +14,16 @@ std::atomic<size_t> most = 0;
 
 }  // namespace
 
-void* operator new(size_t size) {
-  void* memory = std::malloc(size);
-  if (!memory) throw std::bad_alloc();
+void* operator new(size_t size, std::align_val_t alignment) {
+  void* memory = nullptr;
+  if (posix_memalign(&memory, static_cast<size_t>(alignment), size) != 0) throw std::bad_alloc();
   const size_t now = held += malloc_usable_size(memory);
   if (now > most) most = now;
   return memory;
+}
+
+void* operator new(size_t size) {
+  return operator new(size, std::align_val_t(alignof(std::max_align_t)));
 }
 
 void operator delete(void* memory) noexcept {
@@ -27,6 +32,14 @@ void operator delete(void* memory) noexcept {
 }
 
 void operator delete(void* memory, size_t) noexcept {
+  operator delete(memory);
+}
+
+void operator delete(void* memory, std::align_val_t) noexcept {
+  operator delete(memory);
+}
+
+void operator delete(void* memory, size_t, std::align_val_t) noexcept {
   operator delete(memory);
 }
 
