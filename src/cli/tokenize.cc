@@ -31,10 +31,11 @@ struct Tokenize {
 struct Detokenize {
   ModelFlags model;
   std::vector<TokenId> ids;
+  bool special = false;
 
   void run() const {
     const OpenedModel opened = model.open();
-    const std::string text = opened.need_tokenizer().decode(ids, /*show_special=*/true);
+    const std::string text = opened.need_tokenizer().decode(ids, special);
     if (model.json) {
       print_json({{"text", valid_utf8(text)}});
     } else {
@@ -60,6 +61,7 @@ void add_detokenize(CLI::App& app) {
   auto self = std::make_shared<Detokenize>();
   self->model.add_to(*command);
   command->add_option("ids", self->ids, "token ids")->required();
+  command->add_flag("--special", self->special, "show control tokens by name; without it they add nothing");
   command->callback([self] { self->run(); });
 }
 

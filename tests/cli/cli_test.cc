@@ -95,6 +95,9 @@ TEST(Cli, TokensAndBack) {
   std::string list;
   for (const int id : bare["ids"]) list += " " + std::to_string(id);
   EXPECT_EQ(run_program("detokenize" + list).out, "Once upon a time\n");
+  list += " 2";
+  EXPECT_EQ(run_program("detokenize 1" + list).out, "Once upon a time\n") << "control tokens add nothing";
+  EXPECT_EQ(run_program("detokenize --special" + list).out, "Once upon a time</s>\n");
   EXPECT_EQ(run_program("tokenize -", "a\n").out == run_program("tokenize -", "a").out, false) << "newlines are kept";
   expect_error(run_program("detokenize 999999"), "999999");
 }
