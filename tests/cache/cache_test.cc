@@ -72,7 +72,9 @@ TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
       case 0: {
         const auto created = cache->create();
         ASSERT_EQ(created.has_value(), model.size() < plan.sequences);
-        if (created) ASSERT_TRUE(model.emplace(*created, std::vector<int>()).second) << "an id in use";
+        if (created) {
+          ASSERT_TRUE(model.emplace(*created, std::vector<int>()).second) << "an id in use";
+        }
         break;
       }
       case 1: {
@@ -80,7 +82,9 @@ TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
         const auto from = some();
         const auto fork = cache->fork(from->first);
         ASSERT_EQ(fork.has_value(), model.size() < plan.sequences);
-        if (fork) ASSERT_TRUE(model.emplace(*fork, from->second).second);
+        if (fork) {
+          ASSERT_TRUE(model.emplace(*fork, from->second).second);
+        }
         break;
       }
       case 2: {

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -93,7 +94,7 @@ TEST(Cli, TokensAndBack) {
   const json bare = json::parse(run_program("tokenize --json --no-bos 'Once upon a time'").out);
   EXPECT_EQ(bare["ids"].size() + 1, both["ids"].size());
   std::string list;
-  for (const int id : bare["ids"]) list += " " + std::to_string(id);
+  for (const int id : bare["ids"]) list += fmt::format(" {}", id);
   EXPECT_EQ(run_program("detokenize" + list).out, "Once upon a time\n");
   list += " 2";
   EXPECT_EQ(run_program("detokenize 1" + list).out, "Once upon a time\n") << "control tokens add nothing";
