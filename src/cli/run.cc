@@ -120,9 +120,11 @@ struct Run {
     const double depth = static_cast<double>(made.prompt_tokens) + static_cast<double>(made.token_ids.size()) / 2;
     const double bytes = static_cast<double>(runtime.model().bytes_per_token()) + kv_token * depth;
     const double moved = bytes * decode_speed(made);
-    std::string line = fmt::format("{} prompt tokens at {:.1f}/s, {} generated at {:.1f}/s ({}), {:.2f} GB/s moved",
-                                   made.prompt_tokens, per_second(made.prompt_tokens, made.prefill_seconds),
-                                   made.token_ids.size(), decode_speed(made), name(made.finish_reason), moved / 1e9);
+    std::string line = fmt::format("{} prompt tokens at {:.1f}/s, {} generated", made.prompt_tokens,
+                                   per_second(made.prompt_tokens, made.prefill_seconds), made.token_ids.size());
+    if (made.token_ids.size() > 1) line += fmt::format(" at {:.1f}/s", decode_speed(made));
+    line += fmt::format(" ({})", name(made.finish_reason));
+    if (made.token_ids.size() > 1) line += fmt::format(", {:.2f} GB/s moved", moved / 1e9);
     // Small models live in the processor's caches; only what memory must deliver is held against its bandwidth.
     const std::span<const std::byte> weights = file.maps.front().bytes();
     if (made.token_ids.size() > 1 && weights.size() >= size_t{256} << 20) {
