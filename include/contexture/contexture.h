@@ -78,7 +78,7 @@ class LanguageModel {
   Generation generate(std::string_view prompt, const GenerateOptions& options = {},
                       const std::function<bool(const GeneratedToken&)>& on_token = {});
 
-  /// Ends a running generate after its present step. From any thread, and from a signal handler.
+  /// Ends a running generate after the present layer of its present step. From any thread, and from a signal handler.
   void cancel() noexcept;
 
  private:

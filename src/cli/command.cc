@@ -1,7 +1,5 @@
 #include "cli/command.h"
 
-#include <unistd.h>
-
 #include <cerrno>
 #include <csignal>
 #include <cstring>

@@ -16,19 +16,13 @@ struct Logits {
     catch_interrupts();
     const OpenedModel opened = model.open();
     if (tokens.empty()) tokens = opened.need_tokenizer().encode(prompt);
-    if (tokens.empty()) fail("there are no tokens; give some with --tokens or a prompt with -p");
     RunOptions options = cache.options();
     if (options.cache.context == 0) options.cache.context = tokens.size();
     options.chunk = options.logit_rows = std::min(chunk, tokens.size());
-    if (options.cache.context < tokens.size()) {
-      fail("{} tokens do not fit a context of {}; ask for more with -c", tokens.size(), options.cache.context);
-    }
-    Runtime runtime(opened.file, options);
-    const size_t vocabulary = runtime.model().config().vocabulary;
-    for (const TokenId id : tokens) {
-      if (id < 0 || static_cast<size_t>(id) >= vocabulary)
-        fail("token {} is outside the vocabulary of {}", id, vocabulary);
-    }
+    const MemoryPlan plan = plan_memory(opened.file, options);
+    check_prompt(plan, tokens);
+    Runtime runtime(opened.file, plan);
+    const size_t vocabulary = plan.config.vocabulary;
     const std::string hash = write(runtime, vocabulary);
     if (model.json) {
       print_json({{"tokens", tokens.size()}, {"vocabulary", vocabulary}, {"sha256", hash}});

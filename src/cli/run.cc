@@ -58,8 +58,9 @@ struct Run {
     }
     if (!*seed_given) generate.seed = std::random_device()();
 
-    check_prompt(plan_memory(opened.file, options), ids);
-    Runtime runtime(opened.file, options);
+    const MemoryPlan plan = plan_memory(opened.file, options);
+    check_prompt(plan, ids);
+    Runtime runtime(opened.file, plan);
     log_run(runtime);
     const Display display(!model.json);
     display.text(text);

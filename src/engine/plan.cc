@@ -6,10 +6,10 @@
 
 namespace contexture {
 
-MemoryPlan plan_memory(const ModelFile& file, const RunOptions& options) {
-  MemoryPlan plan;
-  plan.config = read_config(file.metadata);
-  plan.weights = check_weights(file, plan.config);
+namespace {
+
+/// Sizes cache and workspace of a plan whose model has been read.
+void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.cache = options.cache;
   plan.cache.shape.layers = plan.config.layers;
   plan.cache.shape.kv_heads = plan.config.kv_heads;
@@ -21,9 +21,18 @@ MemoryPlan plan_memory(const ModelFile& file, const RunOptions& options) {
                     .sequences = plan.cache.sequences,
                     .spans = 1,
                     .threads = options.threads};
-  plan.weights_bytes = plan.weights.total();
   plan.cache_bytes = bytes_of(plan.cache);
   plan.workspace_bytes = Workspace::bytes_for(plan.config, plan.workspace);
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const ModelFile& file, const RunOptions& options) {
+  MemoryPlan plan;
+  plan.config = read_config(file.metadata);
+  plan.weights = check_weights(file, plan.config);
+  plan.weights_bytes = plan.weights.total();
+  size_run(plan, options);
   return plan;
 }
 
@@ -33,9 +42,11 @@ size_t default_context(const ModelConfig& config, size_t prompt_tokens, size_t m
 }
 
 size_t longest_context(const ModelFile& file, RunOptions options, size_t memory) {
+  MemoryPlan plan = plan_memory(file, options);
   const auto fits = [&](size_t context) {
     options.cache.context = context;
-    return plan_memory(file, options).total_bytes() <= memory;
+    size_run(plan, options);
+    return plan.total_bytes() <= memory;
   };
   size_t low = 0, high = size_t{1} << 32;
   while (low < high) {

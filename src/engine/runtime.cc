@@ -2,11 +2,11 @@
 
 namespace contexture {
 
-Runtime::Runtime(const ModelFile& file, const RunOptions& options)
-    : plan_(plan_memory(file, options)),
+Runtime::Runtime(const ModelFile& file, const MemoryPlan& plan)
+    : plan_(plan),
       model_(file),
       cache_(make_cache(plan_.cache)),
       workspace_(plan_.config, plan_.workspace),
-      pool_(options.threads) {}
+      pool_(plan_.workspace.threads) {}
 
 }  // namespace contexture

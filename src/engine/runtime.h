@@ -17,8 +17,9 @@ namespace contexture {
 /// Everything that a run needs, allocated as planned and before the first token.
 class Runtime {
  public:
-  /// `file` must outlive this.
-  Runtime(const ModelFile& file, const RunOptions& options);
+  /// `plan` is of this file, which must outlive this.
+  Runtime(const ModelFile& file, const MemoryPlan& plan);
+  Runtime(const ModelFile& file, const RunOptions& options) : Runtime(file, plan_memory(file, options)) {}
 
   const MemoryPlan& plan() const { return plan_; }
   const Model& model() const { return model_; }
@@ -38,7 +39,7 @@ class Runtime {
 struct GenerationCallbacks {
   std::function<bool(const GeneratedToken&)> on_token;        ///< false: stop
   std::function<void(size_t done, size_t total)> on_prefill;  ///< after each chunk of the prompt
-  const std::atomic<bool>* cancelled = nullptr;               ///< looked at after every step
+  const std::atomic<bool>* cancelled = nullptr;               ///< looked at after every layer
 };
 
 /// Throws Error where a prompt cannot be completed: it is empty, does not fit the context, or has tokens that the model

@@ -39,7 +39,7 @@ struct AttentionMemory {
   float* v;       // (kTile, round_up_16(head_dim))
   float* scores;  // (kTile)
   float* row;     // (round_up_16(head_dim)): one K row before it is transposed, one tile's weighted sum
-  float* states;  // (kQueryBlock · group, 2 + round_up_16(head_dim)): maximum, sum, values
+  float* states;  // (kQueryBlock · group, 16 + round_up_16(head_dim)): maximum and sum, then values
 
   static size_t floats(const AttentionShape& shape) {
     const size_t dim = round_up_16(shape.head_dim), group = shape.heads / shape.kv_heads;

@@ -108,12 +108,6 @@ HWY_INLINE Floats convert(const int32_t* HWY_RESTRICT from) {
   return out;
 }
 
-/// Four unpacked rows, quantised (w, scales, minima) or float (values).
-struct Strip {
-  UnpackedRow quantised[kStripRows];
-  float* values[kStripRows];
-};
-
 template <size_t R, size_t T, bool kHasMinima>
 HWY_INLINE void tile_quantised(const UnpackedRow* rows, const ActivationPair* const* tokens, size_t pairs,
                                float* const* out, size_t first_row) {

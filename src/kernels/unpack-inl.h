@@ -91,36 +91,38 @@ HWY_INLINE void unpack(const BlockQ8_0& b, int8_t* HWY_RESTRICT q, float* HWY_RE
   fill8(scales, half_to_float(b.d));
 }
 
+HWY_INLINE void unpack_four_bits(const uint8_t* nibbles, uint8_t offset, int8_t* HWY_RESTRICT q) {
+  const auto bytes = load16(nibbles);
+  store_quants(low_nibbles(bytes), offset, q);
+  store_quants(high_nibbles(bytes), offset, q + 16);
+}
+
 HWY_INLINE void unpack(const BlockQ4_0& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales, float*) {
-  const auto nibbles = load16(b.nibbles);
-  store_quants(low_nibbles(nibbles), 8, q);
-  store_quants(high_nibbles(nibbles), 8, q + 16);
+  unpack_four_bits(b.nibbles, 8, q);
   fill8(scales, half_to_float(b.d));
 }
 
 HWY_INLINE void unpack(const BlockQ4_1& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales,
                        float* HWY_RESTRICT minima) {
-  const auto nibbles = load16(b.nibbles);
-  store_quants(low_nibbles(nibbles), 0, q);
-  store_quants(high_nibbles(nibbles), 0, q + 16);
+  unpack_four_bits(b.nibbles, 0, q);
   fill8(scales, half_to_float(b.d));
   fill_minimum(minima, half_to_float(b.m));
 }
 
-HWY_INLINE void unpack_five_bits(const uint8_t* nibbles, const uint8_t* fifth, uint8_t offset, int8_t* HWY_RESTRICT q) {
-  const auto bytes = load16(nibbles);
-  store_quants(hn::Or(low_nibbles(bytes), spread_bits(fifth)), offset, q);
-  store_quants(hn::Or(high_nibbles(bytes), spread_bits(fifth + 2)), offset, q + 16);
+HWY_INLINE void unpack_five_bits(const FiveBitQuants& quants, uint8_t offset, int8_t* HWY_RESTRICT q) {
+  const auto bytes = load16(quants.nibbles);
+  store_quants(hn::Or(low_nibbles(bytes), spread_bits(quants.fifth)), offset, q);
+  store_quants(hn::Or(high_nibbles(bytes), spread_bits(quants.fifth + 2)), offset, q + 16);
 }
 
 HWY_INLINE void unpack(const BlockQ5_0& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales, float*) {
-  unpack_five_bits(b.nibbles, b.fifth, 16, q);
+  unpack_five_bits(b.q, 16, q);
   fill8(scales, half_to_float(b.d));
 }
 
 HWY_INLINE void unpack(const BlockQ5_1& b, int8_t* HWY_RESTRICT q, float* HWY_RESTRICT scales,
                        float* HWY_RESTRICT minima) {
-  unpack_five_bits(b.nibbles, b.fifth, 0, q);
+  unpack_five_bits(b.q, 0, q);
   fill8(scales, half_to_float(b.d));
   fill_minimum(minima, half_to_float(b.m));
 }

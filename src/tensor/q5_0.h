@@ -6,6 +6,17 @@
 
 namespace contexture {
 
+/// 32 five-bit numbers as q5_0 and q5_1 keep them: the fifth bits apart, then nibbles as in q4_0.
+struct FiveBitQuants {
+  uint8_t fifth[4];
+  uint8_t nibbles[16];
+
+  int operator[](int i) const {
+    const int low = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
+    return low | (fifth[i / 8] >> (i % 8) & 1) << 4;
+  }
+};
+
 /// 32 elements in 22 bytes:
 ///
 ///   0  scale d, f16
@@ -14,17 +25,11 @@ namespace contexture {
 struct BlockQ5_0 {
   static constexpr int elements = 32;
   uint16_t d;
-  uint8_t fifth[4];
-  uint8_t nibbles[16];
-
-  int quant(int i) const {
-    const int low = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
-    return low | (fifth[i / 8] >> (i % 8) & 1) << 4;
-  }
+  FiveBitQuants q;
 
   void decode(float* x) const {
     const float scale = f16_to_f32(d);
-    for (int i = 0; i < elements; ++i) x[i] = scale * (quant(i) - 16);
+    for (int i = 0; i < elements; ++i) x[i] = scale * (q[i] - 16);
   }
 };
 static_assert(sizeof(BlockQ5_0) == 22);

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "tensor/float16.h"
+#include "tensor/q5_0.h"
 
 namespace contexture {
 
@@ -16,17 +17,11 @@ struct BlockQ5_1 {
   static constexpr int elements = 32;
   uint16_t d;
   uint16_t m;
-  uint8_t fifth[4];
-  uint8_t nibbles[16];
-
-  int quant(int i) const {
-    const int low = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
-    return low | (fifth[i / 8] >> (i % 8) & 1) << 4;
-  }
+  FiveBitQuants q;
 
   void decode(float* x) const {
     const float scale = f16_to_f32(d), minimum = f16_to_f32(m);
-    for (int i = 0; i < elements; ++i) x[i] = scale * quant(i) + minimum;
+    for (int i = 0; i < elements; ++i) x[i] = scale * q[i] + minimum;
   }
 };
 static_assert(sizeof(BlockQ5_1) == 24);
