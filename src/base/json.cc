@@ -1,0 +1,26 @@
+#include "base/json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace contexture {
+
+nlohmann::json parse_json(std::string_view text, const std::string& name) {
+  constexpr int deepest = 64;
+  using nlohmann::json;
+  const auto watch_depth = [&](int depth, json::parse_event_t, json&) {
+    if (depth > deepest)
+      fail("{}: JSON nested deeper than {} levels; no model's file is", printable(name, 400), deepest);
+    return true;
+  };
+  try {
+    return json::parse(text.begin(), text.end(), watch_depth);
+  } catch (const json::parse_error& error) {
+    fail("{}: not JSON from byte {} on; download the file again", printable(name, 400), error.byte);
+  } catch (const json::out_of_range&) {
+    fail("{}: a number in this JSON is too large; download the file again", printable(name, 400));
+  }
+}
+
+}  // namespace contexture
