@@ -20,12 +20,21 @@ Json tokenizer_info(const Tokenizer& tokenizer) {
 }
 
 Json shape_info(const ModelConfig& c) {
-  return {
-      {"family", c.family},       {"layers", c.layers},
-      {"embedding", c.dim},       {"feed_forward", c.ffn_dim},
-      {"heads", c.heads},         {"kv_heads", c.kv_heads},
-      {"head_dim", c.head_dim},   {"context", c.context},
-      {"rope_base", c.rope.base}, {"rope_pairs", c.rope.style == RopeStyle::interleaved ? "interleaved" : "halves"}};
+  Json j = {{"family", c.family},
+            {"layers", c.layers},
+            {"embedding", c.dim},
+            {"feed_forward", c.ffn_dim},
+            {"heads", c.heads},
+            {"kv_heads", c.kv_heads},
+            {"head_dim", c.head_dim},
+            {"context", c.context},
+            {"rope_base", c.rope().base},
+            {"rope_pairs", c.rope().style == RopeStyle::interleaved ? "interleaved" : "halves"}};
+  if (c.experts > 0) j["experts"] = fmt::format("{} of {}", c.experts_used, c.experts);
+  for (const LayerConfig& layer : c.each_layer) {
+    if (layer.window > 0) j["window"] = layer.window;
+  }
+  return j;
 }
 
 struct Info {

@@ -9,10 +9,19 @@
 namespace contexture {
 namespace {
 
+std::string vocabulary_size_key(const ModelFile& model) {
+  return model.metadata.get_string("general.architecture", "") + ".vocab_size";
+}
+
+/// As the model says; 0: it does not.
+int64_t vocabulary_size(const ModelFile& model) {
+  return model.metadata.get_int(vocabulary_size_key(model), 0, int64_t{1} << 31, 0);
+}
+
 /// A tokenizer in the model's folder, for model files that never hold one. The file named after the vocabulary's size
 /// comes first: it says itself that it fits.
 std::optional<Vocabulary> vocabulary_beside(const ModelFile& model) {
-  const int64_t size = model.metadata.get_int("llama.vocab_size", 0, int64_t{1} << 31, 0);
+  const int64_t size = vocabulary_size(model);
   const std::filesystem::path folder = std::filesystem::path(model.path).parent_path();
   for (const std::string& name :
        {fmt::format("tok{}.bin", size), std::string("tokenizer.bin"), std::string("tokenizer.model")}) {
@@ -25,9 +34,7 @@ std::optional<Vocabulary> vocabulary_beside(const ModelFile& model) {
 }
 
 std::optional<Vocabulary> find_vocabulary(const ModelFile& model, const std::string& tokenizer_path) {
-  if (!tokenizer_path.empty()) {
-    return vocabulary_from_file(tokenizer_path, model.metadata.get_int("llama.vocab_size", 0, int64_t{1} << 31, 0));
-  }
+  if (!tokenizer_path.empty()) return vocabulary_from_file(tokenizer_path, vocabulary_size(model));
   if (std::optional<Vocabulary> inside = vocabulary_of(model.metadata)) return inside;
   return model.kind == "llama2.c" ? vocabulary_beside(model) : std::nullopt;
 }
@@ -43,9 +50,8 @@ OpenedModel open_with_tokenizer(const std::string& model_path, const std::string
   OpenedModel opened{open_model(model_path), std::nullopt};
   if (std::optional<Vocabulary> vocabulary = find_vocabulary(opened.file, tokenizer_path)) {
     opened.tokenizer.emplace(std::move(*vocabulary));
-    const std::string size_key = opened.file.metadata.get_string("general.architecture", "") + ".vocab_size";
-    if (!opened.file.metadata.has(size_key)) {
-      opened.file.metadata.set_int(size_key, static_cast<int64_t>(opened.tokenizer->size()));
+    if (vocabulary_size(opened.file) == 0) {
+      opened.file.metadata.set_int(vocabulary_size_key(opened.file), static_cast<int64_t>(opened.tokenizer->size()));
     }
     // The tables have been read; of a vocabulary of 128,000 they take some 20 MB, which no plan counts.
     for (const char* table : {"tokens", "merges", "scores", "token_type"}) {

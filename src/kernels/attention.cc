@@ -60,6 +60,11 @@ struct Tile {
   int64_t positions[kTile];
 };
 
+/// The first position that a query at `position` sees.
+inline int64_t first_visible(int64_t position, const AttentionShape& shape) {
+  return shape.window > 0 && position >= shape.window ? position - shape.window + 1 : 0;
+}
+
 /// Up to kQueryBlock queries of one sequence.
 struct QueryBlock {
   const AttentionQueries* queries;
@@ -76,8 +81,16 @@ namespace HWY_NAMESPACE {
 /// Walks a view tile by tile.
 class TileReader {
  public:
-  TileReader(CacheView view, size_t kv_head, size_t head_dim, const AttentionMemory& memory)
-      : view_(view), kv_head_(kv_head), head_dim_(head_dim), memory_(memory) {}
+  /// Begins at the tile that holds position `first`.
+  TileReader(CacheView view, size_t kv_head, size_t head_dim, int64_t first, const AttentionMemory& memory)
+      : view_(view), kv_head_(kv_head), head_dim_(head_dim), memory_(memory) {
+    const int64_t begin = first / kTilePositions * kTilePositions;
+    for (skip_finished(); span_ < view_.size() && position() < begin; skip_finished()) {
+      const TokenSpan& span = view_[span_];
+      const int64_t before = (begin - span.first_position + span.position_stride - 1) / span.position_stride;
+      token_ = std::min(span.count, static_cast<size_t>(before));
+    }
+  }
 
   /// Unpacks the next tile that holds tokens; false when none is left at positions ≤ last.
   HWY_INLINE bool next(int64_t last, Tile& tile) {
@@ -123,24 +136,38 @@ class TileReader {
   size_t span_ = 0, token_ = 0;
 };
 
-/// scores[t] = scale · Σ_d q[d] · k[d][t] for the first `count` tokens of the tile, in order of d; -inf after them.
-/// Returns the largest.
-HWY_INLINE float tile_scores(const float* HWY_RESTRICT q, size_t head_dim, float scale, size_t count,
+/// Which tokens of a tile a query sees.
+struct Visible {
+  size_t begin, end;
+};
+
+/// scores[t] = scale · Σ_d q[d] · k[d][t] for the visible tokens of the tile, in order of d, soft-capped; -inf for
+/// those beside them. Returns the largest.
+HWY_INLINE float tile_scores(const float* HWY_RESTRICT q, const AttentionShape& shape, Visible visible,
                              const AttentionMemory& memory) {
-  for (size_t t = 0; t < count; t += 32) {
+  const size_t head_dim = shape.head_dim;
+  const float scale = shape.scale;
+  for (size_t t = visible.begin / 32 * 32; t < visible.end; t += 32) {
     Floats a = zeros(), b = zeros();
     for (size_t d = 0; d < head_dim; ++d) {
       const Floats qd = splat(q[d]);
       fma(qd, load(memory.k + d * kTile + t), a);
       fma(qd, load(memory.k + d * kTile + t + 16), b);
     }
-    store(mul(a, splat(scale)), memory.scores + t);
-    store(mul(b, splat(scale)), memory.scores + t + 16);
+    a = mul(a, splat(scale));
+    b = mul(b, splat(scale));
+    if (shape.softcap != 0) {
+      a = soft_capped(a, shape.softcap);
+      b = soft_capped(b, shape.softcap);
+    }
+    store(a, memory.scores + t);
+    store(b, memory.scores + t + 16);
   }
   const float lowest = -std::numeric_limits<float>::infinity();
-  for (size_t t = count; t < round_up_16(count); ++t) memory.scores[t] = lowest;
+  for (size_t t = 0; t < visible.begin; ++t) memory.scores[t] = lowest;
+  for (size_t t = visible.end; t < round_up_16(visible.end); ++t) memory.scores[t] = lowest;
   float maximum = lowest;
-  for (size_t t = 0; t < count; ++t) maximum = std::max(maximum, memory.scores[t]);
+  for (size_t t = visible.begin; t < visible.end; ++t) maximum = std::max(maximum, memory.scores[t]);
   return maximum;
 }
 
@@ -164,12 +191,12 @@ HWY_INLINE float tile_softmax(float maximum, size_t count, const AttentionMemory
   return sum(sums);
 }
 
-/// row[d] = Σ_t p[t] · v[t][d], in order of t.
-HWY_INLINE void tile_values(size_t count, size_t dim, const AttentionMemory& memory) {
+/// row[d] = Σ_t p[t] · v[t][d] over the visible tokens, in order of t.
+HWY_INLINE void tile_values(Visible visible, size_t dim, const AttentionMemory& memory) {
   for (size_t d = 0; d < dim; d += 64) {
     const size_t vectors = std::min<size_t>(4, (dim - d) / 16);
     Floats sums[4] = {zeros(), zeros(), zeros(), zeros()};
-    for (size_t t = 0; t < count; ++t) {
+    for (size_t t = visible.begin; t < visible.end; ++t) {
       const Floats p = splat(memory.scores[t]);
       for (size_t i = 0; i < vectors; ++i) fma(p, load(memory.v + t * dim + d + i * 16), sums[i]);
     }
@@ -178,12 +205,12 @@ HWY_INLINE void tile_values(size_t count, size_t dim, const AttentionMemory& mem
 }
 
 /// One query head over one tile, merged into its state.
-HWY_INLINE void attend_tile(const float* q, const AttentionShape& shape, size_t visible, const AttentionMemory& memory,
+HWY_INLINE void attend_tile(const float* q, const AttentionShape& shape, Visible visible, const AttentionMemory& memory,
                             float* state_floats) {
   const size_t dim = round_up_16(shape.head_dim);
   AttentionState tile;
-  tile.maximum = tile_scores(q, shape.head_dim, shape.scale, visible, memory);
-  tile.sum = tile_softmax(tile.maximum, visible, memory);
+  tile.maximum = tile_scores(q, shape, visible, memory);
+  tile.sum = tile_softmax(tile.maximum, visible.end, memory);
   if (std::isnan(tile.sum)) tile.maximum = tile.sum;  // so that it survives the merge
   tile_values(visible, dim, memory);
   AttentionState state{state_floats[0], state_floats[1]};
@@ -203,21 +230,26 @@ void attend_block(const QueryBlock& block, size_t kv_head, const AttentionShape&
   const AttentionMemory memory(thread_memory, dim);
   const AttentionQueries& queries = *block.queries;
   const size_t tokens = block.end - block.begin, state_size = 16 + dim;
-  int64_t last = std::numeric_limits<int64_t>::min();
-  for (size_t t = block.begin; t < block.end; ++t) last = std::max(last, queries.positions[t]);
+  int64_t first = std::numeric_limits<int64_t>::max(), last = std::numeric_limits<int64_t>::min();
+  for (size_t t = block.begin; t < block.end; ++t) {
+    first = std::min(first, first_visible(queries.positions[t], shape));
+    last = std::max(last, queries.positions[t]);
+  }
   for (size_t i = 0; i < tokens * group; ++i) {
     float* state = memory.states + i * state_size;
     std::fill(state, state + state_size, 0.f);
     state[0] = AttentionState().maximum;
   }
   Tile tile;
-  TileReader reader(queries.view, kv_head, shape.head_dim, memory);
+  TileReader reader(queries.view, kv_head, shape.head_dim, first, memory);
   while (reader.next(last, tile)) {
     for (size_t t = 0; t < tokens; ++t) {
       const int64_t position = queries.positions[block.begin + t];
-      const int64_t* end = std::upper_bound(tile.positions, tile.positions + tile.count, position);
-      const size_t visible = static_cast<size_t>(end - tile.positions);
-      if (visible == 0) continue;
+      const int64_t* tile_end = tile.positions + tile.count;
+      const int64_t* begin = std::lower_bound<const int64_t*>(tile.positions, tile_end, first_visible(position, shape));
+      const int64_t* end = std::upper_bound(begin, tile_end, position);
+      if (begin == end) continue;
+      const Visible visible{static_cast<size_t>(begin - tile.positions), static_cast<size_t>(end - tile.positions)};
       const float* q = queries.q + ((block.begin + t) * shape.heads + kv_head * group) * shape.head_dim;
       for (size_t h = 0; h < group; ++h) {
         attend_tile(q + h * shape.head_dim, shape, visible, memory, memory.states + (t * group + h) * state_size);
@@ -280,12 +312,15 @@ void attend_plain(const float* q, int64_t position, CacheView view, const Attent
     std::vector<float> row(dim);
     for (const TokenSpan& span : view) {
       for (size_t t = 0; t < span.count; ++t) {
-        if (span.first_position + static_cast<int64_t>(t) * span.position_stride > position) continue;
+        const int64_t at = span.first_position + static_cast<int64_t>(t) * span.position_stride;
+        if (at > position || at < first_visible(position, shape)) continue;
         info(span.k_format)
             .decode(span.k + t * span.k_token_stride + head / group * span.k_head_stride, row.data(), dim);
         double score = 0;
         for (size_t d = 0; d < dim; ++d) score += static_cast<double>(q[head * dim + d]) * row[d];
-        scores.push_back(score * shape.scale);
+        score *= shape.scale;
+        if (shape.softcap != 0) score = shape.softcap * std::tanh(score / shape.softcap);
+        scores.push_back(score);
         info(span.v_format)
             .decode(span.v + t * span.v_token_stride + head / group * span.v_head_stride, row.data(), dim);
         values.insert(values.end(), row.begin(), row.end());

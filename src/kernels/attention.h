@@ -19,6 +19,8 @@ struct AttentionShape {
   size_t kv_heads = 0;
   size_t head_dim = 0;  // a multiple of 8
   float scale = 0;      // of the scores: 1 / sqrt(head_dim), mostly
+  float softcap = 0;    // c: scaled scores become c · tanh(score / c); 0: off
+  int64_t window = 0;   // a query at p sees positions above p - window only; 0: no window
 };
 
 /// The queries of one sequence in a step.
@@ -45,8 +47,8 @@ class AttentionScratch {
 bool attention_reads(Format format);
 
 /// Causal attention of every query over its sequence: a token at position p sees the tokens at positions ≤ p, wherever
-/// they lie. A query that sees nothing gets zeros. f32 throughout. K and V are read once for all query heads that
-/// share them and for up to 16 queries.
+/// they lie, within the window. A query that sees nothing gets zeros. f32 throughout. K and V are read once for all
+/// query heads that share them and for up to 16 queries.
 void attend(std::span<const AttentionQueries> sequences, const AttentionShape& shape, AttentionScratch& scratch,
             ThreadPool& pool);
 

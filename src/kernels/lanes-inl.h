@@ -11,6 +11,7 @@
 #define CONTEXTURE_KERNELS_LANES_INL
 #endif
 
+#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -72,6 +73,17 @@ HWY_INLINE Floats mul(const Floats& a, const Floats& b) {
 
 HWY_INLINE void fma(const Floats& a, const Floats& b, Floats& sum) {
   for (size_t p = 0; p < kParts; ++p) sum.part[p] = hn::MulAdd(a.part[p], b.part[p], sum.part[p]);
+}
+
+/// cap · tanh(x / cap); NaN stays NaN.
+HWY_INLINE Floats soft_capped(const Floats& x, float cap) {
+  const FloatTag d;
+  Floats f;
+  for (size_t p = 0; p < kParts; ++p) {
+    const auto capped = hn::Mul(hn::Set(d, cap), hn::Tanh(d, hn::Div(x.part[p], hn::Set(d, cap))));
+    f.part[p] = hn::IfThenElse(hn::IsNaN(x.part[p]), x.part[p], capped);
+  }
+  return f;
 }
 
 /// The sum of the lanes, always in this tree: lanes 8 apart, then 4, 2, 1.

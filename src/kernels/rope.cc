@@ -4,12 +4,13 @@
 
 namespace contexture {
 
-void rope_table(std::span<const int64_t> positions, std::span<const double> frequencies, float* table) {
+void rope_table(std::span<const int64_t> positions, std::span<const double> frequencies, float* table,
+                double magnitude) {
   for (const int64_t position : positions) {
     for (const double frequency : frequencies) {
       const double angle = static_cast<double>(position) * frequency;
-      *table++ = static_cast<float>(std::cos(angle));
-      *table++ = static_cast<float>(std::sin(angle));
+      *table++ = static_cast<float>(magnitude * std::cos(angle));
+      *table++ = static_cast<float>(magnitude * std::sin(angle));
     }
   }
 }

@@ -31,9 +31,13 @@ std::vector<double> rope_frequencies(const RopeConfig& rope, std::span<const flo
   return frequencies;
 }
 
-AttentionShape ModelConfig::attention_shape() const {
-  return {
-      .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .scale = 1 / std::sqrt(static_cast<float>(head_dim))};
+AttentionShape ModelConfig::attention_shape(size_t layer) const {
+  return {.heads = heads,
+          .kv_heads = kv_heads,
+          .head_dim = head_dim,
+          .scale = attention_scale,
+          .softcap = attention_softcap,
+          .window = each_layer.empty() ? 0 : each_layer[layer].window};
 }
 
 }  // namespace contexture

@@ -6,7 +6,16 @@ namespace contexture {
 namespace {
 
 constexpr Family list[] = {
-    {"llama", configure_llama},
+    {"llama", configure_llama},      // Llama 1 to 3.2, Mistral, Mixtral, TinyLlama, SmolLM, llama2.c's stories
+    {"qwen2", configure_qwen2},      // Qwen 2 and 2.5
+    {"qwen3", configure_qwen3},      //
+    {"qwen3moe", configure_qwen3},   // the same with experts
+    {"smollm3", configure_smollm3},  //
+    {"granite", configure_granite},  //
+    {"phi3", configure_phi3},        // Phi-3, 3.5 and 4
+    {"gemma", configure_gemma},      //
+    {"gemma2", configure_gemma2},    //
+    {"gemma3", configure_gemma3},    //
 };
 
 }  // namespace

@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <cassert>
+#include <cmath>
+#include <limits>
 
 #include "kernels/elementwise.h"
 #include "model/families.h"
@@ -29,19 +32,20 @@ class ForwardPass {
       const LayerWeights& w = weights_.layers[layer];
 
       norm(w.attention_norm);
-      multiply({{&w.q, ws_.q.data()}, {&w.k, ws_.k.data()}, {&w.v, ws_.v.data()}}, ws_.normed.data());
-      rotate();
+      multiply({{&w.q, ws_.q.data()}, {&w.k, ws_.k.data()}, {&w.v, ws_.v.data()}}, ws_.normed.data(), tokens_);
+      finish_qkv(w, c_.each_layer[layer].rope);
       cache_.store(layer, slots(), ws_.k.data(), ws_.v.data());
       attend_cache(layer);
-      multiply({{&w.attention_output, ws_.projected.data()}}, ws_.attended.data());
-      add_projected();
+      multiply({{&w.attention_output, ws_.projected.data()}}, ws_.attended.data(), tokens_);
+      add_projected(w.attention_post_norm);
 
       norm(w.ffn_norm);
-      multiply({{&w.gate, ws_.gate.data()}, {&w.up, ws_.up.data()}}, ws_.normed.data());
-      each_token(
-          [&](size_t t) { swiglu(ws_.gate.data() + t * c_.ffn_dim, ws_.up.data() + t * c_.ffn_dim, c_.ffn_dim); });
-      multiply({{&w.down, ws_.projected.data()}}, ws_.gate.data());
-      add_projected();
+      if (c_.experts == 0) {
+        feed_forward(w.ffn[0], ws_.normed.data(), tokens_, ws_.projected.data());
+      } else {
+        mixture_of_experts(w);
+      }
+      add_projected(w.ffn_post_norm);
     }
     return logits();
   }
@@ -53,11 +57,17 @@ class ForwardPass {
   }
 
   std::span<const Slot> slots() const { return {ws_.slots.data(), tokens_}; }
+  float* rope_table_of(size_t rope, size_t token) { return ws_.rope.data() + (rope * tokens_ + token) * c_.rope().dim; }
 
   void embed() {
     each_token([&](size_t t) {
-      decode_row(weights_.embedding, static_cast<size_t>(step_.tokens[t]), ws_.hidden.data() + t * c_.dim);
-      rope_table(step_.positions.subspan(t, 1), weights_.rope_frequencies, ws_.rope.data() + t * c_.rope.dim);
+      float* hidden = ws_.hidden.data() + t * c_.dim;
+      decode_row(weights_.embedding, static_cast<size_t>(step_.tokens[t]), hidden);
+      if (c_.embedding_scale != 1) multiply_by(hidden, c_.embedding_scale, c_.dim);
+      for (size_t r = 0; r < c_.ropes.size(); ++r) {
+        rope_table(step_.positions.subspan(t, 1), weights_.rope_frequencies[r], rope_table_of(r, t),
+                   c_.ropes[r].magnitude);
+      }
       ws_.slots[t] = cache_.slot(step_.sequences[t], static_cast<size_t>(step_.positions[t]));
     });
   }
@@ -68,21 +78,102 @@ class ForwardPass {
     });
   }
 
-  void multiply(std::initializer_list<Product> products, const float* x) {
-    matmul({products.begin(), products.size()}, x, tokens_, ws_.matmul, pool_);
+  void multiply(std::initializer_list<Product> products, const float* x, size_t rows) {
+    matmul({products.begin(), products.size()}, x, rows, ws_.matmul, pool_);
   }
 
-  void add_projected() {
-    each_token([&](size_t t) { add_to(ws_.hidden.data() + t * c_.dim, ws_.projected.data() + t * c_.dim, c_.dim); });
-  }
-
-  void rotate() {
+  void add_projected(const float* post_norm) {
     each_token([&](size_t t) {
-      const float* table = ws_.rope.data() + t * c_.rope.dim;
-      const size_t d = c_.head_dim;
-      rope(ws_.q.data() + t * c_.heads * d, c_.heads, d, c_.rope.dim, c_.rope.style, table);
-      rope(ws_.k.data() + t * c_.kv_heads * d, c_.kv_heads, d, c_.rope.dim, c_.rope.style, table);
+      float* projected = ws_.projected.data() + t * c_.dim;
+      if (post_norm) rms_norm(projected, post_norm, c_.norm_epsilon, c_.dim, projected);
+      add_scaled(ws_.hidden.data() + t * c_.dim, projected, c_.residual_scale, c_.dim);
     });
+  }
+
+  /// What happens to Q, K and V between their products and the cache: biases, norms of heads, rotation.
+  void finish_qkv(const LayerWeights& w, int rope) {
+    const size_t q_dim = c_.heads * c_.head_dim, kv_dim = c_.kv_heads * c_.head_dim;
+    each_token([&](size_t t) {
+      float* q = ws_.q.data() + t * q_dim;
+      float* k = ws_.k.data() + t * kv_dim;
+      if (w.q_bias) {
+        add_scaled(q, w.q_bias, 1, q_dim);
+        add_scaled(k, w.k_bias, 1, kv_dim);
+        add_scaled(ws_.v.data() + t * kv_dim, w.v_bias, 1, kv_dim);
+      }
+      finish_heads(q, c_.heads, w.q_norm, rope, t);
+      finish_heads(k, c_.kv_heads, w.k_norm, rope, t);
+    });
+  }
+
+  void finish_heads(float* x, size_t heads, const float* norm, int rope_index, size_t token) {
+    for (size_t head = 0; norm && head < heads; ++head) {
+      float* one = x + head * c_.head_dim;
+      rms_norm(one, norm, c_.norm_epsilon, c_.head_dim, one);
+    }
+    if (rope_index == LayerConfig::no_rope) return;
+    rope(x, heads, c_.head_dim, c_.rope().dim, c_.rope().style, rope_table_of(static_cast<size_t>(rope_index), token));
+  }
+
+  /// out = W_down · (gate(W_gate · x) · W_up · x) for `rows` rows of x (rows, dim).
+  void feed_forward(const FeedForward& w, const float* x, size_t rows, float* out) {
+    multiply({{&w.gate, ws_.gate.data()}, {&w.up, ws_.up.data()}}, x, rows);
+    const auto gated = c_.gate == ModelConfig::Gate::silu ? swiglu : geglu;
+    pool_.run(rows, [&](size_t r, int) {
+      gated(ws_.gate.data() + r * c_.ffn_dim, ws_.up.data() + r * c_.ffn_dim, c_.ffn_dim);
+    });
+    multiply({{&w.down, out}}, ws_.gate.data(), rows);
+  }
+
+  /// Every token goes through the experts that its router scores highest; their outputs are added with the softmax of
+  /// those scores (Mixtral, arXiv:2401.04088). Expert by expert, each over the tokens that chose it: a token's sum runs
+  /// in the experts' order whatever company it has.
+  void mixture_of_experts(const LayerWeights& w) {
+    ExpertScratch& e = ws_.experts;
+    multiply({{&w.router, e.scores.data()}}, ws_.normed.data(), tokens_);
+    each_token([&](size_t t) {
+      choose_experts({e.scores.data() + t * c_.experts, c_.experts},
+                     {e.choices.data() + t * c_.experts_used, c_.experts_used});
+    });
+    std::fill_n(ws_.projected.data(), tokens_ * c_.dim, 0.f);
+    for (size_t expert = 0; expert < c_.experts; ++expert) {
+      const size_t rows = gather_rows(expert);
+      if (rows == 0) continue;
+      feed_forward(w.ffn[expert], e.in.data(), rows, e.out.data());
+      for (size_t r = 0; r < rows; ++r) {
+        const ExpertScratch::Choice* choice = e.choices.data() + e.rows[r] * c_.experts_used;
+        while (choice->expert != expert) ++choice;
+        add_scaled(ws_.projected.data() + e.rows[r] * c_.dim, e.out.data() + r * c_.dim, choice->weight, c_.dim);
+      }
+    }
+  }
+
+  /// The hidden states of the tokens that chose an expert, at the front of experts.in; how many.
+  size_t gather_rows(size_t expert) {
+    ExpertScratch& e = ws_.experts;
+    size_t rows = 0;
+    for (size_t t = 0; t < tokens_; ++t) {
+      const auto chosen = std::span(e.choices.data() + t * c_.experts_used, c_.experts_used);
+      if (std::none_of(chosen.begin(), chosen.end(), [&](const auto& c) { return c.expert == expert; })) continue;
+      std::copy_n(ws_.normed.data() + t * c_.dim, c_.dim, e.in.data() + rows * c_.dim);
+      e.rows[rows++] = t;
+    }
+    return rows;
+  }
+
+  /// The highest scores, the lower number where two are equal; weights are the softmax over those chosen. Overwrites
+  /// the scores that it takes.
+  static void choose_experts(std::span<float> scores, std::span<ExpertScratch::Choice> chosen) {
+    for (auto& choice : chosen) {
+      const auto highest = std::max_element(scores.begin(), scores.end());
+      choice = {static_cast<size_t>(highest - scores.begin()), *highest};
+      *highest = -std::numeric_limits<float>::infinity();
+    }
+    const float highest = chosen[0].weight;
+    float total = 0;
+    for (auto& choice : chosen) total += choice.weight = std::exp(choice.weight - highest);
+    for (auto& choice : chosen) choice.weight /= total;
+    std::sort(chosen.begin(), chosen.end(), [](const auto& a, const auto& b) { return a.expert < b.expert; });
   }
 
   /// Each run of one sequence's tokens attends to that sequence's view.
@@ -101,7 +192,7 @@ class ForwardPass {
                                .positions = step_.positions.subspan(begin, end - begin),
                                .view = CacheView(ws_.spans).subspan(first_span)});
     }
-    attend(ws_.sequences, c_.attention_shape(), ws_.attention, pool_);
+    attend(ws_.sequences, c_.attention_shape(layer), ws_.attention, pool_);
   }
 
   /// Norm and output of the rows that want logits, gathered at the front.
@@ -116,6 +207,8 @@ class ForwardPass {
     if (rows == 0) return {};
     const Product output{&weights_.output, ws_.logits.data()};
     matmul({&output, 1}, ws_.normed.data(), rows, ws_.matmul, pool_);
+    if (c_.logit_scale != 1) multiply_by(ws_.logits.data(), c_.logit_scale, rows * c_.vocabulary);
+    if (c_.logit_softcap != 0) softcap(ws_.logits.data(), c_.logit_softcap, rows * c_.vocabulary);
     return {ws_.logits.data(), rows * c_.vocabulary};
   }
 
@@ -143,7 +236,10 @@ CacheShape Model::cache_shape(Format k, Format v) const {
 size_t Model::bytes_per_token() const {
   size_t bytes = weights_.output.bytes() + weights_.embedding.row_bytes();
   for (const LayerWeights& w : weights_.layers) {
-    for (const Matrix* m : {&w.q, &w.k, &w.v, &w.attention_output, &w.gate, &w.up, &w.down}) bytes += m->bytes();
+    for (const Matrix* m : {&w.q, &w.k, &w.v, &w.attention_output, &w.router}) bytes += m->bytes();
+    for (size_t i = 0; i < std::max<size_t>(1, config_.experts_used); ++i) {
+      bytes += w.ffn[i].gate.bytes() + w.ffn[i].up.bytes() + w.ffn[i].down.bytes();
+    }
   }
   return bytes;
 }

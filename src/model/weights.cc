@@ -31,14 +31,18 @@ class TensorBinder {
     return *tensor;
   }
 
+  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+
   Matrix matrix(const std::string& name, size_t rows, size_t columns) {
-    const StoredTensor& tensor = get(name, {static_cast<int64_t>(rows), static_cast<int64_t>(columns)});
-    return count(tensor, {tensor.format, rows, columns, tensor.data.data()});
+    return rows_of(get(name, {static_cast<int64_t>(rows), static_cast<int64_t>(columns)}), 0, rows);
   }
 
-  Matrix count(const StoredTensor& tensor, const Matrix& matrix) {
-    bytes.of_format[static_cast<size_t>(tensor.format)] += tensor.data.size();
-    bytes.mapped += tensor.data.size();
+  /// Some rows of a tensor as a matrix of their own; of a tensor (n, rows, columns) the rows count through.
+  Matrix rows_of(const StoredTensor& tensor, size_t first, size_t rows) {
+    Matrix matrix{tensor.format, rows, static_cast<size_t>(tensor.shape.back()), nullptr};
+    matrix.data = tensor.data.data() + first * matrix.row_bytes();
+    bytes.of_format[static_cast<size_t>(tensor.format)] += matrix.bytes();
+    bytes.mapped += matrix.bytes();
     return matrix;
   }
 
@@ -61,15 +65,16 @@ class TensorBinder {
   std::unordered_set<std::string> asked_;
 };
 
-/// Where the floats of norms go; without memory they are only counted.
-class NormWriter {
+/// Where the floats of norms and biases go; without memory they are only counted.
+class VectorWriter {
  public:
-  NormWriter(TensorBinder& binder, float* memory) : binder_(binder), memory_(memory) {}
+  VectorWriter(TensorBinder& binder, float* memory) : binder_(binder), memory_(memory) {}
 
   const float* add(const std::string& name, size_t count) {
     const StoredTensor& tensor = binder_.get(name, {static_cast<int64_t>(count)});
     if (info(tensor.format).block > 1) {
-      fail("{}: norm {} is in {}; norms are f32, f16 or bf16", binder_.path(), name, contexture::name(tensor.format));
+      fail("{}: vector {} is in {}; norms and biases are f32, f16 or bf16", binder_.path(), name,
+           contexture::name(tensor.format));
     }
     float* to = memory_ ? memory_ + used_ : nullptr;
     if (to) info(tensor.format).decode(tensor.data.data(), to, count);
@@ -97,54 +102,146 @@ void bind_vocabulary(const ModelFile& file, ModelConfig& config) {
   config.vocabulary = rows;
 }
 
-LayerWeights bind_layer(TensorBinder& binder, NormWriter& norms, const ModelConfig& c, size_t layer) {
-  const auto name = [layer](const char* tensor) { return fmt::format("blk.{}.{}.weight", layer, tensor); };
+/// The names of one layer's tensors.
+class LayerNames {
+ public:
+  explicit LayerNames(size_t layer) : layer_(layer) {}
+  std::string weight(const char* tensor) const { return fmt::format("blk.{}.{}.weight", layer_, tensor); }
+  std::string bias(const char* tensor) const { return fmt::format("blk.{}.{}.bias", layer_, tensor); }
+  std::string expert(const char* tensor, size_t e) const {
+    return fmt::format("blk.{}.{}.{}.weight", layer_, tensor, e);
+  }
+
+ private:
+  size_t layer_;
+};
+
+/// Q, K and V: three matrices, or the rows of one (Phi-3's files).
+void bind_qkv(TensorBinder& binder, VectorWriter& vectors, const ModelConfig& c, const LayerNames& names,
+              LayerWeights& w) {
   const size_t q_dim = c.heads * c.head_dim, kv_dim = c.kv_heads * c.head_dim;
+  if (binder.has(names.weight("attn_qkv"))) {
+    const StoredTensor& joined =
+        binder.get(names.weight("attn_qkv"), {static_cast<int64_t>(q_dim + 2 * kv_dim), static_cast<int64_t>(c.dim)});
+    w.q = binder.rows_of(joined, 0, q_dim);
+    w.k = binder.rows_of(joined, q_dim, kv_dim);
+    w.v = binder.rows_of(joined, q_dim + kv_dim, kv_dim);
+  } else {
+    w.q = binder.matrix(names.weight("attn_q"), q_dim, c.dim);
+    w.k = binder.matrix(names.weight("attn_k"), kv_dim, c.dim);
+    w.v = binder.matrix(names.weight("attn_v"), kv_dim, c.dim);
+  }
+  if (c.qkv_bias || binder.has(names.bias("attn_q"))) {
+    w.q_bias = vectors.add(names.bias("attn_q"), q_dim);
+    w.k_bias = vectors.add(names.bias("attn_k"), kv_dim);
+    w.v_bias = vectors.add(names.bias("attn_v"), kv_dim);
+  }
+  if (c.head_norms) {
+    w.q_norm = vectors.add(names.weight("attn_q_norm"), c.head_dim);
+    w.k_norm = vectors.add(names.weight("attn_k_norm"), c.head_dim);
+  }
+}
+
+/// A dense feed-forward: three matrices, or gate and up as the rows of one (Phi-3's files).
+FeedForward bind_dense(TensorBinder& binder, const ModelConfig& c, const LayerNames& names) {
+  FeedForward f;
+  if (binder.has(names.weight("ffn_gate"))) {
+    f.gate = binder.matrix(names.weight("ffn_gate"), c.ffn_dim, c.dim);
+    f.up = binder.matrix(names.weight("ffn_up"), c.ffn_dim, c.dim);
+  } else {
+    const StoredTensor& joined =
+        binder.get(names.weight("ffn_up"), {static_cast<int64_t>(2 * c.ffn_dim), static_cast<int64_t>(c.dim)});
+    f.gate = binder.rows_of(joined, 0, c.ffn_dim);
+    f.up = binder.rows_of(joined, c.ffn_dim, c.ffn_dim);
+  }
+  f.down = binder.matrix(names.weight("ffn_down"), c.dim, c.ffn_dim);
+  return f;
+}
+
+/// One matrix of every expert: joined (experts, rows, columns), or a tensor each (older files, Hugging Face).
+std::vector<Matrix> bind_experts(TensorBinder& binder, const ModelConfig& c, const LayerNames& names,
+                                 const char* tensor, size_t rows, size_t columns) {
+  std::vector<Matrix> experts;
+  const std::string joined = names.weight(fmt::format("{}_exps", tensor).c_str());
+  for (size_t e = 0; e < c.experts; ++e) {
+    if (binder.has(joined)) {
+      const StoredTensor& all = binder.get(
+          joined, {static_cast<int64_t>(c.experts), static_cast<int64_t>(rows), static_cast<int64_t>(columns)});
+      experts.push_back(binder.rows_of(all, e * rows, rows));
+    } else {
+      experts.push_back(binder.matrix(names.expert(tensor, e), rows, columns));
+    }
+  }
+  return experts;
+}
+
+void bind_ffn(TensorBinder& binder, const ModelConfig& c, const LayerNames& names, LayerWeights& w) {
+  if (c.experts == 0) {
+    w.ffn.push_back(bind_dense(binder, c, names));
+    return;
+  }
+  w.router = binder.matrix(names.weight("ffn_gate_inp"), c.experts, c.dim);
+  const std::vector<Matrix> gates = bind_experts(binder, c, names, "ffn_gate", c.ffn_dim, c.dim);
+  const std::vector<Matrix> ups = bind_experts(binder, c, names, "ffn_up", c.ffn_dim, c.dim);
+  const std::vector<Matrix> downs = bind_experts(binder, c, names, "ffn_down", c.dim, c.ffn_dim);
+  for (size_t e = 0; e < c.experts; ++e) w.ffn.push_back({gates[e], ups[e], downs[e]});
+}
+
+LayerWeights bind_layer(TensorBinder& binder, VectorWriter& vectors, const ModelConfig& c, size_t layer) {
+  const LayerNames names(layer);
   LayerWeights w;
-  w.attention_norm = norms.add(name("attn_norm"), c.dim);
-  w.q = binder.matrix(name("attn_q"), q_dim, c.dim);
-  w.k = binder.matrix(name("attn_k"), kv_dim, c.dim);
-  w.v = binder.matrix(name("attn_v"), kv_dim, c.dim);
-  w.attention_output = binder.matrix(name("attn_output"), c.dim, q_dim);
-  w.ffn_norm = norms.add(name("ffn_norm"), c.dim);
-  w.gate = binder.matrix(name("ffn_gate"), c.ffn_dim, c.dim);
-  w.up = binder.matrix(name("ffn_up"), c.ffn_dim, c.dim);
-  w.down = binder.matrix(name("ffn_down"), c.dim, c.ffn_dim);
+  w.attention_norm = vectors.add(names.weight("attn_norm"), c.dim);
+  bind_qkv(binder, vectors, c, names, w);
+  w.attention_output = binder.matrix(names.weight("attn_output"), c.dim, c.heads * c.head_dim);
+  w.ffn_norm = vectors.add(names.weight("ffn_norm"), c.dim);
+  bind_ffn(binder, c, names, w);
+  if (c.post_norms) {
+    w.attention_post_norm = vectors.add(names.weight("post_attention_norm"), c.dim);
+    w.ffn_post_norm = vectors.add(names.weight("post_ffw_norm"), c.dim);
+  }
   return w;
 }
 
-/// A model's own divisors of the frequencies; empty where it has none.
+/// A model's own divisors of the frequencies; empty where it has none. LongRoPE brings two sets: short, and long for
+/// contexts beyond the original one. A model keeps to the set of the context that it was made for: to change over in
+/// the middle of a text would turn the K that are stored already into wrong ones.
 std::vector<float> rope_divisors(TensorBinder& binder, const ModelConfig& c) {
-  const StoredTensor* tensor = binder.find("rope_freqs.weight", {static_cast<int64_t>(c.rope.dim / 2)});
+  const size_t pairs = c.rope().dim / 2;
+  const std::vector<int64_t> shape = {static_cast<int64_t>(pairs)};
+  const StoredTensor* tensor = binder.find("rope_freqs.weight", shape);
+  const StoredTensor* short_factors = binder.find("rope_factors_short.weight", shape);
+  const StoredTensor* long_factors = binder.find("rope_factors_long.weight", shape);
+  if (!tensor) {
+    tensor = static_cast<double>(c.context) > c.rope().original_context ? long_factors : short_factors;
+  }
   if (!tensor) return {};
-  if (tensor->format != Format::f32) fail("{}: rope_freqs.weight is not f32", binder.path());
-  std::vector<float> divisors(c.rope.dim / 2);
+  if (tensor->format != Format::f32) fail("{}: {} is not f32", binder.path(), tensor->name);
+  std::vector<float> divisors(pairs);
   info(Format::f32).decode(tensor->data.data(), divisors.data(), divisors.size());
   for (const float d : divisors) {
-    if (!(d > 0) || std::isinf(d)) fail("{}: rope_freqs.weight holds {}; divisors are positive", binder.path(), d);
+    if (!(d > 0) || std::isinf(d)) fail("{}: {} holds {}; divisors are positive", binder.path(), tensor->name, d);
   }
   return divisors;
 }
 
-/// One pass over all tensors: with memory for the norms it binds, without it only checks and counts.
-Weights bind(TensorBinder& binder, const ModelConfig& c, float* norm_memory, size_t& norm_floats) {
-  NormWriter norms(binder, norm_memory);
+/// One pass over all tensors: with memory for the vectors it binds, without it only checks and counts.
+Weights bind(TensorBinder& binder, const ModelConfig& c, float* memory, size_t& floats) {
+  VectorWriter vectors(binder, memory);
   Weights w;
   w.embedding = binder.matrix("token_embd.weight", c.vocabulary, c.dim);
   w.layers.reserve(c.layers);
   for (size_t layer = 0; layer < c.layers; ++layer) {
     const size_t before = binder.bytes.mapped;
-    w.layers.push_back(bind_layer(binder, norms, c, layer));
+    w.layers.push_back(bind_layer(binder, vectors, c, layer));
     binder.bytes.of_layer.push_back(binder.bytes.mapped - before);
   }
-  w.output_norm = norms.add("output_norm.weight", c.dim);
-  const StoredTensor* output =
-      binder.find("output.weight", {static_cast<int64_t>(c.vocabulary), static_cast<int64_t>(c.dim)});
-  w.output = output ? binder.count(*output, {output->format, c.vocabulary, c.dim, output->data.data()}) : w.embedding;
-  w.rope_frequencies = rope_frequencies(c.rope, rope_divisors(binder, c));
+  w.output_norm = vectors.add("output_norm.weight", c.dim);
+  w.output = binder.has("output.weight") ? binder.matrix("output.weight", c.vocabulary, c.dim) : w.embedding;
+  const std::vector<float> divisors = rope_divisors(binder, c);
+  for (const RopeConfig& rope : c.ropes) w.rope_frequencies.push_back(rope_frequencies(rope, divisors));
   binder.refuse_unknown();
-  norm_floats = norms.floats();
-  binder.bytes.copied = AlignedArray<float>::bytes_for(norm_floats);
+  floats = vectors.floats();
+  binder.bytes.copied = AlignedArray<float>::bytes_for(floats);
   return w;
 }
 
@@ -153,17 +250,17 @@ Weights bind(TensorBinder& binder, const ModelConfig& c, float* norm_memory, siz
 WeightBytes check_weights(const ModelFile& file, ModelConfig& config) {
   bind_vocabulary(file, config);
   TensorBinder binder(file);
-  size_t norm_floats = 0;
-  bind(binder, config, nullptr, norm_floats);
+  size_t floats = 0;
+  bind(binder, config, nullptr, floats);
   return binder.bytes;
 }
 
 Weights load_weights(const ModelFile& file, ModelConfig& config) {
-  size_t norm_floats = check_weights(file, config).copied / sizeof(float);
-  AlignedArray<float> norms(norm_floats);
+  size_t floats = check_weights(file, config).copied / sizeof(float);
+  AlignedArray<float> vectors(floats);
   TensorBinder binder(file);
-  Weights weights = bind(binder, config, norms.data(), norm_floats);
-  weights.norms = std::move(norms);
+  Weights weights = bind(binder, config, vectors.data(), floats);
+  weights.vectors = std::move(vectors);
   return weights;
 }
 

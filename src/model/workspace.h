@@ -19,6 +19,21 @@ struct WorkspaceSize {
   int threads = 1;
 };
 
+/// What a layer of experts needs besides; empty for dense models.
+struct ExpertScratch {
+  struct Choice {
+    size_t expert;
+    float weight;
+  };
+  ExpertScratch(const ModelConfig& config, size_t tokens);
+  static size_t bytes_for(const ModelConfig& config, size_t tokens);
+
+  AlignedArray<float> scores;    // (tokens, experts)
+  AlignedArray<Choice> choices;  // (tokens, experts_used), by ascending expert
+  AlignedArray<size_t> rows;     // (tokens): those that chose the present expert
+  AlignedArray<float> in, out;   // (tokens, dim): their hidden states, what the expert makes of them
+};
+
 /// Every intermediate of a forward pass, allocated once: nothing is allocated while tokens are made.
 struct Workspace {
   Workspace(const ModelConfig& config, const WorkspaceSize& size);
@@ -32,9 +47,10 @@ struct Workspace {
   AlignedArray<float> attended;   // (tokens, heads, head_dim)
   AlignedArray<float> projected;  // (tokens, dim)
   AlignedArray<float> gate, up;   // (tokens, ffn_dim)
-  AlignedArray<float> rope;       // (tokens, rope.dim / 2, 2): cos and sin
+  AlignedArray<float> rope;       // (ropes, tokens, rope.dim / 2, 2): cos and sin
   AlignedArray<float> logits;     // (logit_rows, vocabulary)
   AlignedArray<Slot> slots;       // (tokens)
+  ExpertScratch experts;
   MatmulScratch matmul;
   AttentionScratch attention;
   std::vector<TokenSpan> spans;             // of all sequences of the step, in one layer

@@ -62,7 +62,12 @@ class Context {
 };
 
 AttentionShape shape_of(size_t heads, size_t kv_heads, size_t head_dim) {
-  return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim))};
+  AttentionShape shape;
+  shape.heads = heads;
+  shape.kv_heads = kv_heads;
+  shape.head_dim = head_dim;
+  shape.scale = 1 / std::sqrt(static_cast<float>(head_dim));
+  return shape;
 }
 
 std::vector<float> attended(const AttentionShape& shape, const std::vector<float>& q,
@@ -107,6 +112,67 @@ TEST(Attention, AgreesWithTheOracle) {
         }
       }
     }
+  }
+}
+
+TEST(Attention, WindowsAndSoftCapsAgreeWithTheOracle) {
+  std::mt19937 random = fresh_random();
+  for (const int64_t window : {1, 2, 31, 128, 129, 200, 1000}) {
+    for (const float cap : {0.f, 0.7f, 50.f}) {
+      AttentionShape shape = shape_of(4, 2, 40);
+      shape.window = window;
+      shape.softcap = cap;
+      const size_t tokens = 1 + random() % 600, queries = std::min<size_t>(tokens, 1 + random() % 40);
+      Context context(random, shape, Format::f32, Format::f16, tokens);
+      context.cut({tokens / 3, tokens - tokens / 3});
+      const std::vector<float> q = random_floats(random, queries * shape.heads * shape.head_dim, 3);
+      const std::vector<int64_t> positions = last_positions(tokens, queries);
+      const std::vector<float> out = attended(shape, q, positions, context.spans, 2);
+      const size_t row = shape.heads * shape.head_dim;
+      std::vector<double> expected(row);
+      for (size_t t = 0; t < queries; ++t) {
+        attend_plain(q.data() + t * row, positions[t], context.spans, shape, expected.data());
+        for (size_t i = 0; i < row; ++i) {
+          ASSERT_NEAR(out[t * row + i], expected[i], 5e-5) << window << ", " << cap << ", query at " << positions[t];
+        }
+        const std::vector<float> one(q.begin() + static_cast<ptrdiff_t>(t * row),
+                                     q.begin() + static_cast<ptrdiff_t>((t + 1) * row));
+        const std::vector<float> alone = attended(shape, one, {positions[t]}, context.spans, 1);
+        ASSERT_TRUE(std::equal(alone.begin(), alone.end(), out.begin() + static_cast<ptrdiff_t>(t * row))) << t;
+      }
+    }
+  }
+}
+
+TEST(Attention, NothingOutsideTheWindowIsFelt) {
+  std::mt19937 random = fresh_random();
+  AttentionShape shape = shape_of(2, 1, 16);
+  shape.window = 70;
+  Context context(random, shape, Format::f32, Format::f32, 300);
+  const std::vector<float> q = random_floats(random, 2 * 16);
+  context.cut({300});
+  const std::vector<float> before = attended(shape, q, {299}, context.spans, 1);
+  auto* k = reinterpret_cast<float*>(const_cast<std::byte*>(context.spans[0].k));
+  auto* v = reinterpret_cast<float*>(const_cast<std::byte*>(context.spans[0].v));
+  std::fill(k, k + 230 * 16, NAN);  // 299 sees 230 to 299
+  std::fill(v, v + 230 * 16, NAN);
+  EXPECT_EQ(before, attended(shape, q, {299}, context.spans, 1));
+  v[230 * 16] = NAN;
+  EXPECT_TRUE(std::isnan(attended(shape, q, {299}, context.spans, 1)[0]));
+}
+
+TEST(Attention, StridedWindowsBeginInTheRightTile) {
+  std::mt19937 random = fresh_random();
+  AttentionShape shape = shape_of(1, 1, 8);
+  shape.window = 50;
+  Context context(random, shape, Format::f32, Format::f32, 400);
+  context.cut({100, 0, 300}, /*stride=*/3, /*first_position=*/2);
+  const std::vector<float> q = random_floats(random, 8);
+  for (const int64_t position : {0, 2, 49, 130, 383, 384, 385, 1000, 1199, 5000}) {
+    const std::vector<float> out = attended(shape, q, {position}, context.spans, 1);
+    std::vector<double> expected(8);
+    attend_plain(q.data(), position, context.spans, shape, expected.data());
+    for (size_t i = 0; i < 8; ++i) ASSERT_NEAR(out[i], expected[i], 1e-5) << position;
   }
 }
 

@@ -27,24 +27,65 @@ TEST(RmsNorm, AgreesWithTheOracle) {
   }
 }
 
-TEST(Swiglu, AgreesWithTheOracleFarIntoBothTails) {
+TEST(RmsNorm, WorksInPlace) {
+  std::mt19937 random = fresh_random();
+  std::vector<float> x = random_floats(random, 77);
+  const std::vector<float> weight = random_floats(random, 77);
+  std::vector<float> out(77);
+  rms_norm(x.data(), weight.data(), 1e-5f, 77, out.data());
+  rms_norm(x.data(), weight.data(), 1e-5f, 77, x.data());
+  EXPECT_EQ(x, out);
+}
+
+struct GatedUnit {
+  const char* name;
+  void (*fast)(float*, const float*, size_t);
+  void (*plain)(const float*, const float*, size_t, double*);
+};
+
+class GatedUnits : public testing::TestWithParam<GatedUnit> {};
+
+TEST_P(GatedUnits, AgreesWithTheOracleFarIntoBothTails) {
   std::mt19937 random = fresh_random();
   for (const size_t columns : {1, 15, 16, 31, 200}) {
-    std::vector<float> gate = random_floats(random, columns, 20);
+    std::vector<float> gate = random_floats(random, columns, 3);
     gate[0] = columns % 2 ? -300.f : 300.f;
-    const std::vector<float> up = random_floats(random, columns);
+    const std::vector<float> up = random_floats(random, columns), before = gate;
     std::vector<double> expected(columns);
-    swiglu_plain(gate.data(), up.data(), columns, expected.data());
-    swiglu(gate.data(), up.data(), columns);
-    for (size_t i = 0; i < columns; ++i) ASSERT_NEAR(gate[i], expected[i], std::fabs(expected[i]) * 2e-6 + 1e-30);
+    GetParam().plain(gate.data(), up.data(), columns, expected.data());
+    GetParam().fast(gate.data(), up.data(), columns);
+    for (size_t i = 0; i < columns; ++i) {
+      // Relative, but where the oracle's own 1 + tanh cancels; what is left there is below any activation's last bit.
+      ASSERT_NEAR(gate[i], expected[i], std::fabs(expected[i]) * 4e-6 + 1e-14) << before[i];
+    }
   }
 }
 
-TEST(AddTo, Adds) {
+INSTANTIATE_TEST_SUITE_P(All, GatedUnits,
+                         testing::Values(GatedUnit{"swiglu", swiglu, swiglu_plain},
+                                         GatedUnit{"geglu", geglu, geglu_plain}),
+                         [](const auto& unit) { return std::string(unit.param.name); });
+
+TEST(Softcap, FollowsItsDefinition) {
+  std::mt19937 random = fresh_random();
+  for (const size_t columns : {1, 16, 33}) {
+    std::vector<float> x = random_floats(random, columns, 50);
+    const std::vector<float> before = x;
+    softcap(x.data(), 30, columns);
+    for (size_t i = 0; i < columns; ++i) ASSERT_NEAR(x[i], 30 * std::tanh(before[i] / 30.0), 2e-5) << before[i];
+  }
+  float not_a_number = NAN;
+  softcap(&not_a_number, 30, 1);
+  EXPECT_TRUE(std::isnan(not_a_number));
+}
+
+TEST(Scaling, AddsAndMultiplies) {
   std::vector<float> x = {1, 2, 3};
   const std::vector<float> y = {10, 20, 30};
-  add_to(x.data(), y.data(), 3);
-  EXPECT_EQ(x, (std::vector<float>{11, 22, 33}));
+  add_scaled(x.data(), y.data(), 0.5f, 3);
+  EXPECT_EQ(x, (std::vector<float>{6, 12, 18}));
+  multiply_by(x.data(), 2, 3);
+  EXPECT_EQ(x, (std::vector<float>{12, 24, 36}));
 }
 
 TEST(Rope, RotatesPairsByPositionTimesFrequency) {

@@ -40,9 +40,9 @@ TEST(Config, FillsInWhatFilesLeaveOut) {
   const ModelConfig c = read_config(good());
   EXPECT_EQ(c.kv_heads, 8u) << "without head_count_kv every head has K and V of its own";
   EXPECT_EQ(c.head_dim, 8u);
-  EXPECT_EQ(c.rope.dim, 8u);
-  EXPECT_EQ(c.rope.base, 10000);
-  EXPECT_EQ(c.rope.style, RopeStyle::interleaved);
+  EXPECT_EQ(c.rope().dim, 8u);
+  EXPECT_EQ(c.rope().base, 10000);
+  EXPECT_EQ(c.rope().style, RopeStyle::interleaved);
   EXPECT_FLOAT_EQ(c.attention_shape().scale, 1 / std::sqrt(8.f));
 }
 
@@ -60,7 +60,8 @@ TEST(Config, RefusesWhatCannotBeAndNamesIt) {
         Bad{"llama.attention.head_count_kv", 9, "head_count_kv"},
         Bad{"llama.attention.key_length", 12, "multiple of 8"}, Bad{"llama.attention.value_length", 16, "16"},
         Bad{"llama.rope.dimension_count", 7, "even"},
-        Bad{"llama.rope.dimension_count", 10, "llama.rope.dimension_count"}, Bad{"llama.expert_count", 8, "experts"}}) {
+        Bad{"llama.rope.dimension_count", 10, "llama.rope.dimension_count"},
+        Bad{"llama.expert_count", 8, "expert_used_count"}}) {
     Metadata m = good();
     m.set_int(bad.key, bad.value);
     EXPECT_THAT(error_of([&] { read_config(m); }), HasSubstr(bad.says)) << bad.key << " = " << bad.value;
