@@ -74,9 +74,9 @@ constexpr FormatInfo table[] = {
     line<BlockQ4_1>(Format::q4_1, "q4_1", 3),
     line<BlockQ5_0>(Format::q5_0, "q5_0", 6),
     line<BlockQ5_1>(Format::q5_1, "q5_1", 7),
-    line<BlockQ4_K>(Format::q4_k, "q4_k", 12),
+    line<BlockQ4_K>(Format::q4_k, "q4_k", 12, encode_blocks<BlockQ4_K>),
     line<BlockQ5_K>(Format::q5_k, "q5_k", 13),
-    line<BlockQ6_K>(Format::q6_k, "q6_k", 14),
+    line<BlockQ6_K>(Format::q6_k, "q6_k", 14, encode_blocks<BlockQ6_K>),
 };
 
 }  // namespace

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "tensor/float16.h"
 
@@ -14,6 +17,53 @@ struct PackedScales {
 
   int scale(int j) const { return j < 4 ? bytes[j] & 63 : (bytes[j + 4] & 15) | bytes[j - 4] >> 6 << 4; }
   int minimum(int j) const { return j < 4 ? bytes[j + 4] & 63 : bytes[j + 4] >> 4 | bytes[j] >> 6 << 4; }
+
+  /// All eight at once; each below 64.
+  void set(const uint8_t (&s)[8], const uint8_t (&m)[8]) {
+    for (int j = 0; j < 4; ++j) {
+      bytes[j] = static_cast<uint8_t>(s[j] | s[j + 4] >> 4 << 6);
+      bytes[j + 4] = static_cast<uint8_t>(m[j] | m[j + 4] >> 4 << 6);
+      bytes[j + 8] = static_cast<uint8_t>((s[j + 4] & 15) | (m[j + 4] & 15) << 4);
+    }
+  }
+};
+
+/// x[i] ≈ scale · q[i] - minimum for 32 numbers, q in 0..15, scale and minimum not negative: of 21 ranges around the
+/// numbers' own, the one whose least-squares fit errs least.
+struct NibbleFit {
+  float scale = 0, minimum = 0;
+
+  explicit NibbleFit(const float* x) {
+    constexpr int n = 32, steps = 10;
+    const auto [lowest, highest] = std::minmax_element(x, x + n);
+    const float low = std::min(0.f, *lowest), range = std::max(*highest, low) - low;
+    minimum = -low;
+    if (!(range > 0)) return;
+    float total = 0, best = std::numeric_limits<float>::infinity();
+    for (int i = 0; i < n; ++i) total += x[i];
+    for (int step = -steps; step <= steps; ++step) {
+      const float inverse = (15 + 0.1f * static_cast<float>(step)) / range;
+      float q1 = 0, q2 = 0, qx = 0;
+      for (int i = 0; i < n; ++i) {
+        const float q = std::min(15.f, std::nearbyint((x[i] - low) * inverse));
+        q1 += q;
+        q2 += q * q;
+        qx += q * x[i];
+      }
+      float s = (n * qx - q1 * total) / (n * q2 - q1 * q1), m = (s * q1 - total) / n;
+      if (!(s > 0 && m >= 0)) {
+        m = 0;
+        s = std::max(0.f, qx / q2);
+      }
+      float error = 0;
+      for (int i = 0; i < n; ++i) {
+        const float q = std::min(15.f, std::nearbyint((x[i] - low) * inverse));
+        const float off = s * q - m - x[i];
+        error += off * off;
+      }
+      if (error < best) best = error, scale = s, minimum = m;
+    }
+  }
 };
 
 /// 256 elements in 144 bytes, eight sub-blocks of 32:
@@ -39,6 +89,38 @@ struct BlockQ4_K {
       const int shift = j % 2 * 4;
       for (int i = 0; i < 32; ++i) x[j * 32 + i] = scale * (bytes[i] >> shift & 15) - minimum;
     }
+  }
+
+  void encode(const float* x) {
+    float fitted_scales[8], fitted_minima[8];
+    for (int j = 0; j < 8; ++j) {
+      const NibbleFit fit(x + j * 32);
+      fitted_scales[j] = fit.scale;
+      fitted_minima[j] = fit.minimum;
+    }
+    uint8_t s[8], m[8];
+    d = share_out(fitted_scales, s);
+    dmin = share_out(fitted_minima, m);
+    scales.set(s, m);
+    for (int i = 0; i < elements; ++i) {
+      const int j = i / 32;
+      const float scale = f16_to_f32(d) * s[j], minimum = f16_to_f32(dmin) * m[j];
+      const float q = scale > 0 ? std::clamp(std::nearbyint((x[i] + minimum) / scale), 0.f, 15.f) : 0.f;
+      uint8_t& byte = nibbles[j / 2 * 32 + i % 32];
+      byte = j % 2 == 0 ? static_cast<uint8_t>(q) : static_cast<uint8_t>(byte | static_cast<int>(q) << 4);
+    }
+  }
+
+ private:
+  /// Eight numbers as 6-bit multiples of one, which is returned.
+  static uint16_t share_out(const float (&values)[8], uint8_t (&multiples)[8]) {
+    const uint16_t unit = f32_to_f16(*std::max_element(values, values + 8) / 63);
+    const float unit_value = f16_to_f32(unit);
+    for (int j = 0; j < 8; ++j) {
+      const float multiple = unit_value > 0 ? std::min(63.f, std::nearbyint(values[j] / unit_value)) : 0.f;
+      multiples[j] = static_cast<uint8_t>(multiple);
+    }
+    return unit;
   }
 };
 static_assert(sizeof(BlockQ4_K) == 144);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "tensor/float16.h"
@@ -32,6 +34,52 @@ struct BlockQ6_K {
   void decode(float* x) const {
     const float scale_of_scales = f16_to_f32(d);
     for (int i = 0; i < elements; ++i) x[i] = scale_of_scales * scales[i / 16] * (quant(i) - 32);
+  }
+
+  void encode(const float* x) {
+    *this = {};
+    float fitted[16];
+    for (int j = 0; j < 16; ++j) fitted[j] = fitted_scale(x + j * 16);
+    const auto larger = [](float a, float b) { return std::fabs(a) < std::fabs(b); };
+    d = f32_to_f16(*std::max_element(fitted, fitted + 16, larger) / -128);
+    const float unit = f16_to_f32(d);
+    for (int j = 0; unit != 0 && j < 16; ++j) {
+      scales[j] = static_cast<int8_t>(std::clamp(std::nearbyint(fitted[j] / unit), -128.f, 127.f));
+    }
+    for (int i = 0; i < elements; ++i) {
+      const float scale = unit * scales[i / 16];
+      const int q = scale != 0 ? static_cast<int>(std::clamp(std::nearbyint(x[i] / scale), -32.f, 31.f)) + 32 : 32;
+      set_quant(i, q);
+    }
+  }
+
+ private:
+  void set_quant(int i, int q) {
+    const int half = i / 128, run = i / 32 % 4, at = i % 32;
+    low[half * 64 + run % 2 * 32 + at] |= static_cast<uint8_t>((q & 15) << (run / 2 * 4));
+    high[half * 32 + at] |= static_cast<uint8_t>(q >> 4 << (run * 2));
+  }
+
+  /// x[i] ≈ scale · q[i] for 16 numbers, q in -32..31: of 19 scales around the one that gives the largest magnitude
+  /// the side that reaches further, the one whose least-squares fit errs least.
+  static float fitted_scale(const float* x) {
+    float extreme = 0, best_gain = -1, scale = 0;
+    for (int i = 0; i < 16; ++i) {
+      if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
+    }
+    if (extreme == 0) return 0;
+    for (int step = -9; step <= 9; ++step) {
+      const float inverse = (-32 + 0.1f * static_cast<float>(step)) / extreme;
+      float qx = 0, qq = 0;
+      for (int i = 0; i < 16; ++i) {
+        const float q = std::clamp(std::nearbyint(x[i] * inverse), -32.f, 31.f);
+        qx += q * x[i];
+        qq += q * q;
+      }
+      const float gain = qx * qx / qq;  // by which the best scale for these q lowers the squared error
+      if (gain > best_gain) best_gain = gain, scale = qx / qq;
+    }
+    return scale;
   }
 };
 static_assert(sizeof(BlockQ6_K) == 210);
