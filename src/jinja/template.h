@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ctime>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "jinja/interpreter.h"
+
+/// The part of Jinja2 that chat templates use, with the settings that they are written for (trim_blocks and
+/// lstrip_blocks on, tojson as Python's json.dumps, loop controls, raise_exception, strftime_now).
+///
+/// Templates come with models, from strangers: parsing and rendering are bounded in depth, steps, memory and output.
+namespace contexture::jinja {
+
+class Template {
+ public:
+  /// Throws Error: one line with `name` and the template's line.
+  explicit Template(std::string_view source, std::string name = "chat template");
+  Template(Template&&) noexcept;
+  Template& operator=(Template&&) noexcept;
+  ~Template();
+
+  /// `variables`: an object whose entries the template sees as its variables; its integers must fit 64 bits with sign.
+  /// `now`: what strftime_now tells; the present where nothing is given. Throws Error: one line with the template's
+  /// line; where the template itself refuses (raise_exception), with its words.
+  std::string render(const nlohmann::ordered_json& variables, const Limits& limits = {},
+                     std::optional<std::time_t> now = std::nullopt) const;
+
+ private:
+  std::string name_;
+  std::unique_ptr<const Tree> tree_;
+};
+
+}  // namespace contexture::jinja
