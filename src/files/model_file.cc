@@ -1,13 +1,18 @@
 #include "files/model_file.h"
 
+#include <filesystem>
+
 #include "base/error.h"
 #include "files/gguf.h"
+#include "files/huggingface.h"
 #include "files/llama2c.h"
+#include "files/safetensors.h"
 
 namespace contexture {
 namespace {
 
-/// A file format: does a file look like one, and how is it opened. To add a format, add its line below.
+/// A format whose models are a file each: does a file look like one, and how is it opened. To add a format, add its
+/// line below.
 struct FileFormat {
   std::string_view name;
   bool (*probe)(std::span<const std::byte> bytes);
@@ -16,8 +21,35 @@ struct FileFormat {
 
 constexpr FileFormat file_formats[] = {
     {"GGUF", is_gguf, open_gguf},
+    {"safetensors", is_safetensors, [](MappedFile file) { return open_huggingface(file.path()); }},
     {"llama2.c .bin", is_llama2c, open_llama2c},
 };
+
+/// A format whose models are folders; `probe` takes the folder or a JSON file in it.
+struct FolderFormat {
+  std::string_view name;
+  bool (*probe)(const std::string& path);
+  ModelFile (*open)(const std::string& path);
+};
+
+constexpr FolderFormat folder_formats[] = {
+    {"Hugging Face's config.json and model.safetensors", is_huggingface_folder, open_huggingface},
+};
+
+bool is_json_object(std::span<const std::byte> bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  return first != text.npos && text[first] == '{';
+}
+
+ModelFile open_folder(const std::string& path) {
+  std::string known;
+  for (const FolderFormat& format : folder_formats) {
+    if (format.probe(path)) return format.open(path);
+    known += fmt::format("{}{}", known.empty() ? "" : ", or ", format.name);
+  }
+  fail("{}: no model in this folder ({}); give the path of a model's file or folder", printable(path, 400), known);
+}
 
 }  // namespace
 
@@ -34,14 +66,24 @@ void ModelFile::add(StoredTensor tensor) {
   tensors.push_back(std::move(tensor));
 }
 
+void ModelFile::add_made(std::string name, std::vector<float> values) {
+  const std::vector<float>& kept = made.emplace_back(std::move(values));
+  add({.name = std::move(name),
+       .format = Format::f32,
+       .shape = {static_cast<int64_t>(kept.size())},
+       .data = std::as_bytes(std::span(kept))});
+}
+
 ModelFile open_model(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return open_folder(path);
   MappedFile file(path);
   if (file.bytes().empty()) fail("{} is empty; download or convert the model again", printable(path, 400));
+  if (is_json_object(file.bytes())) return open_folder(path);
   std::string known;
   for (const FileFormat& format : file_formats) {
     if (format.probe(file.bytes())) return format.open(std::move(file));
-    known += known.empty() ? "" : ", ";
-    known += format.name;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", format.name);
   }
   fail("{} is no model file that this program knows ({}); check the path, or convert the model", printable(path, 400),
        known);

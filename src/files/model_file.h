@@ -14,7 +14,7 @@
 
 namespace contexture {
 
-/// A tensor as it lies in a mapped file.
+/// A tensor as it lies in a mapped file, or in `ModelFile::made`.
 struct StoredTensor {
   std::string name;  ///< in GGUF's vocabulary: "blk.0.attn_q.weight"
   Format format;
@@ -22,23 +22,28 @@ struct StoredTensor {
   std::span<const std::byte> data;
 };
 
-/// A model opened: metadata and tensors in GGUF's vocabulary, whatever the file's format. Tensors point into the maps.
+/// A model opened: metadata and tensors in GGUF's vocabulary, whatever the file's format. Tensors point into the maps,
+/// but for a few small ones that no file holds as they are presented.
 struct ModelFile {
-  std::string path;
-  std::string kind;  ///< "GGUF v3", "llama2.c"
+  std::string path;  ///< of a folder's model: its main file, so that what else belongs to it lies beside this
+  std::string kind;  ///< "GGUF v3", "llama2.c", "Hugging Face (safetensors)", "PyTorch checkpoint"
   Metadata metadata;
   std::vector<StoredTensor> tensors;
   std::map<std::string, size_t, std::less<>> tensor_index;  ///< name -> place in `tensors`
   std::vector<MappedFile> maps;
+  std::vector<std::vector<float>> made;  ///< what tensors that lie in no file point to
 
   const StoredTensor* find(std::string_view name) const;
   /// Throws Error where a tensor of this name is there already.
   void add(StoredTensor tensor);
+  /// Adds a vector of floats that no file holds.
+  void add_made(std::string name, std::vector<float> values);
 };
 
-/// Opens a model file of any known format (the list is in model_file.cc). Split GGUF files are opened whole from any
-/// of their parts. Nothing is read but what describes the model; tensor data stays in the map.
-/// Throws Error: one line with what is wrong, where, and how to mend it. Never trusts a size in the file.
+/// Opens a model of any known format (the lists are in model_file.cc): a file or a folder. Split GGUF files are opened
+/// whole from any of their parts, folders from any of their model's files. Nothing is read but what describes the
+/// model; tensor data stays in the map. Throws Error: one line with what is wrong, where, and how to mend it. Never
+/// trusts a size in the file.
 ModelFile open_model(const std::string& path);
 
 }  // namespace contexture

@@ -1,0 +1,310 @@
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "files/huggingface.h"
+#include "files/huggingface_family.h"
+
+// config.json as llama.cpp's metadata keys. What the keys mean is the model room's; here they are only carried over,
+// and what they cannot say is refused.
+
+namespace contexture {
+namespace {
+
+// No known model comes near these; beyond them a number is damage and not a size.
+constexpr int64_t max_size = int64_t{1} << 31;
+
+[[noreturn]] void refuse(const JsonObject& config, std::string_view what) {
+  fail("{}: {}; use another model, or convert it with its own tools", printable(config.file(), 400), what);
+}
+
+/// "layer_types" must say what the family does anyway: newer configurations write the pattern out.
+template <typename IsSliding>
+void check_layer_types(const JsonObject& config, IsSliding is_sliding) {
+  const nlohmann::json* types = config.find("layer_types");
+  if (!types) return;
+  if (!types->is_array()) config.refuse("layer_types", "a list of strings");
+  for (size_t layer = 0; layer < types->size(); ++layer) {
+    if ((*types)[layer] != (is_sliding(layer) ? "sliding_attention" : "full_attention")) {
+      refuse(config, fmt::format("layer_types is not the pattern of this family from layer {} on", layer));
+    }
+  }
+}
+
+void refuse_sliding(const JsonObject& config, FamilyWriter&) {
+  if (config.get_bool("use_sliding_window", false)) refuse(config, "use_sliding_window is not supported");
+  check_layer_types(config, [](size_t) { return false; });
+}
+
+void window_of_all(const JsonObject& config, FamilyWriter& out) {
+  if (config.has("sliding_window")) {
+    out.set_int("attention.sliding_window", config.get_int("sliding_window", 1, max_size));
+  }
+}
+
+void mixtral(const JsonObject& config, FamilyWriter& out) {
+  window_of_all(config, out);
+  out.set_int("expert_count", config.get_int("num_local_experts", 1, max_size));
+  out.set_int("expert_used_count", config.get_int("num_experts_per_tok", 1, max_size));
+}
+
+void qwen3_moe(const JsonObject& config, FamilyWriter& out) {
+  refuse_sliding(config, out);
+  const nlohmann::json* dense = config.find("mlp_only_layers");
+  if ((dense && *dense != nlohmann::json::array()) || config.get_int("decoder_sparse_step", 0, max_size, 1) != 1) {
+    refuse(config, "layers without experts (mlp_only_layers, decoder_sparse_step) are not supported");
+  }
+  if (!config.get_bool("norm_topk_prob", false)) {
+    refuse(config, "experts whose weights do not add up to 1 (norm_topk_prob false) are not supported");
+  }
+  out.set_int("expert_count", config.get_int("num_experts", 1, max_size));
+  out.set_int("expert_used_count", config.get_int("num_experts_per_tok", 1, max_size));
+  out.set_int("expert_feed_forward_length", config.get_int("moe_intermediate_size", 1, max_size));
+}
+
+/// Every fourth layer without rotation is what the architecture means; there is no key for anything else.
+void smollm3(const JsonObject& config, FamilyWriter& out) {
+  refuse_sliding(config, out);
+  constexpr int64_t interval = 4;
+  const nlohmann::json* layers = config.find("no_rope_layers");  // of each layer: whether it rotates, after all
+  bool usual = layers || config.get_int("no_rope_layer_interval", 0, max_size, interval) == interval;
+  if (layers && !layers->is_array()) config.refuse("no_rope_layers", "a list of 0 and 1");
+  for (size_t layer = 0; layers && layer < layers->size(); ++layer) {
+    usual = usual && (*layers)[layer] == ((layer + 1) % interval != 0 ? 1 : 0);
+  }
+  if (!usual) refuse(config, "layers without rotation (no_rope_layers) other than every fourth are not supported");
+}
+
+void granite(const JsonObject& config, FamilyWriter& out) {
+  out.set_float("embedding_scale", config.get_number("embedding_multiplier", 1));
+  out.set_float("residual_scale", config.get_number("residual_multiplier", 1));
+  out.set_float("attention.scale", config.get_number("attention_multiplier", 1));
+  out.set_float("logit_scale", config.get_number("logits_scaling", 1));
+}
+
+void phi3(const JsonObject& config, FamilyWriter& out) {
+  window_of_all(config, out);
+  out.set_int("rope.scaling.original_context_length", config.get_int("original_max_position_embeddings", 1, max_size));
+}
+
+void set_query_scale(const JsonObject& config, FamilyWriter& out) {
+  const double scalar = config.get_number("query_pre_attn_scalar");
+  if (!(scalar > 0)) config.refuse("query_pre_attn_scalar", "a number above 0");
+  out.set_float("attention.scale", 1 / std::sqrt(scalar));
+}
+
+void gemma2(const JsonObject& config, FamilyWriter& out) {
+  set_query_scale(config, out);
+  out.set_int("attention.sliding_window", config.get_int("sliding_window", 1, max_size));
+  out.set_float("attn_logit_softcapping", config.get_number("attn_logit_softcapping", 0));
+  out.set_float("final_logit_softcapping", config.get_number("final_logit_softcapping", 0));
+  check_layer_types(config, [](size_t layer) { return layer % 2 == 0; });
+}
+
+void gemma3(const JsonObject& config, FamilyWriter& out) {
+  if (config.get_number("attn_logit_softcapping", 0) != 0) {
+    refuse(config, "attn_logit_softcapping is not supported for Gemma 3");
+  }
+  if (config.get_bool("use_bidirectional_attention", false)) {
+    refuse(config, "use_bidirectional_attention: an embedding model, which writes no text");
+  }
+  set_query_scale(config, out);
+  const int64_t usual = config.get_int("_sliding_window_pattern", 1, max_size, 6);
+  const int64_t pattern = config.get_int("sliding_window_pattern", 1, max_size, usual);
+  out.set_int("attention.sliding_window_pattern", pattern);
+  out.set_int("attention.sliding_window", config.get_int("sliding_window", 1, max_size));
+  out.set_float("final_logit_softcapping", config.get_number("final_logit_softcapping", 0));
+  const JsonObject local = config.get_object("rope_parameters").get_object("sliding_attention");
+  if (local.get_string("rope_type", "default") != "default") {
+    refuse(config, "scaled rotation in layers with a window is not supported");
+  }
+  out.set_float("rope.freq_base_swa", local.get_number("rope_theta", config.get_number("rope_local_base_freq")));
+  check_layer_types(config, [pattern](size_t layer) { return (static_cast<int64_t>(layer) + 1) % pattern != 0; });
+}
+
+constexpr std::string_view gemma_defaults = R"({"head_dim": 256})";
+constexpr std::string_view gemma2_defaults = R"({"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096,
+    "attn_logit_softcapping": 50, "final_logit_softcapping": 30})";
+// The text part of a Gemma 3 with vision leaves out what is as usual.
+constexpr std::string_view gemma3_defaults = R"({"vocab_size": 262208, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6, "rope_local_base_freq": 1e4, "query_pre_attn_scalar": 256, "sliding_window": 4096})";
+
+constexpr HuggingFaceFamily families[] = {
+    {.model_type = "llama", .architecture = "llama", .halves_key = true},
+    {.model_type = "mistral", .architecture = "llama", .halves_key = true, .particular = window_of_all},
+    {.model_type = "mixtral",
+     .architecture = "llama",
+     .halves_key = true,
+     .defaults = R"({"rope_theta": 1e6})",
+     .particular = mixtral},
+    {.model_type = "qwen2", .architecture = "qwen2", .particular = refuse_sliding},
+    {.model_type = "qwen3", .architecture = "qwen3", .defaults = R"({"head_dim": 128})", .particular = refuse_sliding},
+    {.model_type = "qwen3_moe", .architecture = "qwen3moe", .particular = qwen3_moe},
+    {.model_type = "smollm3",
+     .architecture = "smollm3",
+     .halves_key = true,
+     .defaults = R"({"rope_theta": 2e6})",
+     .particular = smollm3},
+    {.model_type = "granite", .architecture = "granite", .halves_key = true, .particular = granite},
+    {.model_type = "phi3",
+     .architecture = "phi3",
+     .defaults = R"({"original_max_position_embeddings": 4096})",
+     .particular = phi3},
+    {.model_type = "gemma", .architecture = "gemma", .gelu = true, .norms_plus_one = true, .defaults = gemma_defaults},
+    {.model_type = "gemma2",
+     .architecture = "gemma2",
+     .gelu = true,
+     .norms_plus_one = true,
+     .post_norms = true,
+     .defaults = gemma2_defaults,
+     .particular = gemma2},
+    {.model_type = "gemma3_text",
+     .architecture = "gemma3",
+     .gelu = true,
+     .norms_plus_one = true,
+     .post_norms = true,
+     .defaults = gemma3_defaults,
+     .particular = gemma3},
+    {.model_type = "gemma3",
+     .architecture = "gemma3",
+     .gelu = true,
+     .norms_plus_one = true,
+     .post_norms = true,
+     .defaults = gemma3_defaults,
+     .particular = gemma3},
+};
+
+void check_activation(const HuggingFaceFamily& family, const JsonObject& config) {
+  // Gemma's first configurations say "gelu" and mean the tanh form.
+  const std::string named = config.get_string("hidden_activation", "");
+  const std::string activation =
+      !named.empty() ? named : config.get_string("hidden_act", family.gelu ? "gelu" : "silu");
+  const bool gelu = activation.starts_with("gelu");
+  if (gelu != family.gelu || (!gelu && activation != "silu" && activation != "swish")) {
+    refuse(config,
+           fmt::format("hidden_act {} is not supported in a {} model", printable(activation), family.model_type));
+  }
+}
+
+void write_sizes(const JsonObject& config, FamilyWriter& out) {
+  struct Size {
+    const char* theirs;
+    const char* gguf;
+  };
+  constexpr Size sizes[] = {{"num_hidden_layers", "block_count"},
+                            {"max_position_embeddings", "context_length"},
+                            {"hidden_size", "embedding_length"},
+                            {"intermediate_size", "feed_forward_length"},
+                            {"num_attention_heads", "attention.head_count"},
+                            {"vocab_size", "vocab_size"}};
+  for (const auto& [theirs, gguf] : sizes) out.set_int(gguf, config.get_int(theirs, 1, max_size));
+  const int64_t heads = config.get_int("num_attention_heads", 1, max_size);
+  out.set_int("attention.head_count_kv", config.get_int("num_key_value_heads", 1, max_size, heads));
+  if (config.has("head_dim")) {
+    const int64_t head_dim = config.get_int("head_dim", 1, max_size);
+    out.set_int("attention.key_length", head_dim);
+    out.set_int("attention.value_length", head_dim);
+  }
+  out.set_float("attention.layer_norm_rms_epsilon", config.get_number("rms_norm_eps"));
+}
+
+/// Where a configuration tells of the rotation: rope_scaling, or in newer ones rope_parameters, perhaps a set for each
+/// type of layer.
+JsonObject rope_object(const JsonObject& config) {
+  if (!config.has("rope_parameters")) return config.get_object("rope_scaling");
+  const JsonObject rope = config.get_object("rope_parameters");
+  return rope.has("full_attention") ? rope.get_object("full_attention") : rope;
+}
+
+/// LongRoPE (arXiv:2402.13753): divisors for short and for long contexts, and a factor for the rotated vectors.
+void write_longrope(const JsonObject& config, const JsonObject& rope, int64_t rope_dim, FamilyWriter& out) {
+  const int64_t context = config.get_int("max_position_embeddings", 1, max_size);
+  const int64_t original = rope.get_int("original_max_position_embeddings", 1, max_size,
+                                        config.get_int("original_max_position_embeddings", 1, max_size, context));
+  const double stretch = static_cast<double>(context) / static_cast<double>(original);
+  const double usual =
+      stretch > 1 && original > 1 ? std::sqrt(1 + std::log(stretch) / std::log(static_cast<double>(original))) : 1;
+  out.set_string("rope.scaling.type", "longrope");
+  out.set_int("rope.scaling.original_context_length", original);
+  out.set_float("rope.scaling.attn_factor", rope.get_number("attention_factor", usual));
+  for (const char* which : {"long", "short"}) {
+    const std::string key = fmt::format("{}_factor", which);
+    std::vector<float> divisors = rope.get_floats(key);
+    if (divisors.size() != static_cast<size_t>(rope_dim) / 2 || divisors.empty()) {
+      rope.refuse(key, fmt::format("a list of {} numbers", rope_dim / 2));
+    }
+    out.model().add_made(fmt::format("rope_factors_{}.weight", which), std::move(divisors));
+  }
+}
+
+void write_rope(const HuggingFaceFamily& family, const JsonObject& config, FamilyWriter& out) {
+  const JsonObject rope = rope_object(config);
+  out.set_float("rope.freq_base", rope.get_number("rope_theta", config.get_number("rope_theta", 10000)));
+  if (family.halves_key) out.set_string("rope.style", "halves");
+
+  const int64_t heads = config.get_int("num_attention_heads", 1, max_size);
+  const int64_t head_dim = config.get_int("head_dim", 1, max_size, config.get_int("hidden_size", 1, max_size) / heads);
+  const double part = rope.get_number("partial_rotary_factor", config.get_number("partial_rotary_factor", 1));
+  if (!(part > 0 && part <= 1)) config.refuse("partial_rotary_factor", "a number above 0 and up to 1");
+  const auto rope_dim = static_cast<int64_t>(static_cast<double>(head_dim) * part);
+  out.set_int("rope.dimension_count", rope_dim);
+
+  const std::string type = rope.get_string("rope_type", rope.get_string("type", "default"));
+  if (type == "default" || type == "none") return;
+  if (type == "longrope" || type == "su") return write_longrope(config, rope, rope_dim, out);
+  if (type != "linear" && type != "llama3" && type != "yarn") {
+    refuse(config, fmt::format("rope_scaling of type {} is not supported (linear, llama3, longrope and yarn are)",
+                               printable(type)));
+  }
+  out.set_string("rope.scaling.type", type);
+  out.set_float("rope.scaling.factor", rope.get_number("factor"));
+  if (type == "linear") return;
+  out.set_int("rope.scaling.original_context_length",
+              rope.get_int("original_max_position_embeddings", 1, max_size,
+                           config.get_int("max_position_embeddings", 1, max_size)));
+  if (type == "llama3") {
+    out.set_float("rope.scaling.low_freq_factor", rope.get_number("low_freq_factor"));
+    out.set_float("rope.scaling.high_freq_factor", rope.get_number("high_freq_factor"));
+  }
+}
+
+/// A model with vision has its text model's configuration inside.
+JsonObject text_config(const HuggingFaceFamily& family, const JsonObject& config) {
+  if (!config.has("text_config") || family.model_type != "gemma3") return config;
+  JsonObject text = config.get_object("text_config");
+  text.add_missing(config.value());
+  return text;
+}
+
+}  // namespace
+
+const HuggingFaceFamily& huggingface_family(const JsonObject& config) {
+  const std::string type = config.get_string("model_type", "");
+  std::string known;
+  for (const HuggingFaceFamily& family : families) {
+    if (family.model_type == type) return family;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", family.model_type);
+  }
+  fail("{}: unknown model_type '{}'; this version knows {}", printable(config.file(), 400), printable(type), known);
+}
+
+void read_huggingface_config(const JsonObject& whole, ModelFile& model) {
+  const HuggingFaceFamily& family = huggingface_family(whole);
+  if (whole.has("quantization_config")) {
+    const std::string method = whole.get_object("quantization_config").get_string("quant_method", "unknown");
+    fail("{}: weights quantised by {} are not supported; use the original model, or a quantised GGUF",
+         printable(whole.file(), 400), printable(method));
+  }
+  JsonObject config = text_config(family, whole);
+  config.add_missing(parse_json(family.defaults, "defaults"));
+  check_activation(family, config);
+  model.metadata.set_string("general.architecture", std::string(family.architecture));
+  FamilyWriter out(model, family.architecture);
+  write_sizes(config, out);
+  if (family.particular) family.particular(config, out);
+  write_rope(family, config, out);
+}
+
+}  // namespace contexture
