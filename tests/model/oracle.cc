@@ -1,173 +1,238 @@
 #include "model/oracle.h"
 
+#include <algorithm>
 #include <cmath>
-#include <map>
+#include <memory>
 #include <numbers>
 
-#include "kernels/quantise.h"
+#include "base/error.h"
+#include "model/oracle_llama.h"
+
+// What each family changes of a Llama, and nothing else.
 
 namespace contexture {
 namespace {
 
-using Row = std::vector<double>;
+using Row = LlamaOracle::Row;
 
-class Oracle {
+double capped(double x, double cap) {
+  return cap > 0 ? cap * std::tanh(x / cap) : x;
+}
+
+/// arXiv:2407.10671: Q, K and V have biases.
+class Qwen2Oracle : public LlamaOracle {
  public:
-  explicit Oracle(const ModelFile& file) : file_(file) {
-    const auto number = [&](const char* key) { return static_cast<size_t>(file.metadata.get_int(key, 1, 1 << 30)); };
-    layers_ = number("llama.block_count");
-    dim_ = number("llama.embedding_length");
-    heads_ = number("llama.attention.head_count");
-    kv_heads_ = number("llama.attention.head_count_kv");
-    head_ = static_cast<size_t>(
-        file.metadata.get_int("llama.attention.key_length", 1, 1 << 20, static_cast<int64_t>(dim_ / heads_)));
-    rope_dim_ = static_cast<size_t>(
-        file.metadata.get_int("llama.rope.dimension_count", 1, 1 << 20, static_cast<int64_t>(head_)));
-    halves_ = file.metadata.get_string("llama.rope.style", "interleaved") == "halves";
-    k_.resize(layers_);
-    v_.resize(layers_);
+  using LlamaOracle::LlamaOracle;
+
+ protected:
+  bool in_halves() const override { return true; }
+
+  void project(size_t layer, const Row& x, Row& q, Row& k, Row& v) override {
+    LlamaOracle::project(layer, x, q, k, v);
+    const auto add_bias = [&](const char* name, Row& y) {
+      const Row& bias = vector("blk." + std::to_string(layer) + "." + name + ".bias");
+      for (size_t i = 0; i < y.size(); ++i) y[i] += bias[i];
+    };
+    add_bias("attn_q", q);
+    add_bias("attn_k", k);
+    add_bias("attn_v", v);
   }
-
-  Row next(int32_t token) {
-    Row x = weights("token_embd.weight").rows[static_cast<size_t>(token)];
-    for (size_t l = 0; l < layers_; ++l) {
-      const std::string block = "blk." + std::to_string(l) + ".";
-      const Row normed = norm(x, block + "attn_norm.weight");
-      Row q = multiply(block + "attn_q.weight", normed);
-      Row k = multiply(block + "attn_k.weight", normed);
-      rotate(q, heads_);
-      rotate(k, kv_heads_);
-      k_[l].push_back(k);
-      v_[l].push_back(multiply(block + "attn_v.weight", normed));
-      add(x, multiply(block + "attn_output.weight", attention(q, k_[l], v_[l])));
-      const Row f = norm(x, block + "ffn_norm.weight");
-      Row gate = multiply(block + "ffn_gate.weight", f);
-      const Row up = multiply(block + "ffn_up.weight", f);
-      for (size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
-      add(x, multiply(block + "ffn_down.weight", gate));
-    }
-    ++position_;
-    return multiply(file_.find("output.weight") ? "output.weight" : "token_embd.weight", norm(x, "output_norm.weight"));
-  }
-
- private:
-  struct Decoded {
-    std::vector<Row> rows;
-    bool quantised;
-  };
-
-  const Decoded& weights(const std::string& name) {
-    auto [at, fresh] = decoded_.try_emplace(name);
-    if (fresh) {
-      const StoredTensor& t = *file_.find(name);
-      const size_t columns = static_cast<size_t>(t.shape.back()),
-                   rows = t.shape.size() > 1 ? static_cast<size_t>(t.shape[0]) : 1;
-      std::vector<float> all(rows * columns);
-      info(t.format).decode(t.data.data(), all.data(), all.size());
-      for (size_t r = 0; r < rows; ++r) {
-        at->second.rows.emplace_back(all.begin() + static_cast<ptrdiff_t>(r * columns),
-                                     all.begin() + static_cast<ptrdiff_t>((r + 1) * columns));
-      }
-      at->second.quantised = info(t.format).block > 1;
-    }
-    return at->second;
-  }
-
-  Row multiply(const std::string& name, Row x) {
-    const Decoded& w = weights(name);
-    if (w.quantised) {
-      const std::vector<float> narrow(x.begin(), x.end());
-      std::vector<ActivationPair> pairs(pairs_of(x.size()));
-      quantise_row_plain(narrow.data(), narrow.size(), pairs.data());
-      for (size_t i = 0; i < x.size(); ++i) {
-        x[i] = static_cast<double>(pairs[i / 64].scales[i % 64 / 4]) * pairs[i / 64].quants[i % 64];
-      }
-    }
-    Row out;
-    for (const Row& row : w.rows) {
-      double sum = 0;
-      for (size_t i = 0; i < x.size(); ++i) sum += row[i] * x[i];
-      out.push_back(sum);
-    }
-    return out;
-  }
-
-  Row norm(const Row& x, const std::string& name) {
-    double squares = 0;
-    for (const double v : x) squares += v * v;
-    Row out(x);
-    const double scale = 1 / std::sqrt(squares / static_cast<double>(x.size()) + 1e-5);
-    for (size_t i = 0; i < x.size(); ++i) out[i] *= scale * weights(name).rows[0][i];
-    return out;
-  }
-
-  double frequency(size_t pair) {
-    double f = 1 / std::pow(10000.0, 2.0 * static_cast<double>(pair) / static_cast<double>(rope_dim_));
-    if (file_.find("rope_freqs.weight")) f /= weights("rope_freqs.weight").rows[0][pair];
-    const std::string scaling = file_.metadata.get_string("llama.rope.scaling.type", "none");
-    if (scaling == "linear") return f / 8;
-    if (scaling != "llama3") return f;
-    // As in Meta's llama3 reference: by wavelength, factor 8, low 1, high 4, original context 64 (random_model.cc).
-    const double wavelength = 2 * std::numbers::pi / f;
-    if (wavelength < 64.0 / 4) return f;
-    if (wavelength > 64.0 / 1) return f / 8;
-    const double smooth = (64.0 / wavelength - 1) / (4 - 1);
-    return (1 - smooth) * f / 8 + smooth * f;
-  }
-
-  void rotate(Row& x, size_t heads) {
-    for (size_t h = 0; h < heads; ++h) {
-      for (size_t i = 0; i < rope_dim_ / 2; ++i) {
-        double& a = x[h * head_ + (halves_ ? i : 2 * i)];
-        double& b = x[h * head_ + (halves_ ? i + rope_dim_ / 2 : 2 * i + 1)];
-        const double angle = static_cast<double>(position_) * frequency(i);
-        const double turned = a * std::cos(angle) - b * std::sin(angle);
-        b = a * std::sin(angle) + b * std::cos(angle);
-        a = turned;
-      }
-    }
-  }
-
-  Row attention(const Row& q, const std::vector<Row>& k, const std::vector<Row>& v) const {
-    Row out(heads_ * head_, 0);
-    for (size_t h = 0; h < heads_; ++h) {
-      const size_t kv = h / (heads_ / kv_heads_) * head_;
-      std::vector<double> p;
-      double total = 0;
-      for (const Row& key : k) {
-        double score = 0;
-        for (size_t d = 0; d < head_; ++d) score += q[h * head_ + d] * key[kv + d];
-        p.push_back(std::exp(score / std::sqrt(static_cast<double>(head_))));
-        total += p.back();
-      }
-      for (size_t t = 0; t < k.size(); ++t) {
-        for (size_t d = 0; d < head_; ++d) out[h * head_ + d] += p[t] / total * v[t][kv + d];
-      }
-    }
-    return out;
-  }
-
-  static void add(Row& x, const Row& y) {
-    for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
-  }
-
-  const ModelFile& file_;
-  size_t layers_, dim_, heads_, kv_heads_, head_, rope_dim_;
-  bool halves_;
-  int64_t position_ = 0;
-  std::vector<std::vector<Row>> k_, v_;  // (layer, token)
-  std::map<std::string, Decoded> decoded_;
 };
+
+/// arXiv:2505.09388: each head's query and key is normalised. The MoE has Mixtral's experts.
+class Qwen3Oracle : public LlamaOracle {
+ public:
+  using LlamaOracle::LlamaOracle;
+
+ protected:
+  bool in_halves() const override { return true; }
+
+  void project(size_t layer, const Row& x, Row& q, Row& k, Row& v) override {
+    LlamaOracle::project(layer, x, q, k, v);
+    for (size_t h = 0; h < heads_; ++h) norm_part(in_block(layer, "attn_q_norm"), q, h * head_);
+    for (size_t h = 0; h < kv_heads_; ++h) norm_part(in_block(layer, "attn_k_norm"), k, h * head_);
+  }
+};
+
+/// Hugging Face's smollm3: layers 3, 7, 11 ... do not rotate (arXiv:2501.18795).
+class SmolLm3Oracle : public LlamaOracle {
+ public:
+  using LlamaOracle::LlamaOracle;
+
+ protected:
+  bool rotates(size_t layer) const override { return layer % 4 != 3; }
+};
+
+/// Hugging Face's granite: four multipliers, as maximal update parameterisation has them (arXiv:2203.03466).
+class GraniteOracle : public LlamaOracle {
+ public:
+  using LlamaOracle::LlamaOracle;
+
+ protected:
+  Row embed(int32_t token) override {
+    Row x = LlamaOracle::embed(token);
+    const double scale = real("embedding_scale", 1);
+    for (double& v : x) v *= scale;
+    return x;
+  }
+
+  double score(double product) const override {
+    const double scale = real("attention.scale", 0);
+    return scale > 0 ? product * scale : LlamaOracle::score(product);
+  }
+
+  void add_residual(size_t, std::string_view, Row branch, Row& x) override {
+    const double scale = real("residual_scale", 1);
+    for (size_t i = 0; i < x.size(); ++i) x[i] += scale * branch[i];
+  }
+
+  Row logits(const Row& x) override {
+    Row out = LlamaOracle::logits(x);
+    const double scale = real("logit_scale", 1);
+    for (double& v : out) v /= scale;
+    return out;
+  }
+};
+
+/// arXiv:2404.14219 and Hugging Face's phi3: joined projections; "longrope" (arXiv:2402.13753).
+class Phi3Oracle : public LlamaOracle {
+ public:
+  using LlamaOracle::LlamaOracle;
+
+ protected:
+  bool in_halves() const override { return true; }
+
+  void project(size_t layer, const Row& x, Row& q, Row& k, Row& v) override {
+    const std::string qkv = in_block(layer, "attn_qkv");
+    q = multiply(qkv, x, 0, heads_ * head_);
+    k = multiply(qkv, x, heads_ * head_, kv_heads_ * head_);
+    v = multiply(qkv, x, (heads_ + kv_heads_) * head_, kv_heads_ * head_);
+  }
+
+  Row feed_forward(size_t layer, const Row& x) override {
+    const size_t wide = number("feed_forward_length", 0);
+    const std::string both = in_block(layer, "ffn_up");
+    return multiply(in_block(layer, "ffn_down"), gated(multiply(both, x, 0, wide), multiply(both, x, wide, wide)));
+  }
+
+  double frequency(size_t layer, size_t pair) override {
+    const double f = LlamaOracle::frequency(layer, pair);
+    if (!has("rope_factors_long.weight")) return f;
+    const size_t context = number("context_length", 0);
+    const bool is_long = context > number("rope.scaling.original_context_length", context);
+    return f / vector(is_long ? "rope_factors_long.weight" : "rope_factors_short.weight")[pair];
+  }
+
+  double rotation_gain() const override { return real("rope.scaling.attn_factor", 1); }
+};
+
+/// arXiv:2403.08295: a scaled embedding, and GELU where Llama has SiLU.
+class GemmaOracle : public LlamaOracle {
+ public:
+  using LlamaOracle::LlamaOracle;
+
+ protected:
+  bool in_halves() const override { return true; }
+
+  Row embed(int32_t token) override {
+    Row x = LlamaOracle::embed(token);
+    for (double& v : x) v *= std::sqrt(static_cast<double>(dim_));
+    return x;
+  }
+
+  double activation(double x) const override {  // GELU in its tanh form, arXiv:1606.08415
+    return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+  }
+
+  /// 1 / sqrt(head), but for the 27B models, whose query_pre_attn_scalar is dim / heads and not the head's size.
+  double attention_scale(size_t layers_of_27b) const {
+    const bool is_27b = number("block_count", 0) == layers_of_27b;
+    return real("attention.scale", 1 / std::sqrt(static_cast<double>(is_27b ? dim_ / heads_ : head_)));
+  }
+
+  void add_normalised(size_t layer, std::string_view post_norm, const Row& branch, Row& x) {
+    LlamaOracle::add_residual(layer, post_norm, norm(in_block(layer, post_norm), branch), x);
+  }
+};
+
+/// arXiv:2408.00118: norms after each half of a layer, soft-caps (50 and 30 where no key says otherwise; 0: none), a
+/// window on every other layer.
+class Gemma2Oracle : public GemmaOracle {
+ public:
+  using GemmaOracle::GemmaOracle;
+
+ protected:
+  size_t window(size_t layer) const override { return layer % 2 == 0 ? LlamaOracle::window(layer) : 0; }
+
+  double score(double product) const override {
+    return capped(product * attention_scale(46), real("attn_logit_softcapping", 50));
+  }
+
+  void add_residual(size_t layer, std::string_view post_norm, Row branch, Row& x) override {
+    add_normalised(layer, post_norm, branch, x);
+  }
+
+  Row logits(const Row& x) override {
+    Row out = LlamaOracle::logits(x);
+    const double cap = real("final_logit_softcapping", 30);
+    for (double& v : out) v = capped(v, cap);
+    return out;
+  }
+};
+
+/// arXiv:2503.19786: Gemma 2's norms without its soft-caps, Qwen 3's head norms; five windowed layers to one that sees
+/// everything, and the windowed ones rotate with a base of their own, never scaled.
+class Gemma3Oracle : public GemmaOracle {
+ public:
+  using GemmaOracle::GemmaOracle;
+
+ protected:
+  bool sees_all(size_t layer) const { return (layer + 1) % number("attention.sliding_window_pattern", 6) == 0; }
+
+  size_t window(size_t layer) const override { return sees_all(layer) ? 0 : LlamaOracle::window(layer); }
+
+  double frequency(size_t layer, size_t pair) override {
+    if (sees_all(layer)) return LlamaOracle::frequency(layer, pair);
+    return plain_frequency(real("rope.freq_base_swa", 10000), pair);
+  }
+
+  void project(size_t layer, const Row& x, Row& q, Row& k, Row& v) override {
+    LlamaOracle::project(layer, x, q, k, v);
+    for (size_t h = 0; h < heads_; ++h) norm_part(in_block(layer, "attn_q_norm"), q, h * head_);
+    for (size_t h = 0; h < kv_heads_; ++h) norm_part(in_block(layer, "attn_k_norm"), k, h * head_);
+  }
+
+  double score(double product) const override { return product * attention_scale(62); }
+
+  void add_residual(size_t layer, std::string_view post_norm, Row branch, Row& x) override {
+    add_normalised(layer, post_norm, branch, x);
+  }
+};
+
+std::unique_ptr<LlamaOracle> make_oracle(const ModelFile& file) {
+  const std::string family = file.metadata.get_string("general.architecture");
+  if (family == "llama") return std::make_unique<LlamaOracle>(file);
+  if (family == "qwen2") return std::make_unique<Qwen2Oracle>(file);
+  if (family == "qwen3" || family == "qwen3moe") return std::make_unique<Qwen3Oracle>(file);
+  if (family == "smollm3") return std::make_unique<SmolLm3Oracle>(file);
+  if (family == "granite") return std::make_unique<GraniteOracle>(file);
+  if (family == "phi3") return std::make_unique<Phi3Oracle>(file);
+  if (family == "gemma") return std::make_unique<GemmaOracle>(file);
+  if (family == "gemma2") return std::make_unique<Gemma2Oracle>(file);
+  if (family == "gemma3") return std::make_unique<Gemma3Oracle>(file);
+  fail("no oracle of the family '{}'", family);
+}
 
 }  // namespace
 
-std::vector<double> oracle_logits(const ModelFile& file, std::span<const int32_t> tokens) {
-  Oracle oracle(file);
+std::vector<double> oracle_logits(const ModelFile& file, std::span<const int32_t> tokens, double* closest_choice) {
+  const std::unique_ptr<LlamaOracle> oracle = make_oracle(file);
   std::vector<double> logits;
   for (const int32_t token : tokens) {
-    const Row row = oracle.next(token);
+    const Row row = oracle->next(token);
     logits.insert(logits.end(), row.begin(), row.end());
   }
+  if (closest_choice) *closest_choice = oracle->closest_choice();
   return logits;
 }
 

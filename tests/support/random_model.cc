@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "base/error.h"
 #include "files/gguf_writer.h"
 #include "support/random.h"
 
@@ -56,6 +57,201 @@ void add_vocabulary(Metadata& m, size_t size) {
   m.set_int("tokenizer.ggml.unknown_token_id", 0);
 }
 
+/// What a family's files hold beside, or in place of, Llama's keys and tensors.
+struct FamilyParts {
+  std::string_view name;
+  bool biases = false;      // on Q, K and V
+  bool head_norms = false;  // of each head's Q and K
+  bool post_norms = false;  // of what attention and the feed-forward give
+  bool joined = false;      // Q, K and V in one tensor, gate and up in another
+  bool scales = false;      // of embedding, residual and logits
+};
+
+constexpr FamilyParts all_parts[] = {
+    {.name = "llama"},
+    {.name = "qwen2", .biases = true},
+    {.name = "qwen3", .head_norms = true},
+    {.name = "qwen3moe", .head_norms = true},
+    {.name = "smollm3"},
+    {.name = "granite", .scales = true},
+    {.name = "phi3", .joined = true},
+    {.name = "gemma"},
+    {.name = "gemma2", .post_norms = true},
+    {.name = "gemma3", .head_norms = true, .post_norms = true},
+};
+
+const FamilyParts& parts_of(const std::string& family) {
+  for (const FamilyParts& parts : all_parts) {
+    if (parts.name == family) return parts;
+  }
+  fail("no random models of the family '{}'", family);
+}
+
+Metadata keys_of(const RandomModel& model) {
+  Metadata m;
+  m.set_string("general.architecture", model.family);
+  const std::string prefix = model.family + ".";
+  const auto number = [&](const char* key, size_t value) {
+    if (value) m.set_int(prefix + key, static_cast<int64_t>(value));
+  };
+  const auto real = [&](const char* key, float value) {
+    if (value != 0) m.set_float(prefix + key, value);
+  };
+  const auto text = [&](const char* key, const std::string& value) {
+    if (!value.empty()) m.set_string(prefix + key, value);
+  };
+  number("block_count", model.layers);
+  number("context_length", 4096);
+  number("embedding_length", model.dim);
+  // Qwen 3 MoE names the width of its experts apart; the other number is that of dense layers, of which it has none.
+  const bool own_expert_width = model.family == "qwen3moe";
+  number("feed_forward_length", own_expert_width ? 3 * model.ffn_dim : model.ffn_dim);
+  if (own_expert_width) number("expert_feed_forward_length", model.ffn_dim);
+  number("attention.head_count", model.heads);
+  number("attention.head_count_kv", model.kv_heads);
+  number("vocab_size", model.vocabulary);
+  number("attention.key_length", model.head_dim);
+  number("attention.value_length", model.head_dim);
+  real("attention.layer_norm_rms_epsilon", model.epsilon);
+  real("rope.freq_base", model.family == "gemma3" ? 1e6f : 10000.f);
+  real("rope.freq_base_swa", model.rope_base_swa);
+  number("rope.dimension_count", model.rope_dim);
+  if (model.family == "llama") text("rope.style", model.rope_style);
+  if (model.rope_scaling == "longrope") {  // the tensors say it, no key does
+    number("rope.scaling.original_context_length", model.original_context);
+    real("rope.scaling.attn_factor", 1.25f);
+  } else {
+    text("rope.scaling.type", model.rope_scaling);
+    if (model.rope_scaling != "none") {
+      real("rope.scaling.factor", 8);
+      number("rope.scaling.original_context_length", model.original_context);
+    }
+  }
+  number("attention.sliding_window", model.window);
+  number("attention.sliding_window_pattern", model.window_pattern);
+  number("expert_count", model.experts);
+  number("expert_used_count", model.experts_used);
+  real("attention.scale", model.attention_scale);
+  real("attn_logit_softcapping", model.score_cap);
+  real("final_logit_softcapping", model.logit_cap);
+  if (parts_of(model.family).scales) {
+    real("embedding_scale", 12);
+    real("residual_scale", 0.22f);
+    real("logit_scale", 3);
+  }
+  return m;
+}
+
+/// The tensors of a model, in the names and shapes of its family.
+class Tensors {
+ public:
+  explicit Tensors(const RandomModel& model) : model_(model), parts_(parts_of(model.family)), list_(model.seed) {
+    matrix("token_embd", model.vocabulary, model.dim);
+    if (!model.tied) matrix("output", model.vocabulary, model.dim);
+    norm("output_norm", model.dim);
+    rope();
+    for (size_t l = 0; l < model.layers; ++l) {
+      block_ = fmt::format("blk.{}.", l);
+      attention();
+      norm(block_ + "ffn_norm", model.dim);
+      if (model.experts) {
+        experts();
+      } else {
+        feed_forward();
+      }
+      if (parts_.post_norms) norm(block_ + "post_ffw_norm", model.dim);
+    }
+  }
+
+  const std::vector<StoredTensor>& list() const { return list_.tensors; }
+
+ private:
+  void matrix(const std::string& name, size_t rows, size_t columns, float gain = 1) {
+    list_.add(name + ".weight", {static_cast<int64_t>(rows), static_cast<int64_t>(columns)}, model_.format,
+              gain / std::sqrt(static_cast<float>(columns)));
+  }
+
+  void matrices(const std::string& name, size_t count, size_t rows, size_t columns) {
+    list_.add(name + ".weight",
+              {static_cast<int64_t>(count), static_cast<int64_t>(rows), static_cast<int64_t>(columns)}, model_.format,
+              1 / std::sqrt(static_cast<float>(columns)));
+  }
+
+  void norm(const std::string& name, size_t size) {
+    list_.add(name + ".weight", {static_cast<int64_t>(size)}, Format::f32, 0.2f, 1.f);
+  }
+
+  void bias(const std::string& name, size_t size) {
+    list_.add(name + ".bias", {static_cast<int64_t>(size)}, Format::f32, 0.5f);
+  }
+
+  void rope() {
+    const auto divisors = [this](const char* name, float about) {
+      list_.add(name, {static_cast<int64_t>(model_.rotated() / 2)}, Format::f32, 0.1f, about);
+    };
+    if (model_.rope_divisors) divisors("rope_freqs.weight", 2);
+    if (model_.rope_scaling == "longrope") {
+      divisors("rope_factors_long.weight", 5);
+      divisors("rope_factors_short.weight", 1.5f);
+    }
+  }
+
+  void attention() {
+    const size_t q_dim = model_.heads * model_.head(), kv_dim = model_.kv_heads * model_.head();
+    norm(block_ + "attn_norm", model_.dim);
+    if (parts_.joined) {
+      matrix(block_ + "attn_qkv", q_dim + 2 * kv_dim, model_.dim, model_.score_gain);
+    } else {
+      matrix(block_ + "attn_q", q_dim, model_.dim, model_.score_gain);
+      matrix(block_ + "attn_k", kv_dim, model_.dim, model_.score_gain);
+      matrix(block_ + "attn_v", kv_dim, model_.dim);
+    }
+    if (parts_.biases) {
+      bias(block_ + "attn_q", q_dim);
+      bias(block_ + "attn_k", kv_dim);
+      bias(block_ + "attn_v", kv_dim);
+    }
+    if (parts_.head_norms) {
+      norm(block_ + "attn_q_norm", model_.head());
+      norm(block_ + "attn_k_norm", model_.head());
+    }
+    matrix(block_ + "attn_output", model_.dim, q_dim);
+    if (parts_.post_norms) norm(block_ + "post_attention_norm", model_.dim);
+  }
+
+  void feed_forward() {
+    if (parts_.joined) {
+      matrix(block_ + "ffn_up", 2 * model_.ffn_dim, model_.dim);
+    } else {
+      matrix(block_ + "ffn_gate", model_.ffn_dim, model_.dim);
+      matrix(block_ + "ffn_up", model_.ffn_dim, model_.dim);
+    }
+    matrix(block_ + "ffn_down", model_.dim, model_.ffn_dim);
+  }
+
+  void experts() {
+    // Routers stay in f32, whatever the format of the rest: so do they in quantised files.
+    list_.add(block_ + "ffn_gate_inp.weight", {static_cast<int64_t>(model_.experts), static_cast<int64_t>(model_.dim)},
+              Format::f32, 2 / std::sqrt(static_cast<float>(model_.dim)));
+    if (!model_.separate_experts) {
+      matrices(block_ + "ffn_gate_exps", model_.experts, model_.ffn_dim, model_.dim);
+      matrices(block_ + "ffn_up_exps", model_.experts, model_.ffn_dim, model_.dim);
+      matrices(block_ + "ffn_down_exps", model_.experts, model_.dim, model_.ffn_dim);
+      return;
+    }
+    for (size_t e = 0; e < model_.experts; ++e) {
+      matrix(fmt::format("{}ffn_gate.{}", block_, e), model_.ffn_dim, model_.dim);
+      matrix(fmt::format("{}ffn_up.{}", block_, e), model_.ffn_dim, model_.dim);
+      matrix(fmt::format("{}ffn_down.{}", block_, e), model_.dim, model_.ffn_dim);
+    }
+  }
+
+  const RandomModel& model_;
+  const FamilyParts& parts_;
+  TensorList list_;
+  std::string block_;
+};
+
 }  // namespace
 
 TemporaryFile::TemporaryFile(const std::string& suffix) {
@@ -70,62 +266,9 @@ TemporaryFile::~TemporaryFile() {
 }
 
 void write_random_model(const RandomModel& model, const std::string& path, bool with_vocabulary) {
-  Metadata m;
-  const auto number = [&m](const std::string& key, size_t value) {
-    m.set_int("llama." + key, static_cast<int64_t>(value));
-  };
-  m.set_string("general.architecture", "llama");
-  number("block_count", model.layers);
-  number("context_length", 4096);
-  number("embedding_length", model.dim);
-  number("feed_forward_length", model.ffn_dim);
-  number("attention.head_count", model.heads);
-  number("attention.head_count_kv", model.kv_heads);
-  number("vocab_size", model.vocabulary);
-  m.set_float("llama.attention.layer_norm_rms_epsilon", 1e-5);
-  m.set_float("llama.rope.freq_base", 10000);
-  if (model.head_dim) {
-    number("attention.key_length", model.head_dim);
-    number("attention.value_length", model.head_dim);
-  }
-  if (model.rope_dim) number("rope.dimension_count", model.rope_dim);
-  m.set_string("llama.rope.style", model.rope_style);
-  m.set_string("llama.rope.scaling.type", model.rope_scaling);
-  if (model.rope_scaling != "none") {
-    m.set_float("llama.rope.scaling.factor", 8);
-    number("rope.scaling.original_context_length", 64);
-  }
+  Metadata m = keys_of(model);
   if (with_vocabulary) add_vocabulary(m, model.vocabulary);
-
-  TensorList list(model.seed);
-  const auto matrix = [&](const std::string& name, size_t rows, size_t columns) {
-    list.add(name + ".weight", {static_cast<int64_t>(rows), static_cast<int64_t>(columns)}, model.format,
-             1 / std::sqrt(static_cast<float>(columns)));
-  };
-  const auto norm = [&](const std::string& name) {
-    list.add(name + ".weight", {static_cast<int64_t>(model.dim)}, Format::f32, 0.2f, 1.f);
-  };
-  const size_t q_dim = model.heads * model.head(), kv_dim = model.kv_heads * model.head();
-  matrix("token_embd", model.vocabulary, model.dim);
-  if (!model.tied) matrix("output", model.vocabulary, model.dim);
-  norm("output_norm");
-  if (model.rope_divisors) {
-    list.add("rope_freqs.weight", {static_cast<int64_t>((model.rope_dim ? model.rope_dim : model.head()) / 2)},
-             Format::f32, 0.1f, 2.f);
-  }
-  for (size_t l = 0; l < model.layers; ++l) {
-    const std::string block = fmt::format("blk.{}.", l);
-    norm(block + "attn_norm");
-    matrix(block + "attn_q", q_dim, model.dim);
-    matrix(block + "attn_k", kv_dim, model.dim);
-    matrix(block + "attn_v", kv_dim, model.dim);
-    matrix(block + "attn_output", model.dim, q_dim);
-    norm(block + "ffn_norm");
-    matrix(block + "ffn_gate", model.ffn_dim, model.dim);
-    matrix(block + "ffn_up", model.ffn_dim, model.dim);
-    matrix(block + "ffn_down", model.dim, model.ffn_dim);
-  }
-  write_gguf(path, m, list.tensors);
+  write_gguf(path, m, Tensors(model).list());
 }
 
 }  // namespace contexture
