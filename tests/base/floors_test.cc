@@ -11,8 +11,9 @@
 
 namespace {
 
-const std::map<std::string, int> kOrder = {{"base", 1},  {"tensor", 2}, {"files", 3},  {"text", 4}, {"kernels", 5},
-                                           {"cache", 6}, {"model", 7},  {"engine", 8}, {"cli", 9}};
+const std::map<std::string, int> kOrder = {{"base", 1},  {"jinja", 2},   {"tensor", 3},  {"files", 4},
+                                           {"text", 5},  {"chat", 6},    {"kernels", 7}, {"cache", 8},
+                                           {"model", 9}, {"engine", 10}, {"cli", 11}};
 
 TEST(Floors, NoIncludePointsUp) {
   const std::regex include("^#include \"([a-z_]+)/[^\"]+\"");

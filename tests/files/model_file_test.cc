@@ -27,7 +27,7 @@ TEST(OpenModel, SaysWhatItKnowsWhereAFileIsOfNoKnownFormat) {
 TEST(OpenModel, RefusesWhatIsNoFile) {
   const TemporaryFolder folder;
   EXPECT_THAT(error_in(folder.file("missing.gguf")), HasSubstr("cannot open"));
-  EXPECT_THAT(error_in(folder.path()), HasSubstr("is not a file"));
+  EXPECT_THAT(error_in(folder.path()), HasSubstr("no model in this folder"));
   EXPECT_THAT(error_in("/dev/null"), HasSubstr("is not a file"));
   save(folder.file("empty.gguf"), {});
   EXPECT_THAT(error_in(folder.file("empty.gguf")), HasSubstr("is empty"));

@@ -2,13 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "support/random.h"
 #include "tensor/float16.h"
-#include "tensor/q6_k.h"
+#include "tensor/q4_k.h"
 
 namespace contexture {
 namespace {
@@ -62,7 +63,7 @@ TEST(Formats, NamesAndNumbersFindThem) {
 TEST(Formats, EncodingErrsByHalfAStepAtMost) {
   std::mt19937 random = fresh_random();
   for (const FormatInfo& f : all_formats()) {
-    if (!f.encode) continue;
+    if (!f.encode || f.block == 256) continue;
     const size_t count = 256;
     const std::vector<float> x = random_floats(random, count, 5);
     std::vector<std::byte> bytes(bytes_of(f.format, count));
@@ -86,14 +87,89 @@ TEST(Formats, EncodingErrsByHalfAStepAtMost) {
   }
 }
 
+/// Encoded and decoded again.
+std::vector<float> through(Format format, const std::vector<float>& x) {
+  std::vector<std::byte> bytes(bytes_of(format, x.size()), std::byte{0xff});
+  std::vector<float> back(x.size(), NAN);
+  info(format).encode(x.data(), bytes.data(), x.size());
+  info(format).decode(bytes.data(), back.data(), x.size());
+  return back;
+}
+
+double squared_error(const std::vector<float>& a, const std::vector<float>& b, size_t from, size_t count) {
+  double sum = 0;
+  for (size_t i = from; i < from + count; ++i) sum += (static_cast<double>(a[i]) - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+
+// What the formats allow: 16 steps over a sub-block's range (q4_k), 64 over twice its largest magnitude (q6_k), each
+// element off by half a step when scale and minimum were exact. Both are shared out in units of the largest of the
+// super-block, 1/63 (or 1/128) of it: half a unit more on the scale (times 15 or 32 steps) and on the minimum.
+TEST(Formats, SuperBlocksErrByWhatTheirBitsAllow) {
+  std::mt19937 random = fresh_random();
+  for (const float offset : {0.f, 2.f, -30.f}) {
+    std::vector<float> x = random_floats(random, 256, 5);
+    for (size_t i = 0; i < 256; ++i) x[i] = (x[i] + offset) * (1.f + static_cast<float>(i / 32));
+    const std::vector<float> four = through(Format::q4_k, x), six = through(Format::q6_k, x);
+    double widest = 0, deepest = 0, largest = 0;
+    for (size_t at = 0; at < 256; at += 32) {
+      const auto [low, high] =
+          std::minmax_element(x.begin() + static_cast<long>(at), x.begin() + static_cast<long>(at) + 32);
+      widest = std::max(widest, std::max<double>(*high, 0) - std::min<double>(*low, 0));
+      deepest = std::max(deepest, -static_cast<double>(*low));
+      largest = std::max({largest, std::fabs(static_cast<double>(*low)), std::fabs(static_cast<double>(*high))});
+    }
+    for (size_t at = 0; at < 256; at += 32) {
+      const auto [low, high] =
+          std::minmax_element(x.begin() + static_cast<long>(at), x.begin() + static_cast<long>(at) + 32);
+      const double range = std::max<double>(*high, 0) - std::min<double>(*low, 0);
+      const double shared = (widest + deepest) / 63 / 2, step4 = range / 15;
+      EXPECT_LE(squared_error(four, x, at, 32), 32 * std::pow(step4 / 2 + shared, 2)) << at << ", " << offset;
+      EXPECT_LE(squared_error(six, x, at, 32), 32 * std::pow(largest / 32 / 2 + largest / 128 / 2, 2)) << at;
+    }
+  }
+}
+
+// Round-to-nearest over the whole range, scales unrounded, is what the fits start from: they must end below it, by more
+// than the rounding of the scales costs. Normal numbers, as weights are.
+TEST(Formats, FitsBeatPlainRounding) {
+  std::mt19937 random = fresh_random();
+  std::normal_distribution<float> normal(0, 0.05f);
+  std::vector<float> x(256 * 64), plain(x.size());
+  for (float& v : x) v = normal(random);
+  for (size_t at = 0; at < x.size(); at += 32) {
+    const auto [low, high] =
+        std::minmax_element(x.begin() + static_cast<long>(at), x.begin() + static_cast<long>(at) + 32);
+    const float scale = (*high - *low) / 15;
+    for (size_t i = at; i < at + 32; ++i) plain[i] = std::nearbyint((x[i] - *low) / scale) * scale + *low;
+  }
+  const double four = squared_error(through(Format::q4_k, x), x, 0, x.size());
+  EXPECT_LT(four, squared_error(plain, x, 0, x.size()));
+  EXPECT_LT(four, squared_error(through(Format::q4_0, x), x, 0, x.size()));
+  // Two bits more are a quarter of the step: a sixteenth of the squared error, nearly.
+  EXPECT_LT(squared_error(through(Format::q6_k, x), x, 0, x.size()), four / 8);
+}
+
+TEST(Formats, PackedScalesHoldWhatWasSet) {
+  std::mt19937 random = fresh_random();
+  uint8_t s[8], m[8];
+  for (int j = 0; j < 8; ++j) s[j] = random() % 64, m[j] = random() % 64;
+  PackedScales packed;
+  packed.set(s, m);
+  for (int j = 0; j < 8; ++j) {
+    EXPECT_EQ(packed.scale(j), s[j]);
+    EXPECT_EQ(packed.minimum(j), m[j]);
+  }
+}
+
 TEST(Formats, ZerosStayZeros) {
   for (const FormatInfo& f : all_formats()) {
     if (!f.encode) continue;
-    const std::vector<float> zeros(64, 0.f);
-    std::vector<std::byte> bytes(bytes_of(f.format, 64), std::byte{0xff});
-    std::vector<float> back(64, NAN);
-    f.encode(zeros.data(), bytes.data(), 64);
-    f.decode(bytes.data(), back.data(), 64);
+    const std::vector<float> zeros(256, 0.f);
+    std::vector<std::byte> bytes(bytes_of(f.format, 256), std::byte{0xff});
+    std::vector<float> back(256, NAN);
+    f.encode(zeros.data(), bytes.data(), 256);
+    f.decode(bytes.data(), back.data(), 256);
     for (const float v : back) ASSERT_EQ(v, 0) << f.name;
   }
 }
