@@ -34,6 +34,31 @@ bool is_text(PieceType type) {
   return type == PieceType::normal;
 }
 
+/// Calls visit(left, right, id) for every way to cut a text piece into two, in the order of ids.
+template <typename Visit>
+void for_each_cut(const Vocabulary& vocabulary, const SymbolMap& symbols, Visit visit) {
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
+    if (!is_text(vocabulary.types[id])) continue;
+    const std::string bytes = byte_bpe_bytes(vocabulary, static_cast<TokenId>(id));
+    const std::string_view text = bytes;
+    for (size_t cut = 1; cut < text.size(); ++cut) {
+      const auto left = symbols.find(text.substr(0, cut));
+      if (left == symbols.end()) continue;
+      const auto right = symbols.find(text.substr(cut));
+      if (right != symbols.end()) visit(left->second, right->second, static_cast<TokenId>(id));
+    }
+  }
+}
+
+SymbolMap text_pieces(const Vocabulary& vocabulary) {
+  SymbolMap symbols;
+  symbols.reserve(vocabulary.pieces.size());
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
+    if (is_text(vocabulary.types[id])) symbols.try_emplace(byte_bpe_bytes(vocabulary, id), id);
+  }
+  return symbols;
+}
+
 }  // namespace
 
 std::string printable_of_bytes(std::string_view bytes) {
@@ -71,14 +96,20 @@ std::string byte_bpe_bytes(const Vocabulary& vocabulary, TokenId id) {
   return is_text(vocabulary.types[id]) ? bytes_of_printable(piece) : piece;
 }
 
+std::vector<std::string> byte_bpe_merges_by_id(const Vocabulary& vocabulary) {
+  std::vector<std::string> merges;
+  for_each_cut(vocabulary, text_pieces(vocabulary), [&](int32_t left, int32_t right, TokenId) {
+    merges.push_back(vocabulary.pieces[left] + ' ' + vocabulary.pieces[right]);
+  });
+  return merges;
+}
+
 ByteBpe::ByteBpe(const Vocabulary& vocabulary)
     : pretokenizer_(vocabulary.pretokenizer),
+      ignore_merges_(vocabulary.ignore_merges.value_or(pretokenizer_.ignores_merges())),
       size_(vocabulary.pieces.size()),
-      unknown_(vocabulary.unknown.value_or(-1)) {
-  symbols_.reserve(size_);
-  for (size_t id = 0; id < size_; ++id) {
-    if (is_text(vocabulary.types[id])) symbols_.try_emplace(byte_bpe_bytes(vocabulary, id), id);
-  }
+      unknown_(vocabulary.unknown.value_or(-1)),
+      symbols_(text_pieces(vocabulary)) {
   if (vocabulary.merges.empty()) {
     add_merges_by_id(vocabulary);
   } else {
@@ -103,17 +134,8 @@ void ByteBpe::add_merges(const Vocabulary& vocabulary) {
 
 /// tiktoken's files have no list of merges: two pieces merge where their concatenation is a piece, lowest id first.
 void ByteBpe::add_merges_by_id(const Vocabulary& vocabulary) {
-  for (size_t id = 0; id < size_; ++id) {
-    if (!is_text(vocabulary.types[id])) continue;
-    const std::string bytes = byte_bpe_bytes(vocabulary, id);
-    const std::string_view text = bytes;
-    for (size_t cut = 1; cut < text.size(); ++cut) {
-      const auto left = symbols_.find(text.substr(0, cut));
-      if (left == symbols_.end()) continue;
-      const auto right = symbols_.find(text.substr(cut));
-      if (right != symbols_.end()) merges_.add(left->second, right->second, id, id);
-    }
-  }
+  for_each_cut(vocabulary, symbols_,
+               [&](int32_t left, int32_t right, TokenId id) { merges_.add(left, right, id, id); });
 }
 
 int32_t ByteBpe::find_or_add(const std::string& bytes) {
@@ -136,7 +158,7 @@ void ByteBpe::encode_words(std::string_view text, std::vector<TokenId>& ids) con
 
 void ByteBpe::encode_word(std::string_view word, std::vector<Symbol>& symbols, std::vector<TokenId>& ids) const {
   const auto is_piece = [&](int32_t symbol) { return symbol >= 0 && static_cast<size_t>(symbol) < size_; };
-  if (pretokenizer_.ignores_merges()) {
+  if (ignore_merges_) {
     const auto whole = symbols_.find(word);
     if (whole != symbols_.end() && is_piece(whole->second)) return ids.push_back(whole->second);
   }

@@ -31,6 +31,7 @@ class ByteBpe {
   void emit_bytes(std::string_view text, std::vector<TokenId>& ids) const;
 
   Pretokenizer pretokenizer_;
+  bool ignore_merges_;
   size_t size_;                     ///< of the vocabulary; symbols from here on are parts of merges but no pieces
   TokenId unknown_;                 ///< -1: none
   SymbolMap symbols_;               ///< by the bytes that they stand for
@@ -43,6 +44,10 @@ std::string printable_of_bytes(std::string_view bytes);
 
 /// The other way; a text that is not written like that stands for itself.
 std::string bytes_of_printable(std::string_view piece);
+
+/// The merges of a vocabulary without a list of them, as a list ("Ġ t"): every way to cut a piece into two, by the id
+/// of the piece.
+std::vector<std::string> byte_bpe_merges_by_id(const Vocabulary& vocabulary);
 
 /// The bytes that a piece stands for: a normal one is written like that, a special one stands for itself.
 std::string byte_bpe_bytes(const Vocabulary& vocabulary, TokenId id);

@@ -10,6 +10,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "text/utf8.h"
 
 namespace contexture {
 namespace {
@@ -29,7 +30,44 @@ constexpr const char* kQwen2 =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
     "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
+/// The same with marks as parts of words.
+constexpr const char* kQwen35 =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
+    "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/// Capitals begin words ("camelCase" is two).
+constexpr const char* kTekken =
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|\\p{N}"
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+constexpr const char* kGpt4o =
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|"
+    "'d)?"
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'"
+    "ll|'d)?"
+    "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+constexpr const char* kSeedCoder =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+"
+    "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+constexpr const char* kBailing =
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"
+    "|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
+
+constexpr const char* kDeepseek3 =
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/// Han, hiragana, katakana.
+constexpr const char* kHanAndKana = "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+";
+
+/// What stands between spaces and full stops and commas of several scripts.
+constexpr const char* kBloom = " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+";
+
 constexpr const char* kDigit = "\\p{N}";
+constexpr const char* kUpToThreeDigits = "\\p{N}{1,3}";
 constexpr const char* kDigits = "\\p{N}+";
 constexpr const char* kThreeDigits = "[0-9][0-9][0-9]";
 constexpr const char* kNewline = "[\\r\\n]";
@@ -73,13 +111,27 @@ struct Kind {
 
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> all = {
-      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"}, {kLlama3}, true, true},
-      {{"gpt-2", "phi-2", "mpt", "olmo"}, {kGpt2}},
-      {{"qwen2", "deepseek-r1-qwen", "megrez", "stablelm2"}, {kQwen2}},
+      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"},
+       {kLlama3},
+       true,
+       true},
+      {{"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, {kLlama3}},
+      {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4", "trillion", "granite-docling", "gigachat", "a.x-4.0",
+        "mellum"},
+       {kGpt2}},
+      {{"qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "kormo", "hunyuan", "grok-2"}, {kQwen2}},
+      {{"qwen35"}, {kQwen35}},
+      {{"tekken"}, {kTekken}, true, true},
+      {{"gpt-4o", "llama4", "minimax-m2", "kanana2"}, {kGpt4o}},
+      {{"deepseek-v3", "hunyuan-dense"}, {kUpToThreeDigits, kHanAndKana, kDeepseek3}},
+      {{"seed-coder"}, {kSeedCoder}},
+      {{"bailingmoe", "bailingmoe2", "llada-moe"}, {kBailing}},
+      {{"bloom", "poro-chat", "gpt3-finnish"}, {kBloom}},
+      {{"viking"}, {kBloom, kDigit}},
       {{"deepseek-llm"}, {kNewline, kDeepseekLetters, kDeepseekPunctuation, kSpaceAtEnd, kEastAsian, kDigits}},
       {{"deepseek-coder"}, {kNewline, "\\s?\\p{L}+", "\\s?\\p{P}+", kEastAsian, kDigit}},
       {{"falcon"}, {kPunctuationAndBacktick, kGpt2, kThreeDigits}},
-      {{"starcoder", "refact", "command-r", "smollm", "codeshell"}, {kDigit, kGpt2}},
+      {{"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b"}, {kDigit, kGpt2}},
       {{"default"}, {kPunctuation, kGpt2, kDigits, kThreeDigits}},
   };
   return all;
@@ -98,6 +150,19 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
   for (size_t at = text.find(from); at != text.npos; at = text.find(from, at + to.size()))
     text.replace(at, from.size(), to);
   return text;
+}
+
+/// An expression as tokenizer.json may write it: `\x{4E00}` and the character are the same, and so are `\n` and a
+/// line's end.
+std::string as_published(std::string expression) {
+  if (expression == kSpaceAtEnd) return "\\s+$";
+  for (size_t at; (at = expression.find("\\x{")) != expression.npos;) {
+    const size_t end = expression.find('}', at);
+    std::string character;
+    append_utf8(character, std::stoul(expression.substr(at + 3, end - at - 3), nullptr, 16));
+    expression.replace(at, end + 1 - at, character);
+  }
+  return replaced(replaced(expression, "\r", "\\r"), "\n", "\\n");
 }
 
 struct Free {
@@ -155,6 +220,8 @@ class Regex {
 
 }  // namespace
 
+const char* const Pretokenizer::kByteLevelExpression = kGpt2;
+
 struct Pretokenizer::Impl {
   const Kind* kind;
   std::vector<Regex> expressions;
@@ -188,6 +255,22 @@ bool Pretokenizer::ignores_merges() const {
 
 bool Pretokenizer::is_known(const std::string& name) {
   return find_kind(name) != nullptr;
+}
+
+std::optional<std::string> Pretokenizer::find_published(const std::vector<std::string>& expressions,
+                                                        bool ignores_merges) {
+  const auto same = [](const std::string& theirs, const char* ours) {
+    return replaced(replaced(theirs, "\r", "\\r"), "\n", "\\n") == as_published(ours);
+  };
+  std::optional<std::string> name;
+  for (const Kind& kind : kinds()) {
+    if (!std::equal(expressions.begin(), expressions.end(), kind.expressions.begin(), kind.expressions.end(), same)) {
+      continue;
+    }
+    if (!name || kind.ignores_merges == ignores_merges) name = kind.names[0];
+    if (kind.ignores_merges == ignores_merges) break;
+  }
+  return name;
 }
 
 std::string Pretokenizer::names() {

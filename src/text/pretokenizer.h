@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,9 @@ namespace contexture {
 /// one after the other: the matches of each, and what lies between them, are what the next one splits further.
 class Pretokenizer {
  public:
+  /// GPT-2's, which ByteLevel of tokenizer.json brings along.
+  static const char* const kByteLevelExpression;
+
   /// By GGUF's name of it ("llama-bpe"). Throws Error where it is not known. `compiled`: to machine code, where PCRE2
   /// can; tests turn it off to see that its interpreter does as well.
   explicit Pretokenizer(const std::string& name, bool compiled = true);
@@ -22,6 +26,9 @@ class Pretokenizer {
   /// A word that is a token is taken whole, even where merges would not get there.
   bool ignores_merges() const;
 
+  /// GGUF's name of the kind whose expressions, as tokenizer.json writes them, are these; of two such kinds the one
+  /// that treats merges in this way. Nothing where there is none.
+  static std::optional<std::string> find_published(const std::vector<std::string>& expressions, bool ignores_merges);
   static bool is_known(const std::string& name);
   /// For errors: "llama-bpe, gpt-2, ...".
   static std::string names();

@@ -57,6 +57,18 @@ std::string spaces_for_marks(std::string_view text) {
   }
 }
 
+std::string marks_for_spaces(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == ' ') {
+      out += kSpaceMark;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
 SentencePieceBpe::SentencePieceBpe(const Vocabulary& vocabulary)
     : size_(vocabulary.pieces.size()),
       collapse_spaces_(vocabulary.collapse_spaces),
@@ -64,7 +76,11 @@ SentencePieceBpe::SentencePieceBpe(const Vocabulary& vocabulary)
   byte_pieces_.fill(-1);
   ascii_.fill(-1);
   SymbolMap symbols = read_pieces(vocabulary);
-  add_merges(vocabulary, symbols);
+  if (vocabulary.merges.empty()) {
+    add_merges_by_score(vocabulary, symbols);
+  } else {
+    add_listed_merges(vocabulary, symbols);
+  }
   for (const auto& [text, symbol] : symbols) {
     if (first_character(text).size() != text.size()) continue;
     characters_.emplace(text, symbol);
@@ -91,7 +107,7 @@ SymbolMap SentencePieceBpe::read_pieces(const Vocabulary& vocabulary) {
 
 /// Every way to cut a piece into two symbols is a merge. A character that is a part of pieces but no piece itself gets
 /// a symbol of its own here, above the ids of the vocabulary.
-void SentencePieceBpe::add_merges(const Vocabulary& vocabulary, SymbolMap& symbols) {
+void SentencePieceBpe::add_merges_by_score(const Vocabulary& vocabulary, SymbolMap& symbols) {
   const std::vector<uint32_t> ranks = ranks_of(vocabulary.scores);
   const auto find_or_add = [&](std::string_view text) {
     const auto found = symbols.find(text);
@@ -112,6 +128,22 @@ void SentencePieceBpe::add_merges(const Vocabulary& vocabulary, SymbolMap& symbo
       if (right.id < 0) continue;
       merges_.add(left.id, right.id, ranks[id], static_cast<int32_t>(id));
     }
+  }
+}
+
+void SentencePieceBpe::add_listed_merges(const Vocabulary& vocabulary, SymbolMap& symbols) {
+  const auto find_or_add = [&](std::string_view text) {
+    const auto found = symbols.find(text);
+    if (found != symbols.end()) return found->second;
+    return symbols.emplace(text, static_cast<int32_t>(size_ + symbols.size())).first->second;
+  };
+  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
+    const std::string_view merge = vocabulary.merges[rank];
+    const size_t space = merge.find(' ', 1);
+    const std::string left = spaces_for_marks(merge.substr(0, space)),
+                      right = spaces_for_marks(merge.substr(space + 1));
+    const int32_t left_symbol = find_or_add(left), right_symbol = find_or_add(right);
+    merges_.add(left_symbol, right_symbol, rank, find_or_add(left + right));
   }
 }
 

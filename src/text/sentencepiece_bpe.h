@@ -15,7 +15,8 @@
 namespace contexture {
 
 /// SentencePiece's BPE: a text is taken apart into characters, and neighbours whose concatenation is a piece merge,
-/// highest score first. What is no piece in the end becomes byte pieces ("<0x0A>") or the unknown token.
+/// highest score first, or those of a list, in its order. What is no piece in the end becomes byte pieces ("<0x0A>") or
+/// the unknown token.
 ///
 /// Inside, a space is a space: the U+2581 that stands for it in the files is replaced where pieces are read.
 class SentencePieceBpe {
@@ -36,7 +37,8 @@ class SentencePieceBpe {
   };
 
   SymbolMap read_pieces(const Vocabulary& vocabulary);
-  void add_merges(const Vocabulary& vocabulary, SymbolMap& symbols);
+  void add_merges_by_score(const Vocabulary& vocabulary, SymbolMap& symbols);
+  void add_listed_merges(const Vocabulary& vocabulary, SymbolMap& symbols);
   void add_halves(const Vocabulary& vocabulary);
   int32_t symbol_of(std::string_view character) const;
   std::vector<Symbol> characters_of(std::string_view text) const;
@@ -55,6 +57,8 @@ class SentencePieceBpe {
 
 /// U+2581, which SentencePiece writes for a space, replaced by one.
 std::string spaces_for_marks(std::string_view text);
+/// The other way.
+std::string marks_for_spaces(std::string_view text);
 
 /// The bytes that a piece stands for, spaces for U+2581; one byte for a byte piece, SentencePiece's " \u2047 " for
 /// unknown.

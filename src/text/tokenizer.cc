@@ -5,8 +5,10 @@
 
 #include "base/error.h"
 #include "text/byte_bpe.h"
+#include "text/nfc.h"
 #include "text/sentencepiece_bpe.h"
 #include "text/special_tokens.h"
+#include "text/utf8.h"
 
 namespace contexture {
 namespace {
@@ -22,8 +24,8 @@ Algorithm make_algorithm(const Vocabulary& vocabulary) {
   return Algorithm(std::in_place_type<SentencePieceBpe>, vocabulary);
 }
 
-bool is_space(char c) {
-  return c == ' ' || (c >= '\t' && c <= '\r');
+bool contains(const std::vector<TokenId>& ascending, TokenId id) {
+  return std::binary_search(ascending.begin(), ascending.end(), id);
 }
 
 Vocabulary checked(Vocabulary vocabulary) {
@@ -44,12 +46,10 @@ struct Tokenizer::Impl {
 
   bool adds_space() const { return is_sentencepiece() && vocabulary.add_space_prefix; }
   bool is_sentencepiece() const { return std::holds_alternative<SentencePieceBpe>(algorithm); }
-  bool restarts_text(TokenId id) const;
-  bool strips_right(TokenId id) const {
-    return std::binary_search(vocabulary.strips_right.begin(), vocabulary.strips_right.end(), id);
-  }
+  bool is_special(TokenId id) const;
+  bool restarts_text(TokenId id) const { return is_special(id) && !vocabulary.prefix_once; }
   void encode_text(std::string_view text, const SpecialTokens& specials, std::vector<TokenId>& ids) const;
-  void encode_part(std::string_view part, std::vector<TokenId>& ids) const;
+  void encode_part(std::string_view part, bool is_first, std::vector<TokenId>& ids) const;
   TokenId check(TokenId id) const;
 };
 
@@ -59,14 +59,15 @@ Tokenizer::Impl::Impl(Vocabulary given) : vocabulary(checked(std::move(given))),
   bytes.reserve(count);
   for (TokenId id = 0; id < count; ++id) {
     bytes.push_back(is_sentencepiece() ? sentencepiece_bytes(vocabulary, id) : byte_bpe_bytes(vocabulary, id));
-    if (!restarts_text(id)) continue;
+    if (!is_special(id)) continue;
     const std::string text = is_sentencepiece() ? spaces_for_marks(vocabulary.pieces[id]) : vocabulary.pieces[id];
     special.add(text, id);
     if (vocabulary.types[id] == PieceType::user_defined) user_defined.add(text, id);
   }
 }
 
-bool Tokenizer::Impl::restarts_text(TokenId id) const {
+/// Cut out of the text before anything else is done.
+bool Tokenizer::Impl::is_special(TokenId id) const {
   const PieceType type = vocabulary.types[id];
   if (type == PieceType::control) return true;
   return type == PieceType::user_defined && (!is_sentencepiece() || vocabulary.user_defined_restarts_text);
@@ -80,10 +81,15 @@ TokenId Tokenizer::Impl::check(TokenId id) const {
   return id;
 }
 
-void Tokenizer::Impl::encode_part(std::string_view part, std::vector<TokenId>& ids) const {
+void Tokenizer::Impl::encode_part(std::string_view part, bool is_first, std::vector<TokenId>& ids) const {
+  std::string composed;
+  if (vocabulary.nfc) part = composed = nfc(part);
   if (const auto* byte_bpe = std::get_if<ByteBpe>(&algorithm)) return byte_bpe->encode(part, ids);
   const auto& sentencepiece = std::get<SentencePieceBpe>(algorithm);
-  if (!vocabulary.add_space_prefix) return sentencepiece.encode(part, ids);
+  if (!vocabulary.add_space_prefix || (vocabulary.prefix_once && !is_first) ||
+      (vocabulary.prefix_if_absent && part.starts_with(' '))) {
+    return sentencepiece.encode(part, ids);
+  }
   std::string prefixed = " ";
   prefixed += part;
   sentencepiece.encode(prefixed, ids);
@@ -94,12 +100,13 @@ void Tokenizer::Impl::encode_text(std::string_view text, const SpecialTokens& sp
                                   std::vector<TokenId>& ids) const {
   for (size_t at = 0; at < text.size();) {
     const SpecialTokens::Match match = specials.find(text, at);
-    const size_t end = std::min(match.at, text.size());
-    if (end > at) encode_part(text.substr(at, end - at), ids);
+    std::string_view part = text.substr(at, match.at - at);
+    if (contains(vocabulary.strips_left, match.id)) part.remove_suffix(white_space_suffix(part));
+    if (!part.empty()) encode_part(part, /*is_first=*/at == 0, ids);
     if (match.size == 0) return;
     ids.push_back(match.id);
-    at = end + match.size;
-    while (strips_right(match.id) && at < text.size() && is_space(text[at])) ++at;
+    at = match.at + match.size;
+    if (contains(vocabulary.strips_right, match.id)) at += white_space_prefix(text.substr(at));
   }
 }
 

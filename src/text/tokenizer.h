@@ -20,7 +20,8 @@ struct EncodeOptions {
 /// Any bytes are a text. What is not UTF-8 becomes a token a byte, and comes back from decode() as it was, where the
 /// vocabulary has the bytes; else it becomes the unknown token or U+FFFD. decode(encode(text)) is `text` where the
 /// vocabulary has all bytes and a piece for the space, but for this of sentencepiece_bpe: U+2581 comes back as a space,
-/// and spaces that the vocabulary collapses or swallows (collapse_spaces, strips_right) are gone.
+/// and spaces that the vocabulary collapses or swallows (collapse_spaces, prefix_if_absent, strips_left, strips_right)
+/// are gone. Where the vocabulary says nfc, characters come back in that form.
 ///
 /// User-defined pieces are tokens wherever their text occurs; control pieces only with `parse_special`.
 class Tokenizer {

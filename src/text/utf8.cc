@@ -20,7 +20,57 @@ Lead lead_of(uint8_t byte) {
   return {0, 0, 0};
 }
 
+/// One white space character, and where the text has one of these, no other begins or ends with it.
+constexpr std::string_view kWhiteSpace[] = {
+    "\t",           "\n",           "\v",           "\f",           "\r",           " ",
+    "\xC2\x85",     "\xC2\xA0",     "\xE1\x9A\x80", "\xE2\x80\x80", "\xE2\x80\x81", "\xE2\x80\x82",
+    "\xE2\x80\x83", "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86", "\xE2\x80\x87", "\xE2\x80\x88",
+    "\xE2\x80\x89", "\xE2\x80\x8A", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F",
+    "\xE3\x80\x80"};
+
 }  // namespace
+
+void append_utf8(std::string& text, uint32_t code_point) {
+  const auto put = [&](uint32_t byte) { text += static_cast<char>(byte); };
+  const auto tail = [&](int shift) { put(0x80 | (code_point >> shift & 0x3F)); };
+  if (code_point < 0x80) {
+    put(code_point);
+  } else if (code_point < 0x800) {
+    put(0xC0 | code_point >> 6), tail(0);
+  } else if (code_point < 0x10000) {
+    put(0xE0 | code_point >> 12), tail(6), tail(0);
+  } else {
+    put(0xF0 | code_point >> 18), tail(12), tail(6), tail(0);
+  }
+}
+
+size_t white_space_prefix(std::string_view text) {
+  size_t at = 0;
+  for (bool found = true; found;) {
+    found = false;
+    for (const std::string_view space : kWhiteSpace) {
+      if (!text.substr(at).starts_with(space)) continue;
+      at += space.size();
+      found = true;
+      break;
+    }
+  }
+  return at;
+}
+
+size_t white_space_suffix(std::string_view text) {
+  const size_t size = text.size();
+  for (bool found = true; found;) {
+    found = false;
+    for (const std::string_view space : kWhiteSpace) {
+      if (!text.ends_with(space)) continue;
+      text.remove_suffix(space.size());
+      found = true;
+      break;
+    }
+  }
+  return size - text.size();
+}
 
 Utf8Sequence next_utf8(std::string_view text) {
   using Kind = Utf8Sequence::Kind;

@@ -1,9 +1,12 @@
 #include "text/vocabulary.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <cmath>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -18,17 +21,22 @@ constexpr size_t kMaxPieceSize = 1024;
 /// Names by which chat templates end a turn or a text. A file names one end token, at times the wrong one for a chat
 /// (the end of a document where the template ends turns with another token); a model that emits one of these has said
 /// its say, and going on would make it play the other side. So all of them end a text, whatever the file calls `eos`.
-constexpr std::array<std::string_view, 14> kEndNames = {
+constexpr std::array<std::string_view, 19> kEndNames = {
     "</s>",
+    "<eos>",
     "<|endoftext|>",
     "<|end_of_text|>",
     "<|eot_id|>",
     "<|eom_id|>",
+    "<|eot|>",
+    "<|eom|>",
     "<|im_end|>",
     "<|end|>",
     "<|end_of_turn|>",
     "<end_of_turn>",
+    "<end_of_utterance>",
     "<|END_OF_TURN_TOKEN|>",
+    "<EOS_TOKEN>",
     "<|EOT|>",
     "<EOT>",
     "<|return|>",
@@ -36,9 +44,14 @@ constexpr std::array<std::string_view, 14> kEndNames = {
     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",  // DeepSeek's, with U+FF5C and U+2581
 };
 
-bool is_byte_name(std::string_view piece) {
-  return piece.size() == 6 && piece.starts_with("<0x") && piece.ends_with('>') &&
-         std::isxdigit(static_cast<unsigned char>(piece[3])) && std::isxdigit(static_cast<unsigned char>(piece[4]));
+std::string find_in_folder(const std::filesystem::path& folder) {
+  constexpr const char* kNames[] = {"tokenizer.json", "tokenizer.model", "tokenizer.bin"};
+  for (const char* name : kNames) {
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(folder / name, ignored)) return (folder / name).string();
+  }
+  fail("{}: a folder with none of {}; name the tokenizer's file", printable(folder.string(), 400),
+       fmt::join(kNames, ", "));
 }
 
 void check_id(const Vocabulary& vocabulary, std::optional<TokenId> id, const char* role, const std::string& name) {
@@ -48,6 +61,11 @@ void check_id(const Vocabulary& vocabulary, std::optional<TokenId> id, const cha
 }
 
 }  // namespace
+
+bool is_byte_name(std::string_view piece) {
+  return piece.size() == 6 && piece.starts_with("<0x") && piece.ends_with('>') &&
+         std::isxdigit(static_cast<unsigned char>(piece[3])) && std::isxdigit(static_cast<unsigned char>(piece[4]));
+}
 
 void check_vocabulary(const Vocabulary& vocabulary, const std::string& name) {
   const size_t count = vocabulary.pieces.size();
@@ -110,17 +128,20 @@ void collect_end_tokens(Vocabulary& vocabulary) {
 }
 
 Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return vocabulary_from_file(find_in_folder(path), vocabulary_size);
   const MappedFile file(path);
   return vocabulary_from_bytes(file.bytes(), path, vocabulary_size);
 }
 
 Vocabulary vocabulary_from_bytes(std::span<const std::byte> bytes, const std::string& name, int64_t vocabulary_size) {
+  if (is_huggingface_vocabulary(bytes)) return read_huggingface_vocabulary(bytes, name);
   if (is_llama2c_vocabulary(bytes)) return read_llama2c_vocabulary(bytes, name, vocabulary_size);
   if (is_tiktoken_vocabulary(bytes)) return read_tiktoken_vocabulary(bytes, name);
   if (is_sentencepiece_vocabulary(bytes)) return read_sentencepiece_vocabulary(bytes, name);
   fail(
-      "{}: not a tokenizer file of a known kind; give SentencePiece's tokenizer.model, tiktoken's text of ranks or "
-      "llama2.c's tokenizer.bin (a GGUF model brings its own)",
+      "{}: not a tokenizer file of a known kind; give Hugging Face's tokenizer.json, SentencePiece's tokenizer.model, "
+      "tiktoken's text of ranks, or ExecuTorch's or llama2.c's tokenizer.bin (a GGUF model brings its own)",
       name);
 }
 

@@ -26,18 +26,26 @@ struct Vocabulary {
   std::vector<std::string> pieces;  ///< as stored: "▁the" (sentencepiece_bpe), "Ġthe" (byte_bpe)
   std::vector<float> scores;        ///< sentencepiece_bpe; higher merges first
   std::vector<PieceType> types;     ///< one a piece
-  std::vector<std::string> merges;  ///< byte_bpe: "Ġ t" by rank; empty: the rank of a merge is the id of its result
+  /// "Ġ t" by rank. Empty: of byte_bpe, two pieces whose concatenation is a piece merge, with its id as the rank; of
+  /// sentencepiece_bpe the same by its score (a list is what a tokenizer.json brings).
+  std::vector<std::string> merges;
+  std::optional<bool>
+      ignore_merges;  ///< byte_bpe: a word that is a piece is taken whole; none: as its kind usually does
   std::optional<TokenId> begin, end, unknown;
   std::vector<TokenId> end_tokens;  ///< every token that ends a text: end, end of turn, end of message
   bool add_begin = true;            ///< the begin token precedes a prompt
   bool add_end = false;
-  bool add_space_prefix = true;  ///< sentencepiece_bpe: a text starts as if a space preceded it
-  bool collapse_spaces = false;  ///< sentencepiece_bpe: runs of spaces count as one, those at the ends as none
+  bool add_space_prefix = true;   ///< sentencepiece_bpe: a text starts as if a space preceded it
+  bool prefix_once = false;       ///< ... but not what follows a special piece
+  bool prefix_if_absent = false;  ///< ... and not where a space is there already
+  bool collapse_spaces = false;   ///< sentencepiece_bpe: runs of spaces count as one, those at the ends as none
   /// sentencepiece_bpe: the text starts anew (with its space prefix) after a user-defined piece as it does after a
   /// control token, as llama.cpp reads GGUF files; false: such a piece is a part of the text around it, as the library
   /// reads .model.
   bool user_defined_restarts_text = true;
-  std::vector<TokenId> strips_right;  ///< special pieces that swallow the white space after them (Phi-3's); ascending
+  bool nfc = false;  ///< text is brought to Unicode's Normalization Form C between the special pieces (Qwen's)
+  /// Special pieces that swallow the white space before or after them (Phi-3's); ascending.
+  std::vector<TokenId> strips_left, strips_right;
 };
 
 /// From the keys tokenizer.ggml.* . Throws Error where they are missing, contradict each other or name an unknown
@@ -48,14 +56,25 @@ Vocabulary vocabulary_from_metadata(const Metadata& metadata);
 /// "no_vocab").
 std::optional<Vocabulary> vocabulary_of(const Metadata& metadata);
 
-/// A file of its own: SentencePiece's .model, tiktoken's text of ranks (Llama 3's), llama2.c's tokenizer.bin; told
-/// apart by their bytes. `vocabulary_size`: of the model; llama2.c's file must have as many pieces (0: not known). The
-/// others may have fewer, since models round theirs up. Throws Error.
+/// A file of its own: Hugging Face's tokenizer.json, SentencePiece's .model, tiktoken's text of ranks (Llama 3's),
+/// ExecuTorch's or llama2.c's tokenizer.bin; told apart by their bytes. Of a folder the first of tokenizer.json,
+/// tokenizer.model, tokenizer.bin that is there. `vocabulary_size`: of the model; llama2.c's file must have as many
+/// pieces (0: not known). The others may have fewer, since models round theirs up. Throws Error.
 Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size = 0);
 
 /// The same from the bytes of such a file; `name` is for errors.
 Vocabulary vocabulary_from_bytes(std::span<const std::byte> bytes, const std::string& name,
                                  int64_t vocabulary_size = 0);
+
+/// What a model's other files say of its tokens, in GGUF's keys and ours, goes before what its tokenizer file says:
+/// tokenizer.ggml.bos_token_id, .eos_token_id, .add_bos_token and .add_eos_token replace, tokenizer.ggml.eot_token_id,
+/// .eom_token_id and tokenizer.end_token_ids add to `end_tokens`. Keys that are missing change nothing. Throws Error
+/// for an id outside the vocabulary.
+void apply_token_metadata(Vocabulary& vocabulary, const Metadata& metadata);
+
+/// Writes the keys tokenizer.ggml.* as other programs expect them, and for what GGUF has no key some of our own
+/// (tokenizer.nfc, ...: see vocabulary_metadata.cc), so that vocabulary_from_metadata gives the same tokenizer.
+void vocabulary_to_metadata(const Vocabulary& vocabulary, Metadata& metadata);
 
 /// Throws Error where the tables of a vocabulary do not fit each other; `name` says where it came from. The readers
 /// above have done so, and Tokenizer does it again for a vocabulary made by hand.

@@ -1,19 +1,25 @@
 #include <algorithm>
+#include <array>
 #include <cctype>
 
 #include "base/error.h"
+#include "text/byte_bpe.h"
 #include "text/pretokenizer.h"
+#include "text/sentencepiece_bpe.h"
 #include "text/vocabulary_readers.h"
 
-/// The keys tokenizer.ggml.* of GGUF.
+/// The keys tokenizer.ggml.* of GGUF, and ours for what it cannot say:
+///
+///   tokenizer.end_token_ids             every token that ends a text
+///   tokenizer.merges_are_listed         of a "llama": it merges by the list, not by scores (which many files of that
+///                                       kind bring both)
+///   tokenizer.ids_are_complete          of a "llama": a begin, end or unknown token that is missing is not to be
+///   guessed tokenizer.ignore_merges, .nfc, .prefix_once, .prefix_if_absent, .user_defined_restarts_text, .strips_left,
+///   .strips_right                       as in Vocabulary
 namespace contexture {
 namespace {
 
 constexpr const char* kWhere = "tokenizer.ggml";
-
-bool is_byte_name(const std::string& piece) {
-  return piece.size() == 6 && piece.starts_with("<0x") && piece[5] == '>';
-}
 
 std::optional<TokenId> read_id(const Metadata& metadata, const char* key, size_t pieces) {
   if (!metadata.has(key)) return std::nullopt;
@@ -42,7 +48,23 @@ void read_types(const Metadata& metadata, Vocabulary& vocabulary) {
   }
 }
 
+std::vector<TokenId> read_ids(const Metadata& metadata, const char* key, size_t pieces) {
+  std::vector<TokenId> ids;
+  for (const int64_t id : metadata.get_ints(key)) {
+    if (id < 0 || id >= static_cast<int64_t>(pieces)) {
+      fail("{}: the key {} names the token {}, but there are {}; use the tokenizer that the model was made with",
+           printable(metadata.origin(), 400), key, id, pieces);
+    }
+    ids.push_back(static_cast<TokenId>(id));
+  }
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
 void read_end_tokens(const Metadata& metadata, Vocabulary& vocabulary) {
+  for (const TokenId id : read_ids(metadata, "tokenizer.end_token_ids", vocabulary.pieces.size())) {
+    vocabulary.end_tokens.push_back(id);
+  }
   for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     if (const auto id = read_id(metadata, key, vocabulary.pieces.size())) vocabulary.end_tokens.push_back(*id);
   }
@@ -54,13 +76,21 @@ void read_sentencepiece(const Metadata& metadata, Vocabulary& vocabulary) {
   if (vocabulary.scores.empty()) {
     fail("{}.scores is missing, and a SentencePiece vocabulary merges by it; convert the model again", kWhere);
   }
-  // What SentencePiece itself assumes, for files that leave it out.
-  if (!vocabulary.unknown) vocabulary.unknown = 0;
-  if (!vocabulary.begin && vocabulary.pieces.size() > 1) vocabulary.begin = 1;
-  if (!vocabulary.end && vocabulary.pieces.size() > 2) vocabulary.end = 2;
+  if (metadata.get_bool("tokenizer.merges_are_listed", false)) {
+    vocabulary.merges = metadata.get_strings("tokenizer.ggml.merges");
+  }
+  if (!metadata.get_bool("tokenizer.ids_are_complete", false)) {
+    // What SentencePiece itself assumes, for files that leave it out.
+    if (!vocabulary.unknown) vocabulary.unknown = 0;
+    if (!vocabulary.begin && vocabulary.pieces.size() > 1) vocabulary.begin = 1;
+    if (!vocabulary.end && vocabulary.pieces.size() > 2) vocabulary.end = 2;
+  }
   vocabulary.add_begin = metadata.get_bool("tokenizer.ggml.add_bos_token", vocabulary.begin.has_value());
   vocabulary.add_space_prefix = metadata.get_bool("tokenizer.ggml.add_space_prefix", true);
   vocabulary.collapse_spaces = metadata.get_bool("tokenizer.ggml.remove_extra_whitespaces", false);
+  vocabulary.prefix_once = metadata.get_bool("tokenizer.prefix_once", false);
+  vocabulary.prefix_if_absent = metadata.get_bool("tokenizer.prefix_if_absent", false);
+  vocabulary.user_defined_restarts_text = metadata.get_bool("tokenizer.user_defined_restarts_text", true);
 }
 
 void read_byte_bpe(const Metadata& metadata, Vocabulary& vocabulary) {
@@ -74,11 +104,19 @@ void read_byte_bpe(const Metadata& metadata, Vocabulary& vocabulary) {
   const bool usual = Pretokenizer::begin_is_usual(vocabulary.pretokenizer) && vocabulary.begin.has_value();
   vocabulary.add_begin = metadata.get_bool("tokenizer.ggml.add_bos_token", usual);
   vocabulary.add_space_prefix = false;
+  if (metadata.has("tokenizer.ignore_merges")) {
+    vocabulary.ignore_merges = metadata.get_bool("tokenizer.ignore_merges", false);
+  }
 }
 
-/// Phi-3's tokenizer.json marks its added tokens "rstrip", a mark that GGUF cannot carry; llama.cpp too goes by the
+/// Phi-3's tokenizer.json marks its added tokens "rstrip", a mark that GGUF has no key for; llama.cpp too goes by the
 /// name.
-void read_strips_right(const Metadata& metadata, Vocabulary& vocabulary) {
+void read_strips(const Metadata& metadata, Vocabulary& vocabulary) {
+  const size_t count = vocabulary.pieces.size();
+  vocabulary.strips_left = read_ids(metadata, "tokenizer.strips_left", count);
+  vocabulary.strips_right = read_ids(metadata, "tokenizer.strips_right", count);
+  const bool is_sentencepiece = vocabulary.algorithm == Vocabulary::Algorithm::sentencepiece_bpe;
+  if (metadata.has("tokenizer.strips_right") || !is_sentencepiece) return;
   std::string model = metadata.get_string("general.name", "");
   std::transform(model.begin(), model.end(), model.begin(), [](unsigned char c) { return std::tolower(c); });
   if (model.find("phi-3") == model.npos && model.find("phi3") == model.npos) return;
@@ -116,13 +154,100 @@ Vocabulary vocabulary_from_metadata(const Metadata& metadata) {
   read_types(metadata, vocabulary);
   check_vocabulary(vocabulary, kWhere);
   read_end_tokens(metadata, vocabulary);
-  if (is_sentencepiece) read_strips_right(metadata, vocabulary);
+  vocabulary.nfc = metadata.get_bool("tokenizer.nfc", false);
+  read_strips(metadata, vocabulary);
   return vocabulary;
+}
+
+void apply_token_metadata(Vocabulary& vocabulary, const Metadata& metadata) {
+  const size_t count = vocabulary.pieces.size();
+  if (const auto id = read_id(metadata, "tokenizer.ggml.bos_token_id", count)) vocabulary.begin = id;
+  if (const auto id = read_id(metadata, "tokenizer.ggml.eos_token_id", count)) vocabulary.end = id;
+  vocabulary.add_begin = metadata.get_bool("tokenizer.ggml.add_bos_token", vocabulary.add_begin);
+  vocabulary.add_end = metadata.get_bool("tokenizer.ggml.add_eos_token", vocabulary.add_end);
+  read_end_tokens(metadata, vocabulary);
+  check_vocabulary(vocabulary, metadata.origin());
 }
 
 std::optional<Vocabulary> vocabulary_of(const Metadata& metadata) {
   if (metadata.get_string("tokenizer.ggml.model", "no_vocab") == "no_vocab") return std::nullopt;
   return vocabulary_from_metadata(metadata);
+}
+
+namespace {
+
+void write_id(std::optional<TokenId> id, const char* key, Metadata& metadata) {
+  if (id) metadata.set_int(key, *id);
+}
+
+/// The token that ends a turn, where the end token ends the whole text.
+std::optional<TokenId> find_turn_end(const Vocabulary& vocabulary) {
+  constexpr std::array<std::string_view, 8> kNames = {"<|eot_id|>",      "<|im_end|>", "<|end|>", "<end_of_turn>",
+                                                      "<|end_of_turn|>", "<|eot|>",    "<|EOT|>", "<end_of_utterance>"};
+  for (const TokenId id : vocabulary.end_tokens) {
+    const bool is_turns = std::find(kNames.begin(), kNames.end(), vocabulary.pieces[id]) != kNames.end();
+    if (is_turns && id != vocabulary.end) return id;
+  }
+  return std::nullopt;
+}
+
+void write_ids(const std::vector<TokenId>& ids, const char* key, Metadata& metadata) {
+  metadata.set_ints(key, {ids.begin(), ids.end()});
+}
+
+void write_sentencepiece(const Vocabulary& vocabulary, Metadata& metadata) {
+  metadata.set_floats("tokenizer.ggml.scores", vocabulary.scores);
+  if (!vocabulary.merges.empty()) {
+    metadata.set_strings("tokenizer.ggml.merges", vocabulary.merges);
+    metadata.set_bool("tokenizer.merges_are_listed", true);
+  }
+  metadata.set_bool("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix);
+  if (vocabulary.collapse_spaces) metadata.set_bool("tokenizer.ggml.remove_extra_whitespaces", true);
+  if (vocabulary.prefix_once) metadata.set_bool("tokenizer.prefix_once", true);
+  if (vocabulary.prefix_if_absent) metadata.set_bool("tokenizer.prefix_if_absent", true);
+  if (!vocabulary.user_defined_restarts_text) metadata.set_bool("tokenizer.user_defined_restarts_text", false);
+  const bool has_all = vocabulary.begin && vocabulary.end && vocabulary.unknown;
+  if (!has_all) metadata.set_bool("tokenizer.ids_are_complete", true);
+}
+
+void write_byte_bpe(const Vocabulary& vocabulary, Metadata& metadata) {
+  metadata.set_string("tokenizer.ggml.pre", vocabulary.pretokenizer);
+  metadata.set_strings("tokenizer.ggml.merges",
+                       vocabulary.merges.empty() ? byte_bpe_merges_by_id(vocabulary) : vocabulary.merges);
+  const bool usual = Pretokenizer(vocabulary.pretokenizer).ignores_merges();
+  if (vocabulary.ignore_merges.value_or(usual) != usual) metadata.set_bool("tokenizer.ignore_merges", !usual);
+}
+
+}  // namespace
+
+void vocabulary_to_metadata(const Vocabulary& vocabulary, Metadata& metadata) {
+  const bool is_sentencepiece = vocabulary.algorithm == Vocabulary::Algorithm::sentencepiece_bpe;
+  metadata.set_string("tokenizer.ggml.model", is_sentencepiece ? "llama" : "gpt2");
+  if (is_sentencepiece) metadata.set_string("tokenizer.ggml.pre", "default");
+  std::vector<std::string> pieces = vocabulary.pieces;
+  for (size_t id = 0; id < pieces.size() && is_sentencepiece; ++id) {
+    // llama2.c's files have spaces for spaces.
+    if (vocabulary.types[id] == PieceType::normal) pieces[id] = marks_for_spaces(pieces[id]);
+  }
+  metadata.set_strings("tokenizer.ggml.tokens", std::move(pieces));
+  std::vector<int64_t> types;
+  for (const PieceType type : vocabulary.types) types.push_back(static_cast<int64_t>(type));
+  metadata.set_ints("tokenizer.ggml.token_type", std::move(types));
+  if (is_sentencepiece) {
+    write_sentencepiece(vocabulary, metadata);
+  } else {
+    write_byte_bpe(vocabulary, metadata);
+  }
+  write_id(vocabulary.begin, "tokenizer.ggml.bos_token_id", metadata);
+  write_id(vocabulary.end, "tokenizer.ggml.eos_token_id", metadata);
+  write_id(vocabulary.unknown, "tokenizer.ggml.unknown_token_id", metadata);
+  metadata.set_bool("tokenizer.ggml.add_bos_token", vocabulary.add_begin);
+  metadata.set_bool("tokenizer.ggml.add_eos_token", vocabulary.add_end);
+  write_id(find_turn_end(vocabulary), "tokenizer.ggml.eot_token_id", metadata);
+  if (!vocabulary.end_tokens.empty()) write_ids(vocabulary.end_tokens, "tokenizer.end_token_ids", metadata);
+  if (vocabulary.nfc) metadata.set_bool("tokenizer.nfc", true);
+  if (!vocabulary.strips_left.empty()) write_ids(vocabulary.strips_left, "tokenizer.strips_left", metadata);
+  write_ids(vocabulary.strips_right, "tokenizer.strips_right", metadata);  // even if empty: see read_strips
 }
 
 }  // namespace contexture

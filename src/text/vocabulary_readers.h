@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "text/vocabulary.h"
 
@@ -21,6 +22,12 @@ Vocabulary read_tiktoken_vocabulary(std::span<const std::byte> bytes, const std:
 
 bool is_sentencepiece_vocabulary(std::span<const std::byte> bytes);
 Vocabulary read_sentencepiece_vocabulary(std::span<const std::byte> bytes, const std::string& name);
+
+bool is_huggingface_vocabulary(std::span<const std::byte> bytes);
+Vocabulary read_huggingface_vocabulary(std::span<const std::byte> bytes, const std::string& name);
+
+/// Whether a piece is called like a byte, as "<0x0A>" is.
+bool is_byte_name(std::string_view piece);
 
 /// More pieces than any vocabulary has (the largest known are around a million). Readers check it as they go, so that a
 /// hostile file cannot make them allocate many times its size.

@@ -114,7 +114,7 @@ TEST(Pretokenizer, WhatIsKnownOfAKind) {
   EXPECT_FALSE(Pretokenizer("gpt-2").ignores_merges());
   EXPECT_TRUE(Pretokenizer::begin_is_usual("llama3"));
   EXPECT_FALSE(Pretokenizer::begin_is_usual("qwen2"));
-  EXPECT_FALSE(Pretokenizer::is_known("tekken"));
+  EXPECT_FALSE(Pretokenizer::is_known("superbpe"));
   for (const char* kind : kKinds) {
     EXPECT_TRUE(Pretokenizer::is_known(kind));
     EXPECT_THAT(Pretokenizer::names(), ::testing::HasSubstr(kind));

@@ -19,7 +19,7 @@ TEST(Utf8, EveryCodePointIsValidAndItsPrefixesAreIncomplete) {
   for (uint32_t code_point = 0; code_point <= 0x10FFFF; ++code_point) {
     if (code_point >= 0xD800 && code_point <= 0xDFFF) continue;
     std::string text;
-    test::append_utf8(text, code_point);
+    append_utf8(text, code_point);
     const Utf8Sequence whole = next_utf8(text + "x");
     ASSERT_TRUE(whole.kind == Kind::valid && whole.size == text.size()) << code_point;
     for (size_t cut = 1; cut < text.size(); ++cut) {
@@ -32,7 +32,7 @@ TEST(Utf8, EveryCodePointIsValidAndItsPrefixesAreIncomplete) {
 TEST(Utf8, SurrogatesAreInvalid) {
   for (uint32_t code_point = 0xD800; code_point <= 0xDFFF; ++code_point) {
     std::string text;
-    test::append_utf8(text, code_point);
+    append_utf8(text, code_point);
     expect_next(text, Kind::invalid, 1);
   }
 }

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "huggingface_writer.h"
 #include "text_fixtures.h"
 
 /// The exact ids of llama.cpp's test texts, for every vocabulary in the data folder.
@@ -8,9 +9,17 @@ namespace {
 
 using test::kData;
 
+Vocabulary through_metadata(const Vocabulary& vocabulary) {
+  Metadata metadata;
+  vocabulary_to_metadata(vocabulary, metadata);
+  return vocabulary_from_metadata(metadata);
+}
+
 struct Case {
   const char* vocabulary;  ///< below the data folder
   const char* texts;       ///< below vocab/; with .inp and .out
+
+  Vocabulary open() const { return test::open_vocabulary(kData + vocabulary); }
 };
 
 std::vector<std::string> split(const std::string& text, const std::string& separator) {
@@ -32,11 +41,7 @@ std::vector<TokenId> parse_ids(const std::string& line) {
 
 class VocabularyData : public ::testing::TestWithParam<Case> {};
 
-TEST_P(VocabularyData, ExactIdsOfEveryText) {
-  const std::string texts_path = kData + "vocab/" + GetParam().texts;
-  SKIP_WITHOUT(kData + GetParam().vocabulary);
-  SKIP_WITHOUT(texts_path + ".inp");
-  const Tokenizer tokenizer(test::open_vocabulary(kData + GetParam().vocabulary));
+void expect_exact_ids(const Tokenizer& tokenizer, const std::string& texts_path) {
   const std::vector<std::string> texts = split(test::read_file(texts_path + ".inp"), "\n__ggml_vocab_test__\n");
   const std::vector<std::string> lines = split(test::read_file(texts_path + ".out"), "\n");
   ASSERT_EQ(texts.size(), lines.size());
@@ -50,10 +55,44 @@ TEST_P(VocabularyData, ExactIdsOfEveryText) {
   }
 }
 
+TEST_P(VocabularyData, ExactIdsOfEveryText) {
+  const std::string texts_path = kData + "vocab/" + GetParam().texts;
+  SKIP_WITHOUT(kData + GetParam().vocabulary);
+  SKIP_WITHOUT(texts_path + ".inp");
+  expect_exact_ids(Tokenizer(GetParam().open()), texts_path);
+}
+
+/// Written as tokenizer.json, as the metadata of a model, or as one and then the other, and read again.
+TEST_P(VocabularyData, OtherFormsOfItGiveTheSameIds) {
+  const std::string texts_path = kData + "vocab/" + GetParam().texts;
+  SKIP_WITHOUT(kData + GetParam().vocabulary);
+  SKIP_WITHOUT(texts_path + ".inp");
+  const Vocabulary original = GetParam().open();
+  const Vocabulary again = through_metadata(original);
+  EXPECT_EQ(again.types, original.types);
+  EXPECT_EQ(again.begin, original.begin);
+  EXPECT_EQ(again.end, original.end);
+  EXPECT_EQ(again.end_tokens, original.end_tokens);
+  EXPECT_EQ(again.add_begin, original.add_begin);
+  EXPECT_EQ(again.strips_right, original.strips_right);
+  EXPECT_EQ(again.user_defined_restarts_text, original.user_defined_restarts_text);
+  const Vocabulary marked = original.algorithm == Vocabulary::Algorithm::byte_bpe ? original : again;
+  const Tokenizer as_is(original);
+  for (const Vocabulary& other : {again, test::through_json(marked), through_metadata(test::through_json(marked))}) {
+    const Tokenizer tokenizer(other);
+    expect_exact_ids(tokenizer, texts_path);
+    std::mt19937 random(9);
+    for (int i = 0; i < 500; ++i) {
+      const std::string text = i % 2 ? test::random_text(random, random() % 60) : test::english_like(random, 100);
+      ASSERT_EQ(tokenizer.encode(text), as_is.encode(text)) << ::testing::PrintToString(text);
+    }
+  }
+}
+
 /// Every length, so that character borders and the borders of words and tokens all are hit.
 TEST_P(VocabularyData, RandomUnicodeComesBack) {
   SKIP_WITHOUT(kData + GetParam().vocabulary);
-  const Tokenizer tokenizer(test::open_vocabulary(kData + GetParam().vocabulary));
+  const Tokenizer tokenizer(GetParam().open());
   const bool is_sentencepiece = tokenizer.vocabulary().algorithm == Vocabulary::Algorithm::sentencepiece_bpe;
   std::mt19937 random(5);
   for (int i = 0; i < 3000; ++i) {
@@ -91,7 +130,7 @@ std::string without_impossible_bytes(const std::string& text) {
 TEST_P(VocabularyData, AnyBytesComeBack) {
   SKIP_WITHOUT(kData + GetParam().vocabulary);
   const bool is_deepseek = std::string(GetParam().vocabulary).find("deepseek") != std::string::npos;
-  const Tokenizer tokenizer(test::open_vocabulary(kData + GetParam().vocabulary));
+  const Tokenizer tokenizer(GetParam().open());
   std::mt19937 random(6);
   for (int i = 0; i < 2000; ++i) {
     std::string text;
@@ -107,7 +146,7 @@ TEST_P(VocabularyData, AnyBytesComeBack) {
 /// One word of a megabyte, and runs that no pre-tokenizer splits.
 TEST_P(VocabularyData, AVeryLongWordIsNotQuadratic) {
   SKIP_WITHOUT(kData + GetParam().vocabulary);
-  const Tokenizer tokenizer(test::open_vocabulary(kData + GetParam().vocabulary));
+  const Tokenizer tokenizer(GetParam().open());
   std::mt19937 random(7);
   std::string word;
   while (word.size() < 1'000'000) word += static_cast<char>('a' + random() % 26);

@@ -51,7 +51,7 @@ void expect_survives_damage(const std::string& file) {
 
 TEST(VocabularyFile, UnknownFilesAreRefused) {
   for (const std::string& file :
-       {std::string(), std::string("{\"model\": 1}"), std::string("GGUF"), std::string(100, '\0')}) {
+       {std::string(), std::string("{model: 1}"), std::string("GGUF"), std::string(100, '\0')}) {
     expect_refused(file, "not a tokenizer file");
   }
   EXPECT_THROW(vocabulary_from_file("no/such/file"), Error);

@@ -134,8 +134,8 @@ TEST(VocabularyMetadata, UnknownKindsAreRefusedByName) {
   file.model = "t5";
   expect_refused(file, "\"t5\"");
   file = byte_bpe();
-  file.strings = {{"tokenizer.ggml.pre", "tekken"}};
-  EXPECT_THAT([&] { file.read(); }, ThrowsMessage<Error>(AllOf(HasSubstr("\"tekken\""), HasSubstr("qwen2"))));
+  file.strings = {{"tokenizer.ggml.pre", "superbpe"}};
+  EXPECT_THAT([&] { file.read(); }, ThrowsMessage<Error>(AllOf(HasSubstr("\"superbpe\""), HasSubstr("qwen2"))));
 }
 
 TEST(VocabularyMetadata, TablesThatDoNotFitAreRefused) {
