@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "files/folder.h"
 #include "files/huggingface_family.h"
 #include "files/safetensors.h"
 
@@ -14,16 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t largest_template = 1 << 20;  // bytes; real ones have some ten thousand
-
-bool is_file(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_regular_file(path, ignored);
-}
-
-fs::path folder_of(const std::string& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored) ? fs::path(path) : fs::path(path).parent_path();
-}
 
 /// A folder's name; of a snapshot in the hub's cache, models--ORGANISATION--NAME/snapshots/HASH, the model's.
 std::string model_name(const fs::path& folder) {

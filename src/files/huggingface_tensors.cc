@@ -1,6 +1,5 @@
-#include <algorithm>
-
 #include "base/error.h"
+#include "files/folder.h"
 #include "files/huggingface_family.h"
 
 // Names of tensors, "model.layers.0.self_attn.q_proj.weight" and so on, in GGUF's vocabulary.
@@ -8,13 +7,10 @@
 namespace contexture {
 namespace {
 
-struct Name {
-  std::string_view theirs, gguf;
-};
+constexpr TensorName outside_layers[] = {
+    {"embed_tokens", "token_embd"}, {"norm", "output_norm"}, {"lm_head", "output"}};
 
-constexpr Name outside_layers[] = {{"embed_tokens", "token_embd"}, {"norm", "output_norm"}, {"lm_head", "output"}};
-
-constexpr Name of_layer[] = {
+constexpr TensorName of_layer[] = {
     {"input_layernorm", "attn_norm"},
     {"self_attn.q_proj", "attn_q"},
     {"self_attn.k_proj", "attn_k"},
@@ -34,34 +30,10 @@ constexpr Name of_layer[] = {
     {"block_sparse_moe.gate", "ffn_gate_inp"},
 };
 
-constexpr Name of_expert[] = {
+constexpr TensorName of_expert[] = {
     {"gate_proj", "ffn_gate"}, {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"},
     {"w1", "ffn_gate"},        {"w3", "ffn_up"},      {"w2", "ffn_down"},
 };
-
-std::string_view look_up(std::span<const Name> names, std::string_view theirs) {
-  for (const Name& name : names) {
-    if (name.theirs == theirs) return name.gguf;
-  }
-  return {};
-}
-
-bool take_prefix(std::string_view& text, std::string_view prefix) {
-  if (!text.starts_with(prefix)) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-/// Takes "12." off the front and returns "12"; empty where there is no such number.
-std::string_view take_number(std::string_view& text) {
-  constexpr size_t most_digits = 6;
-  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
-  const bool leading_zero = digits > 1 && text[0] == '0';
-  if (digits == 0 || digits > most_digits || leading_zero || digits == text.size() || text[digits] != '.') return {};
-  const std::string_view number = text.substr(0, digits);
-  text.remove_prefix(digits + 1);
-  return number;
-}
 
 /// "self_attn.q_proj" in layer "0" → "blk.0.attn_q"; empty where it is not known.
 std::string layer_name(const HuggingFaceFamily& family, std::string_view layer, std::string_view module) {

@@ -6,7 +6,9 @@
 #include "files/gguf.h"
 #include "files/huggingface.h"
 #include "files/llama2c.h"
+#include "files/meta.h"
 #include "files/safetensors.h"
+#include "files/torch_checkpoint.h"
 
 namespace contexture {
 namespace {
@@ -22,6 +24,7 @@ struct FileFormat {
 constexpr FileFormat file_formats[] = {
     {"GGUF", is_gguf, open_gguf},
     {"safetensors", is_safetensors, [](MappedFile file) { return open_huggingface(file.path()); }},
+    {"PyTorch checkpoint", is_torch_checkpoint, [](MappedFile file) { return open_meta(file.path()); }},
     {"llama2.c .bin", is_llama2c, open_llama2c},
 };
 
@@ -34,6 +37,7 @@ struct FolderFormat {
 
 constexpr FolderFormat folder_formats[] = {
     {"Hugging Face's config.json and model.safetensors", is_huggingface_folder, open_huggingface},
+    {"Meta's params.json and consolidated.00.pth", is_meta_folder, open_meta},
 };
 
 bool is_json_object(std::span<const std::byte> bytes) {
