@@ -62,9 +62,24 @@ struct Generation {
   std::vector<int32_t> token_ids;        ///< generated ones; an end token is not among them
   std::vector<float> log_probabilities;  ///< one a token
   size_t prompt_tokens = 0;
+  size_t prefilled_tokens = 0;  ///< of the prompt: those that had to be run; a conversation's history is held already
   FinishReason finish_reason = FinishReason::length;
   double prefill_seconds = 0;
   double decode_seconds = 0;  ///< of all tokens but the first, which comes with the prefill
+};
+
+/// One message of a conversation.
+struct ChatMessage {
+  std::string role;  ///< "system", "user" or "assistant"
+  std::string content;
+
+  bool operator==(const ChatMessage&) const = default;
+};
+
+/// What a conversation starts from.
+struct ConversationOptions {
+  std::string system = {};       ///< what the assistant is told beforehand; empty: nothing
+  std::string chat_format = {};  ///< "chatml", "llama3"...; empty: the chat template that the model file brings
 };
 
 /// A loaded model with the memory to run it. Movable. One generate at a time.
@@ -79,6 +94,29 @@ class LanguageModel {
                       const std::function<bool(const GeneratedToken&)>& on_token = {});
 
   /// Ends a running generate after the present layer of its present step. From any thread, and from a signal handler.
+  void cancel() noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A conversation with a model of its own. Its history stays in the cache: a turn costs its new tokens only. Movable.
+class Conversation {
+ public:
+  /// `load.context` 0: what the model was made for, at most 4096 tokens.
+  explicit Conversation(const LoadOptions& load, const ConversationOptions& options = {});
+  Conversation(Conversation&&) noexcept;
+  ~Conversation();
+
+  /// The assistant's answer. Where the context is full, the oldest turns are forgotten. After cancel(), what was said
+  /// so far stays as the answer.
+  Generation say(std::string_view message, const GenerateOptions& options = {},
+                 const std::function<bool(const GeneratedToken&)>& on_token = {});
+
+  const std::vector<ChatMessage>& messages() const;
+
+  /// Ends a running say(), as LanguageModel::cancel does.
   void cancel() noexcept;
 
  private:

@@ -1,3 +1,4 @@
+#include <cassert>
 #include <chrono>
 #include <vector>
 
@@ -15,44 +16,26 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// A sequence in a cache, freed when this goes.
-class OwnedSequence {
- public:
-  explicit OwnedSequence(Cache& cache) : cache_(cache) {
-    const std::optional<SequenceId> id = cache.create();
-    if (!id) fail("no room for another sequence; make the cache for more of them");
-    id_ = *id;
-  }
-  ~OwnedSequence() { cache_.free(id_); }
-  OwnedSequence(const OwnedSequence&) = delete;
-  OwnedSequence& operator=(const OwnedSequence&) = delete;
-  SequenceId id() const { return id_; }
-
- private:
-  Cache& cache_;
-  SequenceId id_;
-};
-
 /// Feeds one sequence to the model.
 class Feeder {
  public:
-  Feeder(Runtime& runtime, const std::atomic<bool>* cancelled)
-      : runtime_(runtime), cancelled_(cancelled), sequence_(runtime.cache()) {
+  Feeder(Runtime& runtime, SequenceId sequence, const std::atomic<bool>* cancelled)
+      : runtime_(runtime), sequence_(sequence), cancelled_(cancelled) {
     const size_t most = runtime.workspace().size.tokens;
     positions_.reserve(most);
     sequences_.reserve(most);
     wants_.reserve(most);
   }
 
-  /// The logits after the last of these tokens, which fit a step; nothing where the context is full. Not to be read
-  /// once cancelled.
+  /// The logits after the last of these tokens, which fit a step; nothing where the context is full, or where it was
+  /// cancelled: then the sequence is as it was.
   std::optional<std::span<const float>> feed(std::span<const TokenId> tokens) {
     Cache& cache = runtime_.cache();
-    const size_t first = cache.length(sequence_.id());
-    if (!cache.append(sequence_.id(), tokens.size())) return std::nullopt;
+    const size_t first = cache.length(sequence_);
+    if (!cache.append(sequence_, tokens.size())) return std::nullopt;
     positions_.clear();
     for (size_t i = 0; i < tokens.size(); ++i) positions_.push_back(static_cast<int64_t>(first + i));
-    sequences_.assign(tokens.size(), sequence_.id());
+    sequences_.assign(tokens.size(), sequence_);
     wants_.assign(tokens.size(), 0);
     wants_.back() = 1;
     const Step step{.tokens = tokens,
@@ -60,13 +43,18 @@ class Feeder {
                     .sequences = sequences_,
                     .wants_logits = wants_,
                     .cancelled = cancelled_};
-    return runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
+    const std::span<const float> logits = runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
+    if (cancelled_ && *cancelled_) {
+      cache.truncate(sequence_, first);  // some layers have not stored their K and V
+      return std::nullopt;
+    }
+    return logits;
   }
 
  private:
   Runtime& runtime_;
+  SequenceId sequence_;
   const std::atomic<bool>* cancelled_;
-  OwnedSequence sequence_;
   std::vector<int64_t> positions_;
   std::vector<SequenceId> sequences_;
   std::vector<uint8_t> wants_;
@@ -85,12 +73,13 @@ std::optional<std::span<const float>> prefill(Runtime& runtime, Feeder& feeder, 
     const size_t count = std::min(chunk, prompt.size() - at);
     logits = feeder.feed(prompt.subspan(at, count));
     if (callbacks.on_prefill) callbacks.on_prefill(at + count, prompt.size());
-    if (is_cancelled(callbacks)) return std::nullopt;
+    if (!logits) return std::nullopt;
   }
   return logits;
 }
 
-std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOptions& options, size_t vocabulary) {
+std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOptions& options, size_t vocabulary,
+                                   std::optional<TokenId> also_end) {
   std::vector<TokenId> banned;
   // Rows past the tokenizer's last piece are padding of the matrix: there is no text for them.
   for (size_t id = tokenizer.size(); id < vocabulary; ++id) banned.push_back(static_cast<TokenId>(id));
@@ -98,6 +87,7 @@ std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOpt
   for (const TokenId id : tokenizer.vocabulary().end_tokens) {
     if (static_cast<size_t>(id) < vocabulary) banned.push_back(id);
   }
+  if (also_end && static_cast<size_t>(*also_end) < vocabulary) banned.push_back(*also_end);
   return banned;
 }
 
@@ -120,21 +110,32 @@ void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt) {
 Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                     const GenerateOptions& options, const GenerationCallbacks& callbacks) {
   check_prompt(runtime.plan(), prompt);
+  const OwnedSequence sequence(runtime.cache());
+  return generate_in(runtime, tokenizer, sequence.id(), prompt, options, callbacks);
+}
+
+Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
+                       std::span<const TokenId> prompt, const GenerateOptions& options,
+                       const GenerationCallbacks& callbacks, std::optional<TokenId> also_end) {
+  check_prompt(runtime.plan(), prompt);
+  const size_t held = runtime.cache().length(sequence);
+  assert(held < prompt.size());
   const size_t vocabulary = runtime.model().config().vocabulary;
   Generation result;
   result.prompt_tokens = prompt.size();
+  result.prefilled_tokens = prompt.size() - held;
   const size_t most = std::min(options.max_tokens, runtime.plan().cache.context + 1 - prompt.size());
   result.token_ids.reserve(most);
   result.log_probabilities.reserve(most);
   std::vector<TokenId> history(prompt.begin(), prompt.end());
   history.reserve(prompt.size() + most);
-  Sampler sampler(options, vocabulary, banned_tokens(tokenizer, options, vocabulary));
+  Sampler sampler(options, vocabulary, banned_tokens(tokenizer, options, vocabulary, also_end));
   StreamDecoder decoder(tokenizer, prompt);
   StopMatcher stops(options.stop);
-  Feeder feeder(runtime, callbacks.cancelled);
+  Feeder feeder(runtime, sequence, callbacks.cancelled);
 
   Clock::time_point start = Clock::now();
-  std::optional<std::span<const float>> logits = prefill(runtime, feeder, prompt, callbacks);
+  std::optional<std::span<const float>> logits = prefill(runtime, feeder, prompt.subspan(held), callbacks);
   result.prefill_seconds = seconds_since(start);
   start = Clock::now();
   if (!logits) result.finish_reason = FinishReason::cancelled;
@@ -144,7 +145,7 @@ Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<cons
       break;
     }
     const auto [id, log_probability] = sampler.choose(*logits, history);
-    if (tokenizer.is_end(id)) {
+    if (tokenizer.is_end(id) || id == also_end) {
       result.finish_reason = FinishReason::end;
       break;
     }

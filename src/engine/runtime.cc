@@ -1,5 +1,7 @@
 #include "engine/runtime.h"
 
+#include "base/error.h"
+
 namespace contexture {
 
 Runtime::Runtime(const ModelFile& file, const MemoryPlan& plan)
@@ -8,5 +10,11 @@ Runtime::Runtime(const ModelFile& file, const MemoryPlan& plan)
       cache_(make_cache(plan_.cache)),
       workspace_(plan_.config, plan_.workspace),
       pool_(plan_.workspace.threads) {}
+
+OwnedSequence::OwnedSequence(Cache& cache) : cache_(cache) {
+  const std::optional<SequenceId> id = cache.create();
+  if (!id) fail("no room for another sequence; make the cache for more of them");
+  id_ = *id;
+}
 
 }  // namespace contexture

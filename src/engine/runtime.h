@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/thread_pool.h"
@@ -35,6 +36,20 @@ class Runtime {
   ThreadPool pool_;
 };
 
+/// A sequence in a cache, freed when this goes. Throws Error where the cache has no room for another.
+class OwnedSequence {
+ public:
+  explicit OwnedSequence(Cache& cache);
+  ~OwnedSequence() { cache_.free(id_); }
+  OwnedSequence(const OwnedSequence&) = delete;
+  OwnedSequence& operator=(const OwnedSequence&) = delete;
+  SequenceId id() const { return id_; }
+
+ private:
+  Cache& cache_;
+  SequenceId id_;
+};
+
 /// What a generation tells while it runs.
 struct GenerationCallbacks {
   std::function<bool(const GeneratedToken&)> on_token;        ///< false: stop
@@ -49,5 +64,12 @@ void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt);
 /// Completes a prompt in a sequence of its own, which is freed at the end. Throws Error as check_prompt.
 Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                     const GenerateOptions& options, const GenerationCallbacks& callbacks);
+
+/// The same in a sequence that already holds the first tokens of the prompt: only the others are run, at least one.
+/// `also_end` ends it beside the vocabulary's end tokens. Afterwards the sequence holds the tokens that were run: of
+/// the prompt and what was generated, all but perhaps the last ones.
+Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
+                       std::span<const TokenId> prompt, const GenerateOptions& options,
+                       const GenerationCallbacks& callbacks, std::optional<TokenId> also_end = std::nullopt);
 
 }  // namespace contexture

@@ -1,0 +1,101 @@
+#include "engine/conversation.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace contexture {
+namespace {
+
+size_t common_prefix(std::span<const TokenId> a, std::span<const TokenId> b) {
+  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+}
+
+/// Takes the oldest turn away: up to the second user message. False where there is no turn but the last.
+bool drop_turn(std::vector<ChatMessage>& messages) {
+  const auto is_user = [](const ChatMessage& m) { return m.role == "user"; };
+  const auto is_system = [](const ChatMessage& m) { return m.role == "system"; };
+  const auto first = std::find_if_not(messages.begin(), messages.end(), is_system);
+  if (first == messages.end()) return false;
+  const auto second = std::find_if(first + 1, messages.end(), is_user);
+  if (second == messages.end()) return false;
+  messages.erase(first, second);
+  return true;
+}
+
+}  // namespace
+
+size_t default_chat_context(const ModelConfig& config) {
+  return std::min<size_t>(config.context, 4096);
+}
+
+CachedConversation::CachedConversation(Runtime& runtime, const Tokenizer& tokenizer, const ChatTemplate& chat_template)
+    : runtime_(runtime),
+      tokenizer_(tokenizer),
+      template_(chat_template),
+      turn_end_(chat_template.turn_end(tokenizer)),
+      sequence_(runtime.cache()) {}
+
+/// An answer's tokens need not be those that its text would be cut into. Where the text goes on from the last turn's
+/// with the token that ends an answer (a special one: it cuts the text), the tokens of that turn are kept as they were.
+std::vector<TokenId> CachedConversation::tokens_of(const std::vector<ChatMessage>& messages) const {
+  const std::string text = template_.render(messages);
+  if (!said_.empty() && turn_end_.token && text.starts_with(said_)) {
+    const std::vector<TokenId> rest =
+        tokenizer_.encode(std::string_view(text).substr(said_.size()), {.add_begin = false, .parse_special = true});
+    if (!rest.empty() && rest[0] == *turn_end_.token) {
+      std::vector<TokenId> tokens = said_tokens_;
+      tokens.insert(tokens.end(), rest.begin(), rest.end());
+      return tokens;
+    }
+  }
+  return template_.encode(tokenizer_, text);
+}
+
+/// The tokens of a conversation that leaves room for an answer; turns are dropped where it would not. Then half of the
+/// context is made free at once: what is dropped changes everything after it, and so all of that is run again.
+std::vector<TokenId> CachedConversation::fit(std::vector<ChatMessage>& messages, size_t max_tokens) {
+  dropped_turns_ = 0;
+  const size_t context = runtime_.plan().cache.context;
+  const size_t answer = std::min(std::max<size_t>(max_tokens, 1), context / 4);
+  std::vector<TokenId> tokens = tokens_of(messages);
+  if (tokens.size() + answer <= context) return tokens;
+  while (tokens.size() > context / 2 && drop_turn(messages)) {
+    ++dropped_turns_;
+    tokens = tokens_of(messages);
+  }
+  if (tokens.size() >= context) {
+    fail("this message makes {} tokens and the context has {}; shorten it, or start with a larger one (-c)",
+         tokens.size(), context);
+  }
+  return tokens;
+}
+
+Generation CachedConversation::say(std::string_view text, const GenerateOptions& options,
+                                   const GenerationCallbacks& callbacks) {
+  std::vector<ChatMessage> messages = messages_;
+  messages.push_back({"user", std::string(text)});
+  const std::vector<TokenId> prompt = fit(messages, options.max_tokens);
+  check_prompt(runtime_.plan(), prompt);
+
+  GenerateOptions turn = options;
+  turn.seed += messages.size();  // no two answers are drawn with the same numbers
+  if (!turn_end_.text.empty()) turn.stop.push_back(turn_end_.text);
+  const size_t kept = std::min(common_prefix(held_, prompt), prompt.size() - 1);
+  held_.clear();  // until it is known what the sequence holds: an exception may pass
+  runtime_.cache().truncate(sequence_.id(), kept);
+  Generation made = generate_in(runtime_, tokenizer_, sequence_.id(), prompt, turn, callbacks, turn_end_.token);
+
+  std::vector<TokenId> all = prompt;
+  all.insert(all.end(), made.token_ids.begin(), made.token_ids.end());
+  held_.assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(runtime_.cache().length(sequence_.id())));
+  if (made.finish_reason == FinishReason::cancelled && made.text.empty()) return made;
+  // Tokens of a stop text are generated and not part of the answer.
+  said_ = made.finish_reason == FinishReason::stop ? std::string() : template_.render(messages) + made.text;
+  said_tokens_ = std::move(all);
+  messages.push_back({"assistant", made.text});
+  messages_ = std::move(messages);
+  return made;
+}
+
+}  // namespace contexture

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "chat/chat_template.h"
+#include "engine/runtime.h"
+
+namespace contexture {
+
+/// Tokens of context where nobody asked for a number: the model's own, at most 4096.
+size_t default_chat_context(const ModelConfig& config);
+
+/// A conversation whose history lives in one sequence of a cache: what a turn's text has in common with it is not run
+/// again. Templates that rewrite history (some drop what an assistant thought) lose what follows the first difference.
+class CachedConversation {
+ public:
+  /// All of these must outlive this.
+  CachedConversation(Runtime& runtime, const Tokenizer& tokenizer, const ChatTemplate& chat_template);
+
+  /// What the user says and the assistant answers; both become messages, also where the answer was cancelled (what was
+  /// said so far stays; where nothing was, neither is kept). Where prompt and answer do not fit the context, the oldest
+  /// turns are dropped, the system message is not. Throws Error where this one message does not fit; then nothing has
+  /// changed.
+  Generation say(std::string_view text, const GenerateOptions& options, const GenerationCallbacks& callbacks = {});
+
+  const std::vector<ChatMessage>& messages() const { return messages_; }
+  /// Another conversation. What it shares with this one's beginning is still in the cache.
+  void set_messages(std::vector<ChatMessage> messages) { messages_ = std::move(messages); }
+
+  size_t context_tokens() const { return held_.size(); }
+  /// Turns that the last say() dropped.
+  size_t dropped_turns() const { return dropped_turns_; }
+
+ private:
+  std::vector<TokenId> tokens_of(const std::vector<ChatMessage>& messages) const;
+  std::vector<TokenId> fit(std::vector<ChatMessage>& messages, size_t max_tokens);
+
+  Runtime& runtime_;
+  const Tokenizer& tokenizer_;
+  const ChatTemplate& template_;
+  const TurnEnd turn_end_;
+  OwnedSequence sequence_;
+  std::vector<ChatMessage> messages_;
+  std::vector<TokenId> held_;         // what the sequence holds
+  std::string said_;                  // the last turn's text, answer included...
+  std::vector<TokenId> said_tokens_;  // ...and its tokens, the answer's as they were generated
+  size_t dropped_turns_ = 0;
+};
+
+}  // namespace contexture

@@ -1,0 +1,228 @@
+#include "chat/chat_template.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "chat/chat_formats.h"
+#include "files/model_file.h"
+
+namespace contexture {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using testing::HasSubstr;
+
+const std::filesystem::path kFolder = "tests/chat";
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// Every byte is a token, and these control tokens, "<s>" and "</s>" first.
+Vocabulary vocabulary_with(const std::vector<std::string>& control) {
+  Vocabulary vocabulary;
+  vocabulary.algorithm = Vocabulary::Algorithm::sentencepiece_bpe;
+  vocabulary.add_space_prefix = false;
+  const auto add = [&](std::string piece, PieceType type) {
+    vocabulary.pieces.push_back(std::move(piece));
+    vocabulary.scores.push_back(0);
+    vocabulary.types.push_back(type);
+  };
+  add("<unk>", PieceType::unknown);
+  add("<s>", PieceType::control);
+  add("</s>", PieceType::control);
+  for (const std::string& piece : control) add(piece, PieceType::control);
+  for (int byte = 0; byte < 256; ++byte) add(fmt::format("<0x{:02X}>", byte), PieceType::byte);
+  vocabulary.unknown = 0, vocabulary.begin = 1, vocabulary.end = 2;
+  vocabulary.end_tokens = {2};
+  return vocabulary;
+}
+
+/// The moment that make_renderings.py takes for the present.
+std::time_t the_present() {
+  std::tm parts = {};
+  parts.tm_year = 2024 - 1900, parts.tm_mon = 6, parts.tm_mday = 6;
+  parts.tm_hour = 9;
+  parts.tm_isdst = -1;
+  return std::mktime(&parts);
+}
+
+const std::vector<ChatMessage> kTold = {
+    {"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Yes?"}, {"user", "Bye"}};
+const std::vector<ChatMessage> kAsked = {{"user", "Hi"}, {"assistant", "Yes?"}, {"user", "Bye"}};
+
+TEST(ChatTemplates, OfAllFamiliesRenderAsJinja2RendersThem) {
+  const Json all = Json::parse(read(kFolder / "renderings.json"));
+  size_t checked = 0;
+  for (const auto& [file, renderings] : all["renderings"].items()) {
+    const jinja::Template chat(read(kFolder / "templates" / file), file);
+    for (const auto& [name, expected] : renderings.items()) {
+      const std::string conversation = name.substr(0, name.find(','));
+      Json variables = all["conversations"][conversation];
+      variables["bos_token"] = "<s>";
+      variables["eos_token"] = "</s>";
+      variables["add_generation_prompt"] = name.ends_with("to be answered");
+      if (expected.contains("error")) {
+        EXPECT_THROW(chat.render(variables, {}, the_present()), Error) << file << ": " << name;
+      } else {
+        EXPECT_EQ(chat.render(variables, {}, the_present()), expected["expected"].get<std::string>())
+            << file << ": " << name;
+      }
+      ++checked;
+    }
+  }
+  EXPECT_GE(checked, 300u);
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder / "templates")) {
+    EXPECT_TRUE(all["renderings"].contains(entry.path().filename())) << entry.path() << " has no renderings";
+  }
+}
+
+// What the models' makers document; the templates of tests/chat are another witness (below).
+TEST(ChatFormats, WriteWhatTheirModelsRead) {
+  const Vocabulary vocabulary = vocabulary_with({});
+  const std::pair<const char*, const char*> expected[] = {
+      {"chatml",
+       "<|im_start|>system\nBe "
+       "brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes?<|im_end|>\n"
+       "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"},
+      {"llama2", "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Yes? </s><s>[INST] Bye [/INST]"},
+      {"llama3",
+       "<s><|start_header_id|>system<|end_header_id|>\n\nBe "
+       "brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+       "Hi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nYes?<|eot_id|><|start_header_id|>user<|end_header_"
+       "id"
+       "|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"},
+      {"mistral", "<s>[INST] Be brief.\n\nHi [/INST] Yes?</s>[INST] Bye [/INST]"},
+      {"mistral-nemo", "<s>[INST]Be brief.\n\nHi[/INST]Yes?</s>[INST]Bye[/INST]"},
+      {"gemma",
+       "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nYes?<end_of_turn>\n<start_of_turn>"
+       "user\nBye<end_of_turn>\n<start_of_turn>model\n"},
+      {"phi3",
+       "<|system|>\nBe brief.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\nYes?<|end|>\n<|user|>\nBye<|end|>\n"
+       "<|assistant|>\n"},
+      {"phi4",
+       "<|im_start|>system<|im_sep|>Be brief.<|im_end|><|im_start|>user<|im_sep|>Hi<|im_end|><|im_start|>assistant"
+       "<|im_sep|>Yes?<|im_end|><|im_start|>user<|im_sep|>Bye<|im_end|><|im_start|>assistant<|im_sep|>"},
+      {"zephyr",
+       "<|system|>\nBe brief.</s>\n<|user|>\nHi</s>\n<|assistant|>\nYes?</s>\n<|user|>\nBye</s>\n<|assistant|>\n"},
+      {"granite",
+       "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi"
+       "<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>Yes?<|end_of_text|>\n<|start_of_role|>user"
+       "<|end_of_role|>Bye<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>"},
+      {"deepseek", "<s>Be brief.<｜User｜>Hi<｜Assistant｜>Yes?</s><｜User｜>Bye<｜Assistant｜>"},
+      {"plain", "Be brief.\n\nUser: Hi\nAssistant: Yes?\nUser: Bye\nAssistant:"},
+  };
+  ASSERT_EQ(std::size(expected), chat_formats().size());
+  for (const auto& [name, text] : expected) {
+    EXPECT_EQ(ChatTemplate::choose({}, vocabulary, name).render(kTold), text) << name;
+  }
+}
+
+TEST(ChatFormats, AgreeWithTheTemplatesOfTheirFamilies) {
+  const Vocabulary vocabulary = vocabulary_with({});
+  for (const auto& [name, file] :
+       {std::pair("chatml", "chatml"), std::pair("chatml", "qwen3"), std::pair("llama2", "llama2"),
+        std::pair("llama3", "llama3"), std::pair("gemma", "gemma2"), std::pair("gemma", "gemma3"),
+        std::pair("phi3", "phi3.5"), std::pair("phi4", "phi4"), std::pair("zephyr", "zephyr"),
+        std::pair("granite", "granite3")}) {
+    const ChatTemplate format = ChatTemplate::choose({}, vocabulary, name);
+    const ChatTemplate file_template(read(kFolder / "templates" / (std::string(file) + ".jinja")), vocabulary);
+    EXPECT_EQ(format.render(kTold), file_template.render(kTold)) << name << " and " << file;
+  }
+}
+
+TEST(ChatTemplate, SystemMessagesAreNeverLost) {
+  const Vocabulary vocabulary = vocabulary_with({});
+  const std::vector<ChatMessage> folded = {{"user", "Be brief.\n\nHi"}, {"assistant", "Yes?"}, {"user", "Bye"}};
+  // One refuses them, one leaves them out.
+  for (const char* file : {"gemma2.jinja", "phi3.jinja"}) {
+    const ChatTemplate chat(read(kFolder / "templates" / file), vocabulary);
+    EXPECT_EQ(chat.render(kTold), chat.render(folded)) << file;
+    EXPECT_THAT(chat.render(kTold), HasSubstr("Be brief.\n\nHi"));
+  }
+  const ChatTemplate strict(read(kFolder / "templates/gemma2.jinja"), vocabulary);
+  const std::vector<ChatMessage> out_of_turn = {{"system", "x"}, {"user", "a"}, {"user", "b"}};
+  EXPECT_THROW(strict.render(out_of_turn), Error);
+}
+
+TEST(ChatTemplate, TokensBeginOnce) {
+  const Tokenizer tokenizer(vocabulary_with({"<|im_start|>", "<|im_end|>"}));
+  const ChatTemplate without = ChatTemplate::choose({}, tokenizer.vocabulary(), "chatml");
+  const std::vector<TokenId> ids = without.encode(tokenizer, without.render(kAsked));
+  EXPECT_EQ(ids[0], 1) << "the vocabulary asks for one";
+  EXPECT_EQ(ids[1], 3) << "<|im_start|> is one token";
+  const ChatTemplate with = ChatTemplate::choose({}, tokenizer.vocabulary(), "gemma");
+  const std::vector<TokenId> begun = with.encode(tokenizer, with.render(kAsked));
+  EXPECT_EQ(begun[0], 1);
+  EXPECT_NE(begun[1], 1) << "the text brings it already";
+  Vocabulary bare = vocabulary_with({"<|im_start|>", "<|im_end|>"});
+  bare.add_begin = false;
+  const Tokenizer other(bare);
+  EXPECT_EQ(without.encode(other, without.render(kAsked))[0], 3);
+}
+
+TEST(ChatTemplate, FindsWhatEndsAnAnswer) {
+  const Tokenizer tokenizer(vocabulary_with({"<|im_start|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<|eot_id|>"}));
+  const auto end_of = [&](const char* format) {
+    return ChatTemplate::choose({}, tokenizer.vocabulary(), format).turn_end(tokenizer);
+  };
+  const auto token_of = [&](const char* format) {
+    const TurnEnd end = end_of(format);
+    return end.token ? tokenizer.piece(*end.token) : "text: " + end.text;
+  };
+  EXPECT_EQ(token_of("chatml"), "<|im_end|>");
+  EXPECT_EQ(token_of("gemma"), "<end_of_turn>");
+  EXPECT_EQ(token_of("llama2"), "</s>");
+  EXPECT_EQ(token_of("llama3"), "<|eot_id|>");
+  EXPECT_EQ(token_of("phi3"), "<|end|>");
+  EXPECT_EQ(end_of("plain").text, "\nUser:");
+  EXPECT_EQ(end_of("granite").text, "<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>") << "no tokens here";
+  EXPECT_FALSE(end_of("plain").token);
+}
+
+TEST(ChatTemplate, ComesFromTheFileOrByName) {
+  const Vocabulary vocabulary = vocabulary_with({});
+  Metadata metadata;
+  metadata.set_string("tokenizer.chat_template", "{{ messages[0].content }}!");
+  EXPECT_EQ(ChatTemplate::choose(metadata, vocabulary).render(kAsked), "Hi!");
+  EXPECT_THAT(ChatTemplate::choose(metadata, vocabulary, "plain").render(kAsked), HasSubstr("User: Hi\n"));
+  const auto error_of = [&](const Metadata& from, const std::string& format) {
+    try {
+      ChatTemplate::choose(from, vocabulary, format);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("none");
+  };
+  EXPECT_THAT(error_of({}, ""), HasSubstr("--chat-format"));
+  EXPECT_THAT(error_of({}, "nope"), HasSubstr("chatml"));
+  metadata.set_string("tokenizer.chat_template", "{% if %}");
+  EXPECT_THAT(error_of(metadata, ""), HasSubstr("line 1"));
+}
+
+TEST(ChatTemplate, OfARealFile) {
+  const std::string file = "../shared/data/vocab/ggml-vocab-phi-3.gguf";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "no " << file << " here";
+  const ModelFile model = open_model(file);
+  const Tokenizer tokenizer(vocabulary_from_metadata(model.metadata));
+  const ChatTemplate chat = ChatTemplate::choose(model.metadata, tokenizer.vocabulary());
+  const std::string text = chat.render(kTold);
+  EXPECT_EQ(text,
+            "<s><|user|>\nBe brief.\n\nHi<|end|>\n<|assistant|>\nYes?<|end|>\n<|user|>\nBye<|end|>\n<|assistant|>\n");
+  const std::vector<TokenId> ids = chat.encode(tokenizer, text);
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 1), 1) << "one begin token";
+  EXPECT_EQ(ids.back(), 32001) << "<|assistant|>, which swallows the newline after it";
+  ASSERT_TRUE(chat.turn_end(tokenizer).token);
+  EXPECT_EQ(tokenizer.piece(*chat.turn_end(tokenizer).token), "<|end|>");
+}
+
+}  // namespace
+}  // namespace contexture
