@@ -1,0 +1,218 @@
+#include "engine/conversation.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "files/gguf_writer.h"
+#include "support/random_model.h"
+
+namespace contexture {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kTemplate =
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}";
+/// Forgets what the assistant said but for its length, as templates do that strip thoughts.
+const std::string kRewriting =
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{{ 'x' * (m.content | length % 3 + 1) if m.role == 'assistant' else m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}";
+
+/// A random model whose tokens are letters, a space and the control tokens of the templates above. It says letters
+/// alone, so that the text of an answer is cut into the tokens that it was; with `says_all` it says everything.
+void write_letter_model(const std::string& path, const std::string& chat_template, uint32_t seed, bool says_all) {
+  std::vector<std::string> pieces = {"<unk>",    "<s>",           "</s>",    "<|system|>",
+                                     "<|user|>", "<|assistant|>", "<|end|>", "\u2581"};
+  std::vector<int64_t> types = {2, 3, 3, 3, 3, 3, 3, 1};
+  for (char c = 'a'; c <= 'z'; ++c) {
+    pieces.emplace_back(1, c);
+    types.push_back(1);
+  }
+  const TemporaryFile bare;
+  write_random_model({.vocabulary = pieces.size(), .tied = false, .seed = seed}, bare.path());
+  ModelFile file = open_model(bare.path());
+  StoredTensor& output = file.tensors.at(file.tensor_index.at("output.weight"));
+  std::vector<std::byte> rows(output.data.begin(), output.data.end());
+  // Logits of 0 for the control tokens: of the 27 others there is always a larger one.
+  if (!says_all) std::fill_n(rows.begin(), rows.size() / pieces.size() * 7, std::byte{0});
+  output.data = rows;
+  Metadata& m = file.metadata;
+  m.set_string("tokenizer.ggml.model", "llama");
+  m.set_strings("tokenizer.ggml.tokens", pieces);
+  m.set_floats("tokenizer.ggml.scores", std::vector<float>(pieces.size(), 0.f));
+  m.set_ints("tokenizer.ggml.token_type", types);
+  m.set_int("tokenizer.ggml.bos_token_id", 1);
+  m.set_int("tokenizer.ggml.eos_token_id", 2);
+  m.set_int("tokenizer.ggml.unknown_token_id", 0);
+  m.set_bool("tokenizer.ggml.add_space_prefix", false);
+  m.set_string("tokenizer.chat_template", chat_template);
+  write_gguf(path, m, file.tensors);
+}
+
+/// A model opened for a conversation.
+struct Chat {
+  TemporaryFile path;
+  OpenedModel opened;
+  Runtime runtime;
+  ChatTemplate chat_template;
+  CachedConversation conversation;
+
+  explicit Chat(size_t context = 400, const std::string& source = kTemplate, uint32_t seed = 1, bool says_all = false)
+      : opened(write_and_open(path.path(), source, seed, says_all)),
+        runtime(opened.file, options(context)),
+        chat_template(ChatTemplate::choose(opened.file.metadata, opened.tokenizer->vocabulary())),
+        conversation(runtime, *opened.tokenizer, chat_template) {}
+
+  static OpenedModel write_and_open(const std::string& path, const std::string& source, uint32_t seed, bool says_all) {
+    write_letter_model(path, source, seed, says_all);
+    return open_with_tokenizer(path);
+  }
+  static RunOptions options(size_t context) {
+    RunOptions options;
+    options.cache.context = context;
+    options.threads = 2;
+    options.chunk = 16;
+    return options;
+  }
+  Generation say(const std::string& text, size_t tokens = 6) {
+    return conversation.say(text, {.max_tokens = tokens, .temperature = 0, .ignore_end = true});
+  }
+  /// The answer to the conversation up to its last user message, in a runtime that has seen nothing.
+  std::vector<TokenId> fresh_answer(size_t tokens = 6) {
+    std::vector<ChatMessage> messages = conversation.messages();
+    messages.pop_back();
+    Runtime other(opened.file, options(runtime.plan().cache.context));
+    const std::vector<TokenId> prompt = chat_template.encode(*opened.tokenizer, chat_template.render(messages));
+    return generate(other, *opened.tokenizer, prompt, {.max_tokens = tokens, .temperature = 0, .ignore_end = true}, {})
+        .token_ids;
+  }
+};
+
+TEST(Conversation, ATurnCostsItsNewTokensAndChangesNothing) {
+  Chat chat;
+  chat.conversation.set_messages({{"system", "be kind"}});
+  Generation made = chat.say("hello you");
+  EXPECT_EQ(made.prompt_tokens, made.prefilled_tokens) << "nothing is held at first";
+  EXPECT_EQ(made.prefilled_tokens, 1u + 9 + 11 + 1) << "<s>, the system message, the user's, <|assistant|>";
+  EXPECT_EQ(made.token_ids, chat.fresh_answer());
+  for (const std::string text : {"and then", "why so"}) {
+    made = chat.say(text);
+    // The last letter of the answer (which nobody asked the model about), its end, the message between its two tokens,
+    // and the beginning of the new answer.
+    EXPECT_EQ(made.prefilled_tokens, 1 + 1 + (text.size() + 2) + 1) << text;
+    EXPECT_GT(made.prompt_tokens, made.prefilled_tokens);
+    EXPECT_EQ(made.token_ids, chat.fresh_answer()) << text;
+  }
+  ASSERT_EQ(chat.conversation.messages().size(), 7u);
+  EXPECT_EQ(chat.conversation.messages()[5], (ChatMessage{"user", "why so"}));
+  EXPECT_EQ(chat.conversation.messages()[6], (ChatMessage{"assistant", made.text}));
+  EXPECT_EQ(chat.conversation.context_tokens(), made.prompt_tokens + made.token_ids.size() - 1);
+}
+
+TEST(Conversation, TokensOfAnAnswerStayAsTheyWere) {
+  // Models that say control tokens and unknown ones, which their text does not show.
+  for (uint32_t seed = 1; seed < 8; ++seed) {
+    Chat chat(400, kTemplate, seed, /*says_all=*/true);
+    chat.say("hello", 20);
+    EXPECT_EQ(chat.say("more", 20).prefilled_tokens, 1u + 1 + 6 + 1) << "seed " << seed;
+  }
+}
+
+TEST(Conversation, TemplatesThatRewriteHistoryLoseOnlyWhatTheyRewrite) {
+  Chat chat(400, kRewriting);
+  chat.say("hello you and all the others");
+  const Generation second = chat.say("and then");
+  EXPECT_EQ(second.token_ids, chat.fresh_answer());
+  EXPECT_LT(second.prefilled_tokens, second.prompt_tokens);
+  EXPECT_GE(second.prompt_tokens - second.prefilled_tokens, 30u) << "the first question is held";
+}
+
+TEST(Conversation, CancelledAnswersStay) {
+  Chat chat;
+  chat.say("hello you");
+  int tokens = 0;
+  const Generation cut = chat.conversation.say(
+      "and then", {.max_tokens = 50, .temperature = 0, .ignore_end = true},
+      {.on_token = [&](const GeneratedToken&) { return ++tokens < 3; }, .on_prefill = {}, .cancelled = nullptr});
+  EXPECT_EQ(cut.finish_reason, FinishReason::cancelled);
+  EXPECT_EQ(chat.conversation.messages().back(), (ChatMessage{"assistant", cut.text}));
+  EXPECT_EQ(cut.text.size(), 3u);
+  const Generation after = chat.say("why so");
+  EXPECT_EQ(after.token_ids, chat.fresh_answer());
+}
+
+TEST(Conversation, WhatWasCancelledBeforeAWordLeavesNoTrace) {
+  Chat chat;
+  chat.say("hello you");
+  const std::vector<ChatMessage> before = chat.conversation.messages();
+  std::atomic<bool> cancelled{false};
+  size_t chunks = 0;
+  const Generation none = chat.conversation.say(
+      std::string(100, 'a'), {.max_tokens = 5, .temperature = 0, .ignore_end = true},
+      {.on_token = {},
+       .on_prefill = [&](size_t, size_t) { cancelled = ++chunks == 2; },  // in the middle of the message
+       .cancelled = &cancelled});
+  EXPECT_EQ(none.finish_reason, FinishReason::cancelled);
+  EXPECT_EQ(chat.conversation.messages(), before);
+  const Generation after = chat.say("and then");
+  EXPECT_EQ(after.token_ids, chat.fresh_answer()) << "the cache holds nothing half done";
+}
+
+TEST(Conversation, OldTurnsGoWhereTheContextIsFull) {
+  Chat chat(/*context=*/100);
+  chat.conversation.set_messages({{"system", "be kind"}});
+  size_t dropped = 0;
+  for (int turn = 0; turn < 12; ++turn) {
+    const Generation made = chat.say("some more words");
+    dropped += chat.conversation.dropped_turns();
+    EXPECT_EQ(made.token_ids.size(), 6u) << "there is always room for an answer";
+    EXPECT_EQ(made.token_ids, chat.fresh_answer());
+    EXPECT_EQ(chat.conversation.messages()[0].content, "be kind");
+    EXPECT_EQ(chat.conversation.messages()[1].role, "user");
+  }
+  EXPECT_GE(dropped, 6u);
+  EXPECT_EQ(chat.conversation.messages().size(), 1 + 2 * (12 - dropped));
+  const std::vector<ChatMessage> before = chat.conversation.messages();
+  try {
+    chat.say(std::string(95, 'a'));
+    ADD_FAILURE() << "it does not fit";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("100"));
+  }
+  EXPECT_EQ(chat.conversation.messages(), before);
+  EXPECT_EQ(chat.say("words").token_ids.size(), 6u);
+}
+
+TEST(Conversation, FormatsWithoutAnEndTokenEndWithTheNextQuestion) {
+  Chat chat(400, "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant");
+  const TurnEnd end = chat.chat_template.turn_end(*chat.opened.tokenizer);
+  EXPECT_EQ(end.text, " user");
+  chat.say("hello");
+  const Generation after = chat.say("more");
+  EXPECT_EQ(after.token_ids, chat.fresh_answer());
+}
+
+TEST(Conversation, OfThePublicInterface) {
+  const TemporaryFile path;
+  write_letter_model(path.path(), kTemplate, 1, false);
+  const GenerateOptions options{.max_tokens = 6, .temperature = 0, .ignore_end = true};
+  Conversation conversation({.model_path = path.path(), .threads = 1}, {.system = "be kind"});
+  std::string streamed;
+  const Generation first = conversation.say("hello", options, [&](const GeneratedToken& t) {
+    streamed += t.text;
+    return true;
+  });
+  EXPECT_EQ(streamed, first.text);
+  const Generation second = conversation.say("more", options);
+  EXPECT_LT(second.prefilled_tokens, second.prompt_tokens);
+  EXPECT_EQ(conversation.messages().size(), 5u);
+  Conversation moved = std::move(conversation);
+  EXPECT_EQ(moved.messages().back().content, second.text);
+  EXPECT_THROW(Conversation({.model_path = path.path()}, {.chat_format = "nope"}), Error);
+}
+
+}  // namespace
+}  // namespace contexture
