@@ -68,8 +68,8 @@ std::vector<Tokenizer> make_tokenizers() {
   other = sentencepiece();
   other.user_defined_restarts_text = false;
   all.emplace_back(other);
-  for (const char* name :
-       {"llama-bpe", "gpt-2", "qwen2", "deepseek-llm", "deepseek-coder", "falcon", "starcoder", "default"}) {
+  for (const char* name : {"llama-bpe", "gpt-2", "qwen2", "deepseek-llm", "deepseek-coder", "falcon", "starcoder",
+                           "default", "tekken", "gpt-4o", "deepseek-v3"}) {
     all.emplace_back(byte_bpe(name));
   }
   return all;

@@ -6,9 +6,10 @@
 #include "text/tokenizer.h"
 #include "text/vocabulary_readers.h"
 
-/// Vocabularies from strangers: SentencePiece's .model, tiktoken's ranks, llama2.c's tokenizer.bin, and the keys of
-/// GGUF. Each is read or refused with an Error, and what was read makes a tokenizer that encodes any text. The first
-/// byte of the input chooses; the rest is the file.
+/// Vocabularies from strangers: tokenizer.json, SentencePiece's .model, tiktoken's ranks, ExecuTorch's and llama2.c's
+/// tokenizer.bin, and the keys of GGUF. Each is read or refused with an Error, what was read makes a tokenizer that
+/// encodes any text, and written as metadata and read again it gives the same ids. The first byte of the input chooses;
+/// the rest is the file.
 namespace {
 
 using namespace contexture;
@@ -34,8 +35,8 @@ size_t take_count(FuzzedDataProvider& data, size_t usual) {
 }
 
 Metadata take_metadata(FuzzedDataProvider& data) {
-  const char* const kPretokenizers[] = {"default", "llama-bpe", "qwen2", "deepseek-llm",
-                                        "falcon",  "starcoder", "other"};
+  const char* const kPretokenizers[] = {"default",   "llama-bpe", "qwen2",  "deepseek-llm", "falcon",
+                                        "starcoder", "other",     "tekken", "deepseek-v3"};
   Metadata metadata;
   metadata.set_string("tokenizer.ggml.model", data.ConsumeBool() ? "llama" : "gpt2");
   metadata.set_string("tokenizer.ggml.pre", data.PickValueInArray(kPretokenizers));
@@ -77,13 +78,34 @@ void use(const Tokenizer& tokenizer, std::string_view text) {
   }
 }
 
+/// (Ranks without a list of merges become one, which cannot say that two merges have the same rank.)
+void check_round_trip(const Vocabulary& vocabulary, const Tokenizer& tokenizer, std::string_view text) {
+  if (vocabulary.algorithm == Vocabulary::Algorithm::byte_bpe && vocabulary.merges.empty()) return;
+  Metadata metadata;
+  vocabulary_to_metadata(vocabulary, metadata);
+  std::vector<TokenId> expected, ids;
+  try {
+    expected = tokenizer.encode(text);
+  } catch (const Error&) {
+    return;  // a text that the vocabulary cannot write
+  }
+  try {
+    ids = Tokenizer(vocabulary_from_metadata(metadata)).encode(text);
+  } catch (const Error&) {
+    std::abort();
+  }
+  if (ids != expected) std::abort();
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::span<const std::byte> file = std::as_bytes(std::span(data + 1, size - 1));
   try {
-    const Tokenizer tokenizer(take_vocabulary(data[0] % 3, file));
+    const Vocabulary vocabulary = take_vocabulary(data[0] % 3, file);
+    const Tokenizer tokenizer(vocabulary);
+    check_round_trip(vocabulary, tokenizer, "a Hello  ab\xE2\x96\x81\n <s>\xFF <u> e\xCC\x81 123");
     use(tokenizer, "Hello  ab\xE2\x96\x81\n <s>\xFF 123");
     use(tokenizer, {reinterpret_cast<const char*>(file.data()), std::min<size_t>(file.size(), 500)});
   } catch (const Error&) {

@@ -136,6 +136,7 @@ Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size
 
 Vocabulary vocabulary_from_bytes(std::span<const std::byte> bytes, const std::string& name, int64_t vocabulary_size) {
   if (is_huggingface_vocabulary(bytes)) return read_huggingface_vocabulary(bytes, name);
+  if (is_executorch_vocabulary(bytes)) return read_executorch_vocabulary(bytes, name);
   if (is_llama2c_vocabulary(bytes)) return read_llama2c_vocabulary(bytes, name, vocabulary_size);
   if (is_tiktoken_vocabulary(bytes)) return read_tiktoken_vocabulary(bytes, name);
   if (is_sentencepiece_vocabulary(bytes)) return read_sentencepiece_vocabulary(bytes, name);

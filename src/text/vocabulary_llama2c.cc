@@ -3,13 +3,17 @@
 #include "base/error.h"
 #include "text/vocabulary_readers.h"
 
-/// llama2.c's tokenizer.bin, little-endian, no magic number and no count:
+/// Two files called tokenizer.bin, made of a SentencePiece model whose text starts with a space; little-endian, without
+/// a magic number. Spaces are written as spaces.
 ///
-///   int32                              the longest piece in bytes
+///   llama2.c's                                  ExecuTorch's
+///   int32  the longest piece in bytes           int32  how many pieces
+///                                               int32  the begin token, int32  the end token
+///                                               int32  the longest piece in bytes
 ///   { float32 score; int32 size; char piece[size]; } ...   to the end of the file
 ///
-/// Piece 0 is unknown, 1 begins a text ("\n<s>\n"), 2 ends it ("\n</s>\n"), 3 to 258 are the bytes "<0x00>" to
-/// "<0xFF>". Spaces are written as spaces. It comes from a SentencePiece model, and its text starts with a space.
+/// llama2.c's has fixed places: piece 0 is unknown, 1 begins a text ("\n<s>\n"), 2 ends it ("\n</s>\n"), 3 to 258 are
+/// the bytes "<0x00>" to "<0xFF>". In ExecuTorch's, pieces are known by their names.
 namespace contexture {
 namespace {
 
@@ -62,7 +66,58 @@ PieceType type_of(size_t id, const std::string& piece) {
   return id < kFirstByte + 256 && piece.size() == 6 && piece.starts_with("<0x") ? PieceType::byte : PieceType::normal;
 }
 
+PieceType type_by_name(const std::string& piece) {
+  if (piece == "<unk>") return PieceType::unknown;
+  return is_byte_name(piece) ? PieceType::byte : PieceType::normal;
+}
+
+struct ExecutorchHeader {
+  int32_t count, begin, end, longest;
+};
+
+ExecutorchHeader read_executorch_header(Reader& reader) {
+  ExecutorchHeader header;
+  header.count = reader.get<int32_t>();
+  header.begin = reader.get<int32_t>();
+  header.end = reader.get<int32_t>();
+  header.longest = reader.get<int32_t>();
+  return header;
+}
+
 }  // namespace
+
+/// In llama2.c's file, text lies where the longest size is here.
+bool is_executorch_vocabulary(std::span<const std::byte> bytes) {
+  Reader reader(bytes);
+  if (reader.left() < sizeof(ExecutorchHeader)) return false;
+  const ExecutorchHeader header = read_executorch_header(reader);
+  const auto is_id = [&](int32_t id) { return id >= 0 && id < header.count; };
+  return header.count > 0 && static_cast<size_t>(header.count) <= kMaxPieces && is_id(header.begin) &&
+         is_id(header.end) && header.longest > 0 && header.longest < 1 << 16;
+}
+
+Vocabulary read_executorch_vocabulary(std::span<const std::byte> bytes, const std::string& name) {
+  Reader reader(bytes);
+  const ExecutorchHeader header = read_executorch_header(reader);
+  Vocabulary vocabulary;
+  for (int32_t id = 0; id < header.count; ++id) {
+    Entry entry;
+    if (!read_entry(reader, entry)) fail("{}: cut off in piece {} of {}; copy the file again", name, id, header.count);
+    const bool is_control = id == header.begin || id == header.end;
+    vocabulary.types.push_back(is_control ? PieceType::control : type_by_name(entry.piece));
+    if (vocabulary.types.back() == PieceType::unknown && !vocabulary.unknown) vocabulary.unknown = id;
+    vocabulary.scores.push_back(entry.score);
+    vocabulary.pieces.push_back(std::move(entry.piece));
+  }
+  if (reader.left() > 0) {
+    fail("{}: more than the {} pieces that it announces; write it again (without a padding token)", name, header.count);
+  }
+  vocabulary.begin = header.begin;
+  vocabulary.end = header.end;
+  collect_end_tokens(vocabulary);
+  check_vocabulary(vocabulary, name);
+  return vocabulary;
+}
 
 /// The first three pieces and the longest size are all there is to know it by.
 bool is_llama2c_vocabulary(std::span<const std::byte> bytes) {

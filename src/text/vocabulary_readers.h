@@ -14,6 +14,9 @@ namespace contexture {
 bool is_llama2c_vocabulary(std::span<const std::byte> bytes);
 Vocabulary read_llama2c_vocabulary(std::span<const std::byte> bytes, const std::string& name, int64_t vocabulary_size);
 
+bool is_executorch_vocabulary(std::span<const std::byte> bytes);
+Vocabulary read_executorch_vocabulary(std::span<const std::byte> bytes, const std::string& name);
+
 bool is_tiktoken_vocabulary(std::span<const std::byte> bytes);
 /// `expected_ranks`: Llama 3's, or 0 for any number (tests).
 inline constexpr size_t kLlama3Ranks = 128'000;

@@ -14,8 +14,10 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 
-const char* const kKinds[] = {"llama-bpe", "gpt-2",  "qwen2",     "deepseek-llm", "deepseek-coder", "falcon",
-                              "mpt",       "refact", "starcoder", "command-r",    "smollm",         "default"};
+const char* const kKinds[] = {"llama-bpe",  "gpt-2",  "qwen2",     "deepseek-llm", "deepseek-coder", "falcon",
+                              "mpt",        "refact", "starcoder", "command-r",    "smollm",         "default",
+                              "dbrx",       "qwen35", "tekken",    "gpt-4o",       "deepseek-v3",    "seed-coder",
+                              "bailingmoe", "bloom",  "viking"};
 
 std::vector<std::string> split(const std::string& kind, const std::string& text) {
   std::vector<std::string> words;
@@ -73,6 +75,180 @@ TEST(Pretokenizer, DeepseekLlm) {
   EXPECT_THAT(split("deepseek-llm", "1  2  "), ElementsAre("1", "  ", "2", "  "));
 }
 
+/// With capitals in words, marks, slashes, kana and wide punctuation. The words were found by another engine, Python's
+/// `regex` 2026.5.9, from the expressions in the models' tokenizer.json.
+constexpr const char* kHarder =
+    "I'LL say:  1234 camelCASEe\u0301x HTTPServer'd a/b!/\n\n x\u4E2D\u3042y\uFF0C(p|q) $f_g\r\n ";
+
+TEST(Pretokenizer, KindsThatFewTextsTellApart) {
+  const std::pair<const char*, std::vector<std::string>> kCases[] = {
+      {"dbrx",
+       {"I",
+        "'LL",
+        " say",
+        ":",
+        " ",
+        " ",
+        "123",
+        "4",
+        " camelCASEe",
+        "\u0301x",
+        " HTTPServer",
+        "'d",
+        " a",
+        "/b",
+        "!/\n\n",
+        " x\u4E2D\u3042y",
+        "\uFF0C(",
+        "p",
+        "|q",
+        ")",
+        " $",
+        "f",
+        "_g",
+        "\r\n",
+        " "}},
+      {"qwen35",
+       {"I",
+        "'LL",
+        " say",
+        ":",
+        " ",
+        " ",
+        "1",
+        "2",
+        "3",
+        "4",
+        " camelCASEe\u0301x",
+        " HTTPServer",
+        "'d",
+        " a",
+        "/b",
+        "!/\n\n",
+        " x\u4E2D\u3042y",
+        "\uFF0C(",
+        "p",
+        "|q",
+        ")",
+        " $",
+        "f",
+        "_g",
+        "\r\n",
+        " "}},
+      {"tekken", {"I",       "'LL",    " say",         ":",           " ",  " ",  "1",  "2",      "3",
+                  "4",       " camel", "CASEe\u0301x", " HTTPServer", "'d", " a", "/b", "!/\n\n", " x\u4E2D\u3042y",
+                  "\uFF0C(", "p",      "|q",           ")",           " $", "f",  "_g", "\r\n",   " "}},
+      {"gpt-4o",
+       {"I'LL",
+        " say",
+        ":",
+        " ",
+        " ",
+        "123",
+        "4",
+        " camel",
+        "CASEe\u0301x",
+        " HTTPServer'd",
+        " a",
+        "/b",
+        "!/\n\n",
+        " x\u4E2D\u3042y",
+        "\uFF0C(",
+        "p",
+        "|q",
+        ")",
+        " $",
+        "f",
+        "_g",
+        "\r\n",
+        " "}},
+      {"deepseek-v3",
+       {"I",
+        "'LL",
+        " say",
+        ":",
+        "  ",
+        "123",
+        "4",
+        " camelCASEe\u0301x",
+        " HTTPServer",
+        "'d",
+        " a",
+        "/b",
+        "!/\n\n",
+        " x",
+        "\u4E2D\u3042",
+        "y",
+        "\uFF0C(",
+        "p",
+        "|q",
+        ")",
+        " $",
+        "f",
+        "_g",
+        "\r\n",
+        " "}},
+      {"seed-coder",
+       {"I",
+        "'LL",
+        " say",
+        ":",
+        " ",
+        " ",
+        "1",
+        "2",
+        "3",
+        "4",
+        " camelCASEe",
+        "\u0301x",
+        " HTTPServer",
+        "'d",
+        " a",
+        "/b",
+        "!/",
+        "\n\n",
+        " x\u4E2D\u3042y",
+        "\uFF0C(",
+        "p",
+        "|q",
+        ")",
+        " $",
+        "f",
+        "_g",
+        "\r\n",
+        " "}},
+      {"bailingmoe", {"I",       "'LL",         " say",    ":",           " ",  " ",  "1",  "2",      "3",
+                      "4",       " camelCASEe", "\u0301x", " HTTPServer", "'d", " a", "/b", "!/\n\n", " x\u4E2D\u3042y",
+                      "\uFF0C(", "p",           "|q",      ")",           " $", "f",  "_g", "\r\n",   " "}},
+      {"bloom",
+       {"I'LL", " say:", " ", " 1234", " camelCASEe\u0301x", " HTTPServer'd", " a/b", "!", "/", "\n\n",
+        " x\u4E2D\u3042y", "\uFF0C(", "p", "|", "q", ")", " $f_g", "\r\n "}},
+      {"viking",
+       {"I'LL",
+        " say:",
+        " ",
+        " ",
+        "1",
+        "2",
+        "3",
+        "4",
+        " camelCASEe\u0301x",
+        " HTTPServer'd",
+        " a/b",
+        "!",
+        "/",
+        "\n\n",
+        " x\u4E2D\u3042y",
+        "\uFF0C(",
+        "p",
+        "|",
+        "q",
+        ")",
+        " $f_g",
+        "\r\n "}}};
+  for (const auto& [kind, words] : kCases) EXPECT_THAT(split(kind, kHarder), ElementsAreArray(words)) << kind;
+}
+
 TEST(Pretokenizer, WhiteSpaceIsUnicodes) {
   // U+180E was white space in old versions of Unicode, and is to PCRE2's \s; U+3000 is.
   EXPECT_THAT(split("gpt-2", "a\u180E"), ElementsAre("a", "\u180E"));
@@ -82,7 +258,8 @@ TEST(Pretokenizer, WhiteSpaceIsUnicodes) {
 
 TEST(Pretokenizer, OtherNamesOfTheSame) {
   const std::pair<const char*, const char*> kSame[] = {
-      {"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"}, {"deepseek-r1-qwen", "qwen2"}, {"phi-2", "gpt-2"}};
+      {"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"}, {"deepseek-r1-qwen", "qwen2"}, {"phi-2", "gpt-2"},
+      {"llama4", "gpt-4o"},    {"glm4", "dbrx"},          {"minerva-7b", "starcoder"}};
   std::mt19937 random(3);
   for (const auto& [alias, kind] : kSame) {
     for (int i = 0; i < 100; ++i) {
@@ -144,8 +321,8 @@ TEST(Pretokenizer, HostileTextsTakeLinearTime) {
     texts.push_back(text + "7");
     texts.push_back("x" + text + "\n");
   }
-  for (const char* kind :
-       {"llama-bpe", "qwen2", "gpt-2", "deepseek-llm", "deepseek-coder", "falcon", "starcoder", "default"}) {
+  for (const char* kind : {"llama-bpe", "qwen2", "gpt-2", "deepseek-llm", "deepseek-coder", "falcon", "starcoder",
+                           "default", "tekken", "gpt-4o", "deepseek-v3", "bailingmoe", "bloom"}) {
     const Pretokenizer compiled(kind), interpreted(kind, /*compiled=*/false);
     for (const std::string& text : texts) {
       const auto start = std::chrono::steady_clock::now();

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "sentencepiece_writer.h"
+#include "text/sentencepiece_bpe.h"
 #include "text/vocabulary_readers.h"
 #include "text_fixtures.h"
 
@@ -222,6 +223,82 @@ TEST(VocabularyFile, DamagedLlama2cFiles) {
   bad.add(std::string(5000, 'x'));
   expect_refused(bad.file, "5000 bytes");
   expect_survives_damage(good.file.substr(0, 300));
+}
+
+// --- ExecuTorch
+
+/// As its tools write the vocabulary of a SentencePiece model.
+std::string executorch_file(const Vocabulary& vocabulary, int32_t begin, int32_t end) {
+  Llama2cWriter writer;
+  int32_t header[4] = {static_cast<int32_t>(vocabulary.pieces.size()), begin, end, 48};
+  writer.file.assign(reinterpret_cast<const char*>(header), sizeof(header));
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
+    writer.add(spaces_for_marks(vocabulary.pieces[id]), vocabulary.scores[id]);
+  }
+  return writer.file;
+}
+
+Vocabulary small_executorch() {
+  Vocabulary vocabulary;
+  vocabulary.pieces = {"<unk>", "<s>", "</s>", "<0x0A>", "\u2581", "a", "\u2581a"};
+  vocabulary.scores = {0, 0, 0, 0, -3, -2, -1};
+  return vocabulary;
+}
+
+TEST(VocabularyFile, Executorch) {
+  const Vocabulary vocabulary = read(executorch_file(small_executorch(), 1, 2));
+  EXPECT_THAT(vocabulary.pieces, ElementsAre("<unk>", "<s>", "</s>", "<0x0A>", " ", "a", " a"));
+  EXPECT_THAT(vocabulary.types, ElementsAre(PieceType::unknown, PieceType::control, PieceType::control, PieceType::byte,
+                                            PieceType::normal, PieceType::normal, PieceType::normal));
+  EXPECT_EQ(vocabulary.unknown, 0);
+  EXPECT_EQ(vocabulary.begin, 1);
+  EXPECT_THAT(vocabulary.end_tokens, ElementsAre(2));
+  EXPECT_THAT(Tokenizer(vocabulary).encode("a a\n"), ElementsAre(1, 6, 6, 3));
+  EXPECT_EQ(read(executorch_file(small_executorch(), 2, 5)).end, 5);
+}
+
+TEST(VocabularyFile, DamagedExecutorchFiles) {
+  const std::string file = executorch_file(small_executorch(), 1, 2);
+  expect_refused(file.substr(0, file.size() - 1), "cut off in piece 6 of 7");
+  expect_refused(file.substr(0, 16), "cut off in piece 0 of 7");
+  expect_refused(file + "abc", "more than the 7 pieces");
+  for (const int32_t id : {7, -1, INT32_MIN}) expect_refused(executorch_file(small_executorch(), id, 2), "not a");
+  const std::string rest = file.substr(4);
+  expect_refused("\xFF\xFF\xFF\x7F" + rest, "not a tokenizer file");                     // 2^31 - 1 pieces
+  expect_refused(std::string("\0\0\x40\0", 4) + rest, "cut off in piece 7 of 4194304");  // as many as there may be
+  expect_survives_damage(file);
+}
+
+TEST(VocabularyFile, Llama2AsExecutorchFile) {
+  SKIP_WITHOUT(kData + "llama2/tokenizer.model");
+  const Vocabulary model = test::open_vocabulary(kData + "llama2/tokenizer.model");
+  const Tokenizer expected(model), actual(read(executorch_file(model, 1, 2)));
+  std::mt19937 random(1);
+  for (int i = 0; i < 1000; ++i) {
+    const std::string text = test::random_text(random, random() % 60) + "</s>" + test::random_text(random, 5);
+    ASSERT_EQ(actual.encode(text), expected.encode(text)) << ::testing::PrintToString(text);
+  }
+}
+
+// --- folders
+
+TEST(VocabularyFile, AFolderIsSearched) {
+  const std::filesystem::path folder = ::testing::TempDir() + "/contexture_vocabulary_folder";
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  const auto write = [&](const char* name, const std::string& bytes) {
+    std::ofstream(folder / name, std::ios::binary) << bytes;
+  };
+  EXPECT_THAT([&] { vocabulary_from_file(folder.string()); },
+              ThrowsMessage<Error>(::testing::AllOf(HasSubstr("tokenizer.json, tokenizer.model, tokenizer.bin"),
+                                                    HasSubstr(folder.string()))));
+  write("tokenizer.bin", small_llama2c().file);
+  EXPECT_EQ(vocabulary_from_file(folder.string()).pieces.size(), 262u);
+  write("tokenizer.model", small_model().write());
+  EXPECT_EQ(vocabulary_from_file(folder.string()).pieces.size(), 7u);
+  write("tokenizer.json", "{}");
+  EXPECT_THAT([&] { vocabulary_from_file(folder.string()); }, ThrowsMessage<Error>(HasSubstr("tokenizer.json")));
+  std::filesystem::remove_all(folder);
 }
 
 // --- the three agree
