@@ -77,6 +77,11 @@ struct Shapes {
       if (found == checkpoint.tensors().end() || found->second.shape.size() != 2) {
         fail("{}: no matrix {}; this is no Llama checkpoint of Meta's kind", path, name);
       }
+      for (const int64_t dimension : found->second.shape) {
+        if (dimension < 1 || dimension > max_size) {
+          fail("{}: {} has a dimension of size {}; download the file again", path, name, dimension);
+        }
+      }
       return found->second.shape;
     };
     vocabulary = matrix("tok_embeddings.weight")[0];

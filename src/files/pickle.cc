@@ -20,6 +20,8 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
+constexpr size_t most_arguments = 16;
+constexpr size_t most_dimensions = 64;   // PyTorch's own limit
 constexpr size_t most_values = 1 << 20;  // a model with 10,000 tensors and its optimizer's state makes some 400,000
 
 /// What a global may be used for.
@@ -267,23 +269,26 @@ class Unpickler {
 
   bool is(uint32_t place, Kind kind) const { return p_.values_[place].kind == kind; }
 
-  bool all_integers(uint32_t place) const {
+  /// A list may be asked for again and again, so a long one must be refused at a glance.
+  bool is_shape(uint32_t place) const {
     const PickleValue& value = p_.values_[place];
-    return value.kind == Kind::list && std::all_of(value.items.begin(), value.items.end(),
-                                                   [this](uint32_t item) { return is(item, Kind::integer); });
+    return value.kind == Kind::list && value.items.size() <= most_dimensions &&
+           std::all_of(value.items.begin(), value.items.end(),
+                       [this](uint32_t item) { return is(item, Kind::integer); });
   }
 
   void call() {
     const uint32_t arguments = pop(), function = pop();
     if (!is(arguments, Kind::list) || !is(function, Kind::global)) refuse("it calls something that is no function");
+    if (p_.values_[arguments].items.size() > most_arguments) refuse("it calls a function with too many arguments");
     const std::vector<uint32_t> args = p_.values_[arguments].items;
     switch (globals[p_.values_[function].integer].use) {
       case Use::ordered_dict:
         if (!args.empty()) break;
         return push(empty(Kind::dict));
       case Use::tensor:  // (storage, offset, shape, strides, requires_grad, hooks)
-        if (args.size() < 4 || !is(args[0], Kind::storage) || !is(args[1], Kind::integer) || !all_integers(args[2]) ||
-            !all_integers(args[3])) {
+        if (args.size() < 4 || !is(args[0], Kind::storage) || !is(args[1], Kind::integer) || !is_shape(args[2]) ||
+            !is_shape(args[3])) {
           break;
         }
         return push({.kind = Kind::tensor, .text = {}, .items = {args.begin(), args.begin() + 4}});
@@ -291,7 +296,7 @@ class Unpickler {
         if (args.empty() || !is(args[0], Kind::tensor)) break;
         return push(args[0]);
       case Use::size:  // (shape)
-        if (args.size() != 1 || !all_integers(args[0])) break;
+        if (args.size() != 1 || !is_shape(args[0])) break;
         return push(args[0]);
       default:
         break;

@@ -20,6 +20,7 @@ using Kind = PickleValue::Kind;
 
 constexpr size_t largest_pickle = 64 << 20;
 constexpr size_t largest_dimensions = 4;
+constexpr size_t longest_text = 256;
 
 constexpr unsigned char zip_magic[] = {'P', 'K', 3, 4};
 // Before version 1.6 a file began with a pickle of this number, 0x1950a86a20f9469cfc6c.
@@ -127,7 +128,8 @@ JsonObject TorchCheckpoint::arguments() const {
   for (size_t i = 0; given && given->kind == Kind::dict && i + 1 < given->items.size(); i += 2) {
     const PickleValue& key = pickle_.at(given->items[i]);
     const PickleValue& value = pickle_.at(given->items[i + 1]);
-    if (key.kind != Kind::text) continue;
+    // A text may be there any number of times and take room once: here every one would take its own.
+    if (key.kind != Kind::text || key.text.size() > longest_text || value.text.size() > longest_text) continue;
     nlohmann::json& field = object[std::string(key.text)];
     if (value.kind == Kind::boolean) field = value.integer != 0;
     if (value.kind == Kind::integer) field = value.integer;

@@ -34,7 +34,7 @@ class TorchCheckpoint {
   };
   const std::map<std::string, Tensor, std::less<>>& tensors() const { return tensors_; }
 
-  /// The entry "model_args": its numbers, truth values and texts; empty where there is none.
+  /// The entry "model_args": its numbers, truth values and short texts; empty where there is none.
   JsonObject arguments() const;
 
   /// A tensor under GGUF's name. Throws Error (naming it as the checkpoint does, `name`) where it is of a type that is

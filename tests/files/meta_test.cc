@@ -294,6 +294,11 @@ TEST(Meta, RefusesOtherModels) {
   CheckpointWriter vector;
   vector.add("tok_embeddings.weight", {5});
   EXPECT_THAT(error_in(MetaFolder(params(), vector).path()), HasSubstr("no matrix tok_embeddings.weight"));
+  for (const int64_t dimension : {-1, 0}) {
+    CheckpointWriter empty;
+    empty.add_tensor("tok_embeddings.weight", {.key = "0", .shape = {2, dimension}, .strides = {}});
+    EXPECT_THAT(error_in(MetaFolder(params(), empty).path()), HasSubstr(fmt::format("size {}", dimension)));
+  }
 }
 
 TEST(Meta, OpensExecuTorchsDemo) {

@@ -210,6 +210,15 @@ TEST(PickleDamage, BombsTakeNoMoreThanTheirBytes) {
   for (int i = 0; i < 2000000; ++i) same.op('h', uint8_t{0});
   EXPECT_THAT(error_in(same), HasSubstr("too large a stack"));
 
+  // A long list that is used again and again.
+  PickleWriter calls;
+  calls.op('(');
+  for (int i = 0; i < 500000; ++i) calls.op('K', uint8_t{1});
+  calls.op('t').op('q', uint8_t{0}).op(0x85).op('q', uint8_t{1}).global("torch", "Size").op('q', uint8_t{2});
+  PickleWriter shapes = calls;
+  EXPECT_THAT(error_in(shapes.op('h', uint8_t{1}).op('R')), HasSubstr("torch.Size"));
+  EXPECT_THAT(error_in(calls.op('h', uint8_t{0}).op('R')), HasSubstr("too many arguments"));
+
   EXPECT_THAT(error_in(PickleWriter().op('N').op('r', UINT32_MAX)), HasSubstr("too many"));
   EXPECT_THAT(error_in(PickleWriter().op('X', UINT32_MAX).raw("abc")), HasSubstr("cut off"));
 }

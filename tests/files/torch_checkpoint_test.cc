@@ -213,6 +213,22 @@ TEST(TorchCheckpoint, FindsTheModelInATrainersCheckpoint) {
   EXPECT_FALSE(TorchCheckpoint(CheckpointWriter().add("t", {1}).bytes(), "m").arguments().has("dim"));
 }
 
+TEST(TorchCheckpoint, ATextOfManyNamesIsNotCopied) {
+  CheckpointWriter writer;
+  writer.add("t", {1});
+  PickleWriter pickle;
+  pickle.op('}').op('(').text("model");
+  writer.write_tensors(pickle);
+  pickle.text("model_args").op('}').op('(').text("dim").integer(3);
+  pickle.text("x").text(std::string(1 << 16, 'x')).op('q', uint8_t{1});
+  for (int i = 0; i < 10000; ++i) pickle.text(fmt::format("{}", i)).op('h', uint8_t{1});
+  const Bytes bytes = writer.zip(pickle.op('u').op('u').finish()).bytes();
+  const TorchCheckpoint checkpoint(bytes, "m.pt");
+  const AllocationWatch watch;
+  EXPECT_EQ(checkpoint.arguments().value().size(), 1u);
+  EXPECT_LE(watch.peak(), size_t{1} << 20);
+}
+
 /// Opens and reads all tensors, or is refused.
 bool opens_or_is_refused(std::span<const std::byte> bytes) {
   try {
