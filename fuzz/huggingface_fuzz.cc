@@ -30,8 +30,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     try_to([&] { read_huggingface_tokens(object, object, model.metadata); });
     try_to([&] { read_huggingface_tokenizer_config(object, model.metadata); });
     const HuggingFaceFamily& family = huggingface_family(object);
-    for (const auto& [key, value] : object.value().items()) {
-      try_to([&] { (void)gguf_tensor_name(family, key, size % 2 != 0, "fuzz"); });
+    for (const auto& item : object.value().items()) {
+      try_to([&] { (void)gguf_tensor_name(family, item.key(), size % 2 != 0, "fuzz"); });
     }
     for (const StoredTensor& tensor : model.tensors) {
       if (tensor.data.size() != static_cast<size_t>(tensor.shape[0]) * sizeof(float)) __builtin_trap();
