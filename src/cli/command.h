@@ -39,6 +39,7 @@ void add_detokenize(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_info(CLI::App& app);
 void add_plan(CLI::App& app);
+void add_convert(CLI::App& app);
 
 /// A whole number in [low, high]; CLI11 alone would take -1 for the largest unsigned one.
 CLI::Validator whole_number(int64_t low, int64_t high);

@@ -47,6 +47,7 @@ int run_program(int argc, char** argv) {
   add_logits(app);
   add_info(app);
   add_plan(app);
+  add_convert(app);
   try {
     app.parse(with_known_spellings(argc, argv));
   } catch (const CLI::ParseError& e) {

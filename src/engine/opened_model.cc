@@ -18,28 +18,33 @@ int64_t vocabulary_size(const ModelFile& model) {
   return model.metadata.get_int(vocabulary_size_key(model), 0, int64_t{1} << 31, 0);
 }
 
-/// A tokenizer in the model's folder, for model files that never hold one. The file named after the vocabulary's size
-/// comes first: it says itself that it fits.
+/// A tokenizer in the model's folder, for models whose files never hold one. The file named after the vocabulary's size
+/// (llama2.c's) comes first: it says itself that it fits.
 std::optional<Vocabulary> vocabulary_beside(const ModelFile& model) {
   const int64_t size = vocabulary_size(model);
-  const std::filesystem::path folder = std::filesystem::path(model.path).parent_path();
-  for (const std::string& name :
-       {fmt::format("tok{}.bin", size), std::string("tokenizer.bin"), std::string("tokenizer.model")}) {
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(folder / name, ignored)) {
-      return vocabulary_from_file((folder / name).string(), size);
-    }
+  std::filesystem::path folder = model.path;
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(folder, ignored)) folder = folder.parent_path();
+  for (const std::string& name : {fmt::format("tok{}.bin", size), std::string("tokenizer.json"),
+                                  std::string("tokenizer.model"), std::string("tokenizer.bin")}) {
+    if (!std::filesystem::is_regular_file(folder / name, ignored)) continue;
+    return vocabulary_from_file((folder / name).string(), size);
   }
   return std::nullopt;
 }
 
-std::optional<Vocabulary> find_vocabulary(const ModelFile& model, const std::string& tokenizer_path) {
-  if (!tokenizer_path.empty()) return vocabulary_from_file(tokenizer_path, vocabulary_size(model));
-  if (std::optional<Vocabulary> inside = vocabulary_of(model.metadata)) return inside;
-  return model.kind == "llama2.c" ? vocabulary_beside(model) : std::nullopt;
-}
-
 }  // namespace
+
+std::optional<Vocabulary> find_vocabulary(const ModelFile& model, const std::string& tokenizer_path) {
+  if (tokenizer_path.empty()) {
+    if (std::optional<Vocabulary> inside = vocabulary_of(model.metadata)) return inside;
+    if (model.kind.starts_with("GGUF")) return std::nullopt;
+  }
+  std::optional<Vocabulary> found =
+      tokenizer_path.empty() ? vocabulary_beside(model) : vocabulary_from_file(tokenizer_path, vocabulary_size(model));
+  if (found) apply_token_metadata(*found, model.metadata);
+  return found;
+}
 
 const Tokenizer& OpenedModel::need_tokenizer() const {
   if (!tokenizer) fail("{} has no tokenizer; name one with --tokenizer PATH", printable(file.path, 400));

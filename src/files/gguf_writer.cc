@@ -90,8 +90,8 @@ class Head {
   std::string bytes_;
 };
 
-/// Bytes of a tensor; Error where its shape, format and data do not agree.
-uint64_t checked_bytes(const StoredTensor& tensor) {
+/// Bytes of a tensor; Error where its shape and format do not agree.
+uint64_t bytes_of_tensor(const StoredTensor& tensor) {
   const FormatInfo& format = info(tensor.format);
   uint64_t rows = 1;
   bool good = !tensor.shape.empty() && tensor.shape.size() <= 4 && tensor.shape.back() % format.block == 0;
@@ -99,11 +99,16 @@ uint64_t checked_bytes(const StoredTensor& tensor) {
     good = !__builtin_mul_overflow(rows, tensor.shape[i], &rows);
   uint64_t bytes = 0;
   good = good && !__builtin_mul_overflow(rows, bytes_of(tensor.format, tensor.shape.back()), &bytes);
-  if (!good || bytes == 0 || bytes != tensor.data.size()) {
-    fail("tensor {}: a shape of ({}) in {} does not make {} bytes; give it whole rows of whole blocks",
-         printable(tensor.name), fmt::join(tensor.shape, ", "), format.name, tensor.data.size());
+  if (!good || bytes == 0) {
+    fail("tensor {}: ({}) is no shape for {}; give it whole rows of whole blocks", printable(tensor.name),
+         fmt::join(tensor.shape, ", "), format.name);
   }
   return bytes;
+}
+
+[[noreturn]] void fail_size(const StoredTensor& tensor, size_t bytes) {
+  fail("tensor {}: a shape of ({}) in {} does not make {} bytes; give it whole rows of whole blocks",
+       printable(tensor.name), fmt::join(tensor.shape, ", "), name(tensor.format), bytes);
 }
 
 Head write_head(const Metadata& metadata, std::span<const StoredTensor> tensors, size_t alignment) {
@@ -124,7 +129,7 @@ Head write_head(const Metadata& metadata, std::span<const StoredTensor> tensors,
     for (size_t i = tensor.shape.size(); i-- > 0;) head.number(tensor.shape[i]);
     head.number(info(tensor.format).gguf_type);
     head.number(offset);
-    offset += checked_bytes(tensor);
+    offset += bytes_of_tensor(tensor);
     offset = (offset + alignment - 1) / alignment * alignment;
   }
   return head;
@@ -133,13 +138,26 @@ Head write_head(const Metadata& metadata, std::span<const StoredTensor> tensors,
 }  // namespace
 
 void write_gguf(const std::string& path, const Metadata& metadata, std::span<const StoredTensor> tensors) {
+  for (const StoredTensor& tensor : tensors) {
+    if (bytes_of_tensor(tensor) != tensor.data.size()) fail_size(tensor, tensor.data.size());
+  }
+  write_gguf(path, metadata, tensors, [&](size_t tensor, const auto& write) { write(tensors[tensor].data); });
+}
+
+void write_gguf(const std::string& path, const Metadata& metadata, std::span<const StoredTensor> tensors,
+                const TensorProducer& produce) {
   const size_t alignment = gguf_alignment(metadata);
   const Head head = write_head(metadata, tensors, alignment);
   AtomicFile file(path);
   file.write(head.bytes());
   file.pad(alignment);
-  for (const StoredTensor& tensor : tensors) {
-    file.write(tensor.data);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    size_t written = 0;
+    produce(i, [&](std::span<const std::byte> piece) {
+      file.write(piece);
+      written += piece.size();
+    });
+    if (written != bytes_of_tensor(tensors[i])) fail_size(tensors[i], written);
     file.pad(alignment);
   }
   file.publish();

@@ -223,7 +223,8 @@ class ForwardPass {
 
 }  // namespace
 
-Model::Model(const ModelFile& file) : config_(read_config(file.metadata)), weights_(load_weights(file, config_)) {}
+Model::Model(const ModelFile& file, size_t planned_context)
+    : config_(read_config(file.metadata)), weights_(load_weights(file, config_, planned_context)) {}
 
 CacheShape Model::cache_shape(Format k, Format v) const {
   return {.layers = config_.layers,

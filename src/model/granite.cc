@@ -11,6 +11,10 @@ ModelConfig configure_granite(const Metadata& metadata) {
   c.embedding_scale = keys.factor("embedding_scale", 1);
   c.residual_scale = keys.factor("residual_scale", 1);
   c.logit_scale = 1 / keys.factor("logit_scale", 1);
+  // Its GGUF files turn rotation off with this key (models without positions), and on by leaving it out.
+  if (!metadata.get_bool(keys.full("rope.scaling.finetuned"), true)) {
+    for (LayerConfig& layer : c.each_layer) layer.rope = LayerConfig::no_rope;
+  }
   return c;
 }
 

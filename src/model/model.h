@@ -14,8 +14,9 @@ namespace contexture {
 /// A model ready to run: its configuration and its weights. Immutable; what changes is handed in.
 class Model {
  public:
-  /// `file` must outlive the model. Throws Error where the file holds no model that this program runs.
-  explicit Model(const ModelFile& file);
+  /// `file` must outlive the model; `planned_context` as of load_weights. Throws Error where the file holds no model
+  /// that this program runs.
+  explicit Model(const ModelFile& file, size_t planned_context = 0);
 
   const ModelConfig& config() const { return config_; }
   const Weights& weights() const { return weights_; }

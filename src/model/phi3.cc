@@ -9,6 +9,7 @@ ModelConfig configure_phi3(const Metadata& metadata) {
   const FamilyKeys keys(metadata);
   ModelConfig c = common_config(keys, RopeStyle::halves);
   c.ropes[0].magnitude = keys.factor("rope.scaling.attn_factor", 1);
+  if (!keys.has("rope.scaling.original_context_length")) c.ropes[0].original_context = static_cast<double>(c.context);
   set_windows(c, window_of(keys), [](size_t) { return true; });
   return c;
 }

@@ -203,16 +203,17 @@ LayerWeights bind_layer(TensorBinder& binder, VectorWriter& vectors, const Model
 }
 
 /// A model's own divisors of the frequencies; empty where it has none. LongRoPE brings two sets: short, and long for
-/// contexts beyond the original one. A model keeps to the set of the context that it was made for: to change over in
-/// the middle of a text would turn the K that are stored already into wrong ones.
-std::vector<float> rope_divisors(TensorBinder& binder, const ModelConfig& c) {
+/// contexts beyond the original one. The context that a run plans decides, for all of it: to change over in the middle
+/// of a text would turn the K that are stored already into wrong ones.
+std::vector<float> rope_divisors(TensorBinder& binder, const ModelConfig& c, size_t planned_context) {
   const size_t pairs = c.rope().dim / 2;
   const std::vector<int64_t> shape = {static_cast<int64_t>(pairs)};
   const StoredTensor* tensor = binder.find("rope_freqs.weight", shape);
   const StoredTensor* short_factors = binder.find("rope_factors_short.weight", shape);
   const StoredTensor* long_factors = binder.find("rope_factors_long.weight", shape);
   if (!tensor) {
-    tensor = static_cast<double>(c.context) > c.rope().original_context ? long_factors : short_factors;
+    const bool is_long = static_cast<double>(planned_context) > c.rope().original_context;
+    tensor = is_long ? long_factors : short_factors;
   }
   if (!tensor) return {};
   if (tensor->format != Format::f32) fail("{}: {} is not f32", binder.path(), tensor->name);
@@ -225,7 +226,7 @@ std::vector<float> rope_divisors(TensorBinder& binder, const ModelConfig& c) {
 }
 
 /// One pass over all tensors: with memory for the vectors it binds, without it only checks and counts.
-Weights bind(TensorBinder& binder, const ModelConfig& c, float* memory, size_t& floats) {
+Weights bind(TensorBinder& binder, const ModelConfig& c, size_t planned_context, float* memory, size_t& floats) {
   VectorWriter vectors(binder, memory);
   Weights w;
   w.embedding = binder.matrix("token_embd.weight", c.vocabulary, c.dim);
@@ -237,7 +238,7 @@ Weights bind(TensorBinder& binder, const ModelConfig& c, float* memory, size_t& 
   }
   w.output_norm = vectors.add("output_norm.weight", c.dim);
   w.output = binder.has("output.weight") ? binder.matrix("output.weight", c.vocabulary, c.dim) : w.embedding;
-  const std::vector<float> divisors = rope_divisors(binder, c);
+  const std::vector<float> divisors = rope_divisors(binder, c, planned_context);
   for (const RopeConfig& rope : c.ropes) w.rope_frequencies.push_back(rope_frequencies(rope, divisors));
   binder.refuse_unknown();
   floats = vectors.floats();
@@ -251,15 +252,16 @@ WeightBytes check_weights(const ModelFile& file, ModelConfig& config) {
   bind_vocabulary(file, config);
   TensorBinder binder(file);
   size_t floats = 0;
-  bind(binder, config, nullptr, floats);
+  bind(binder, config, config.context, nullptr, floats);
   return binder.bytes;
 }
 
-Weights load_weights(const ModelFile& file, ModelConfig& config) {
+Weights load_weights(const ModelFile& file, ModelConfig& config, size_t planned_context) {
   size_t floats = check_weights(file, config).copied / sizeof(float);
   AlignedArray<float> vectors(floats);
   TensorBinder binder(file);
-  Weights weights = bind(binder, config, vectors.data(), floats);
+  Weights weights =
+      bind(binder, config, planned_context > 0 ? planned_context : config.context, vectors.data(), floats);
   weights.vectors = std::move(vectors);
   return weights;
 }

@@ -58,7 +58,8 @@ struct WeightBytes {
 /// Throws Error naming the tensor, the shape found and the shape expected.
 WeightBytes check_weights(const ModelFile& file, ModelConfig& config);
 
-/// Binds the weights; `file` must outlive them. Throws Error as check_weights.
-Weights load_weights(const ModelFile& file, ModelConfig& config);
+/// Binds the weights; `file` must outlive them. `planned_context`: tokens that a run will hold (0: what the model was
+/// made for); it decides between LongRoPE's short and long divisors. Throws Error as check_weights.
+Weights load_weights(const ModelFile& file, ModelConfig& config, size_t planned_context = 0);
 
 }  // namespace contexture

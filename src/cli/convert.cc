@@ -1,0 +1,72 @@
+#include "engine/convert.h"
+
+#include <unistd.h>
+
+#include <chrono>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "cli/command.h"
+
+namespace contexture::cli {
+namespace {
+
+std::vector<std::string> output_types() {
+  std::vector<std::string> names;
+  for (const FormatInfo& f : all_formats()) {
+    if (can_convert_to(f.format)) names.emplace_back(f.name);
+  }
+  return names;
+}
+
+struct Convert {
+  ConvertTask task;
+  std::string type;
+  bool json = false;
+
+  void run() {
+    catch_interrupts();
+    if (!type.empty()) task.type = format_from_name(type);
+    if (task.threads == 0) task.threads = physical_cores();
+    task.cancelled = &interrupted();
+    if (isatty(STDERR_FILENO)) {
+      task.progress = [](size_t done, size_t total) {
+        fmt::print(stderr, "\rwriting: {} of {}", human_bytes(done), human_bytes(total));
+        if (done == total) fmt::print(stderr, "\r\x1b[K");
+        std::fflush(stderr);
+      };
+    }
+    const auto start = std::chrono::steady_clock::now();
+    const Conversion made = convert_model(task);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (json) {
+      print_json({{"tensors", made.tensors}, {"bytes", made.bytes}, {"seconds", seconds}});
+    } else {
+      fmt::print("{}: {} tensors, {} in {:.1f} s\n", task.out, made.tensors, human_bytes(made.bytes), seconds);
+    }
+  }
+};
+
+}  // namespace
+
+void add_convert(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("convert", "write any model that can be read as one GGUF file");
+  auto self = std::make_shared<Convert>();
+  command
+      ->add_option(
+          "IN", self->task.in,
+          "a Hugging Face directory, a directory with params.json and a PyTorch checkpoint, a llama2.c .bin, or "
+          "a GGUF file")
+      ->required();
+  command->add_option("OUT", self->task.out, "the GGUF file to write")->required()->option_text("OUT.gguf REQUIRED");
+  command->add_option("--type", self->type, "format of the matrices (default: each keeps its own)")
+      ->check(CLI::IsMember(output_types()));
+  command->add_option("--tokenizer", self->task.tokenizer, "tokenizer, where it is neither in the model nor beside it")
+      ->option_text("PATH");
+  command->add_option("-t,--threads", self->task.threads, "threads (default: physical cores)")
+      ->check(whole_number(1, 1024));
+  command->add_flag("--json", self->json, "print one JSON object and nothing else on stdout");
+  command->callback([self] { self->run(); });
+}
+
+}  // namespace contexture::cli

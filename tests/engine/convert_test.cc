@@ -1,0 +1,157 @@
+#include "engine/convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "base/error.h"
+#include "engine/runtime.h"
+#include "files/gguf_writer.h"
+#include "support/random.h"
+#include "support/random_model.h"
+
+namespace contexture {
+namespace {
+
+using testing::HasSubstr;
+
+/// Logits after every token, with an f32 cache.
+std::vector<float> logits_of(const std::string& path, const std::vector<TokenId>& tokens) {
+  const ModelFile file = open_model(path);
+  RunOptions options;
+  options.cache.context = tokens.size();
+  options.cache.shape.k_format = options.cache.shape.v_format = Format::f32;
+  options.logit_rows = tokens.size();
+  Runtime runtime(file, options);
+  const SequenceId sequence = runtime.cache().create().value();
+  EXPECT_TRUE(runtime.cache().append(sequence, tokens.size()));
+  std::vector<int64_t> positions(tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) positions[i] = static_cast<int64_t>(i);
+  const std::vector<SequenceId> sequences(tokens.size(), sequence);
+  const std::vector<uint8_t> wants(tokens.size(), 1);
+  const std::span<const float> logits =
+      runtime.model().forward({.tokens = tokens, .positions = positions, .sequences = sequences, .wants_logits = wants},
+                              runtime.cache(), runtime.workspace(), runtime.pool());
+  return {logits.begin(), logits.end()};
+}
+
+std::vector<TokenId> random_tokens(size_t count, size_t vocabulary) {
+  std::mt19937 random = fresh_random();
+  std::vector<TokenId> tokens(count);
+  for (TokenId& t : tokens) t = static_cast<TokenId>(random() % vocabulary);
+  return tokens;
+}
+
+TEST(Convert, KeepsEveryBitWhereTheTypeStays) {
+  const std::vector<TokenId> tokens = random_tokens(9, 80);
+  for (const Format format : {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0}) {
+    const TemporaryFile in, out, again;
+    write_random_model({.dim = 64, .ffn_dim = 96, .format = format, .tied = false, .rope_divisors = true}, in.path(),
+                       /*with_vocabulary=*/true);
+    const Conversion made = convert_model({.in = in.path(), .out = out.path(), .type = std::nullopt, .threads = 2});
+    EXPECT_EQ(made.tensors, open_model(in.path()).tensors.size());
+    EXPECT_EQ(made.bytes, std::filesystem::file_size(out.path()));
+    EXPECT_EQ(logits_of(in.path(), tokens), logits_of(out.path(), tokens)) << name(format);
+    if (format == Format::f16 || format == Format::f32) {
+      convert_model({.in = out.path(), .out = again.path(), .type = format});
+      EXPECT_EQ(logits_of(in.path(), tokens), logits_of(again.path(), tokens)) << name(format);
+    }
+  }
+}
+
+TEST(Convert, HalvesBecomeNeighboursWithTheSameLogits) {
+  const std::vector<TokenId> tokens = random_tokens(12, 80);
+  for (const size_t rope_dim : {0, 16}) {
+    const TemporaryFile in, out;
+    write_random_model({.head_dim = 24, .rope_style = "halves", .rope_dim = rope_dim}, in.path());
+    convert_model({.in = in.path(), .out = out.path(), .type = std::nullopt});
+    const ModelFile converted = open_model(out.path());
+    EXPECT_FALSE(converted.metadata.has("llama.rope.style")) << "other programs do not know that key";
+    const std::vector<float> before = logits_of(in.path(), tokens), after = logits_of(out.path(), tokens);
+    ASSERT_EQ(before.size(), after.size());
+    for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(before[i], after[i], 2e-5) << i;
+  }
+}
+
+TEST(Convert, TypesAreWhereTheyShouldBe) {
+  const TemporaryFile in, out;
+  write_random_model({.dim = 256, .ffn_dim = 288, .tied = false}, in.path());
+  convert_model({.in = in.path(), .out = out.path(), .type = Format::q4_k});
+  const ModelFile file = open_model(out.path());
+  EXPECT_EQ(file.find("blk.0.attn_q.weight")->format, Format::q4_k);
+  EXPECT_EQ(file.find("token_embd.weight")->format, Format::q4_k);
+  EXPECT_EQ(file.find("output.weight")->format, Format::q6_k);
+  EXPECT_EQ(file.find("blk.0.ffn_down.weight")->format, Format::q8_0) << "rows of 288 are no whole blocks of 256";
+  EXPECT_EQ(file.find("blk.0.attn_norm.weight")->format, Format::f32);
+}
+
+// What a format does to the result of one product with normal weights: half a last bit (f16, bf16); the step of a block
+// over its range, divided by sqrt(12), activations' included (8 bits: a range of 6 deviations; 4 bits: 4 with a
+// minimum, 6 without). Two layers of seven products whose errors are independent add up to sqrt(14), about 4 times
+// that. A mistake in an encoder or an order of rows moves a logit by all of its size.
+TEST(Convert, QuantisedLogitsStayNear) {
+  const std::vector<TokenId> tokens = random_tokens(8, 80);
+  const TemporaryFile in;
+  write_random_model({.dim = 256, .layers = 2, .ffn_dim = 512}, in.path());
+  const std::vector<float> exact = logits_of(in.path(), tokens);
+  double spread = 0;
+  for (const float v : exact) spread += v * v;
+  for (const auto& [type, of_one_product] : {std::pair{Format::f16, 2.5e-4},
+                                             {Format::bf16, 2e-3},
+                                             {Format::q8_0, 0.01},
+                                             {Format::q4_k, 0.08},
+                                             {Format::q4_0, 0.11}}) {
+    const TemporaryFile out;
+    convert_model({.in = in.path(), .out = out.path(), .type = type});
+    const std::vector<float> rounded = logits_of(out.path(), tokens);
+    double error = 0;
+    for (size_t i = 0; i < exact.size(); ++i) error += (exact[i] - rounded[i]) * (exact[i] - rounded[i]);
+    EXPECT_LT(std::sqrt(error / spread), 4 * of_one_product) << name(type);
+    EXPECT_GT(error, 0) << name(type);
+  }
+}
+
+TEST(Convert, KeepsTheTokenizer) {
+  const TemporaryFile in, out;
+  write_random_model({.vocabulary = 259}, in.path(), /*with_vocabulary=*/true);
+  convert_model({.in = in.path(), .out = out.path(), .type = Format::f16});
+  const OpenedModel before = open_with_tokenizer(in.path()), after = open_with_tokenizer(out.path());
+  const std::string text = "some text, with bytes \xff";
+  EXPECT_EQ(before.need_tokenizer().encode(text), after.need_tokenizer().encode(text));
+}
+
+TEST(Convert, FailuresLeaveTheOldFile) {
+  const TemporaryFile in, out;
+  write_random_model({}, in.path());
+  std::ofstream(out.path()) << "old";
+  const std::atomic<bool> cancelled{true};
+  const auto error_of = [&](const ConvertTask& task) {
+    try {
+      convert_model(task);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_THAT(error_of({.in = in.path(), .out = out.path(), .type = Format::f16, .cancelled = &cancelled}),
+              HasSubstr("interrupted"));
+  EXPECT_THAT(error_of({.in = in.path(), .out = "/nonexistent/x.gguf", .type = Format::f16}),
+              HasSubstr("/nonexistent/x.gguf"));
+
+  const ModelFile good = open_model(in.path());
+  std::vector<StoredTensor> tensors = good.tensors;
+  std::vector<std::byte> huge(tensors[0].data.begin(), tensors[0].data.end());
+  const float beyond = 1e6f;
+  std::memcpy(huge.data(), &beyond, sizeof(beyond));
+  tensors[0].data = huge;
+  const TemporaryFile bad;
+  write_gguf(bad.path(), good.metadata, tensors);
+  EXPECT_THAT(error_of({.in = bad.path(), .out = out.path(), .type = Format::f16}), HasSubstr("65504"));
+  std::string kept;
+  std::ifstream(out.path()) >> kept;
+  EXPECT_EQ(kept, "old");
+}
+
+}  // namespace
+}  // namespace contexture
