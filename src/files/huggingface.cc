@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <map>
-#include <set>
 
 #include "base/error.h"
 #include "files/folder.h"
@@ -15,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t largest_template = 1 << 20;  // bytes; real ones have some ten thousand
+constexpr int64_t widest_norm = 1 << 20;      // elements; real ones have a few thousand
 
 /// A folder's name; of a snapshot in the hub's cache, models--ORGANISATION--NAME/snapshots/HASH, the model's.
 std::string model_name(const fs::path& folder) {
@@ -90,9 +90,11 @@ class Weights {
 
   void add(const std::string& name, Entry entry) { tensors_.emplace(name, std::move(entry)); }
 
-  /// Tensors of a file do not overlap, so the copies take twice the file's bytes at most.
+  /// Tensors of a file do not overlap, so all copies together take no more than twice the file's bytes.
   void add_plus_one(const StoredTensor& norm, const std::string& origin) {
-    if (norm.shape.size() != 1) fail("{} is a norm and no vector; download the file again", origin);
+    if (norm.shape.size() != 1 || norm.shape[0] > widest_norm) {
+      fail("{} is a norm, but no vector of up to {} elements; download the file again", origin, widest_norm);
+    }
     std::vector<float> values(static_cast<size_t>(norm.shape[0]));
     info(norm.format).decode(norm.data.data(), values.data(), values.size());
     for (float& value : values) value += 1;

@@ -1,7 +1,6 @@
 #include "files/meta.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 
 #include "base/error.h"

@@ -492,6 +492,13 @@ TEST(HuggingFaceTensors, NormsWithOneAddedMayBeBf16AndOutliveAMove) {
   EXPECT_THAT(floats(moved, "output_norm.weight"), ElementsAre(1.5, 0.75));
 }
 
+TEST(HuggingFaceTensors, NormsWithOneAddedAreSmall) {
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{(1 << 20) + 1}, {2, 2}}) {
+    const HuggingFaceFolder folder(config_of("gemma"), {counting("model.norm.weight", shape)});
+    EXPECT_THAT(error_in_folder(folder.path()), AllOf(HasSubstr("model.norm.weight"), HasSubstr("no vector")));
+  }
+}
+
 TEST(HuggingFaceTensors, OfGemma3WithVisionAreTheTextsAlone) {
   const json config = {{"model_type", "gemma3"}, {"text_config", config_of("gemma3_text")}};
   for (const std::string prefix : {"language_model.model.", "model.language_model."}) {
