@@ -44,4 +44,11 @@ inline uint16_t f32_to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/// Rounded to the nearest integer, ties to even, for |x| < 2^22: what std::nearbyint gives, without a call, so that
+/// compilers make vectors of it.
+inline float to_nearest(float x) {
+  constexpr float shift = 12582912.f;  // 1.5 · 2^23: floats around it are the integers
+  return (x + shift) - shift;
+}
+
 }  // namespace contexture

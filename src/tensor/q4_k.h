@@ -39,30 +39,41 @@ struct NibbleFit {
     const float low = std::min(0.f, *lowest), range = std::max(*highest, low) - low;
     minimum = -low;
     if (!(range > 0)) return;
-    float total = 0, best = std::numeric_limits<float>::infinity();
-    for (int i = 0; i < n; ++i) total += x[i];
+    float best = std::numeric_limits<float>::infinity();
     for (int step = -steps; step <= steps; ++step) {
-      const float inverse = (15 + 0.1f * static_cast<float>(step)) / range;
-      float q1 = 0, q2 = 0, qx = 0;
-      for (int i = 0; i < n; ++i) {
-        const float q = std::min(15.f, std::nearbyint((x[i] - low) * inverse));
-        q1 += q;
-        q2 += q * q;
-        qx += q * x[i];
-      }
-      float s = (n * qx - q1 * total) / (n * q2 - q1 * q1), m = (s * q1 - total) / n;
+      const Sums t = sums(x, low, (15 + 0.1f * static_cast<float>(step)) / range);
+      float s = (n * t.qx - t.q * t.x) / (n * t.qq - t.q * t.q), m = (s * t.q - t.x) / n;
       if (!(s > 0 && m >= 0)) {
         m = 0;
-        s = std::max(0.f, qx / q2);
+        s = std::max(0.f, t.qx / t.qq);
       }
-      float error = 0;
-      for (int i = 0; i < n; ++i) {
-        const float q = std::min(15.f, std::nearbyint((x[i] - low) * inverse));
-        const float off = s * q - m - x[i];
-        error += off * off;
-      }
+      // Σ (s q - m - x)², less Σ x², which is the same for all.
+      const float error = s * s * t.qq + n * m * m - 2 * (s * m * t.q + s * t.qx - m * t.x);
       if (error < best) best = error, scale = s, minimum = m;
     }
+  }
+
+ private:
+  struct Sums {
+    float x = 0, q = 0, qq = 0, qx = 0;
+  };
+
+  /// In eight lanes, so that compilers make vectors of them.
+  static Sums sums(const float* x, float low, float inverse) {
+    constexpr int lanes = 8;
+    float sx[lanes] = {}, sq[lanes] = {}, sqq[lanes] = {}, sqx[lanes] = {};
+    for (int i = 0; i < 32; i += lanes) {
+      for (int l = 0; l < lanes; ++l) {
+        const float value = x[i + l], q = std::min(15.f, to_nearest((value - low) * inverse));
+        sx[l] += value;
+        sq[l] += q;
+        sqq[l] += q * q;
+        sqx[l] += q * value;
+      }
+    }
+    Sums all;
+    for (int l = 0; l < lanes; ++l) all.x += sx[l], all.q += sq[l], all.qq += sqq[l], all.qx += sqx[l];
+    return all;
   }
 };
 
@@ -105,7 +116,7 @@ struct BlockQ4_K {
     for (int i = 0; i < elements; ++i) {
       const int j = i / 32;
       const float scale = f16_to_f32(d) * s[j], minimum = f16_to_f32(dmin) * m[j];
-      const float q = scale > 0 ? std::clamp(std::nearbyint((x[i] + minimum) / scale), 0.f, 15.f) : 0.f;
+      const float q = scale > 0 ? std::clamp(to_nearest((x[i] + minimum) / scale), 0.f, 15.f) : 0.f;
       uint8_t& byte = nibbles[j / 2 * 32 + i % 32];
       byte = j % 2 == 0 ? static_cast<uint8_t>(q) : static_cast<uint8_t>(byte | static_cast<int>(q) << 4);
     }
@@ -117,7 +128,7 @@ struct BlockQ4_K {
     const uint16_t unit = f32_to_f16(*std::max_element(values, values + 8) / 63);
     const float unit_value = f16_to_f32(unit);
     for (int j = 0; j < 8; ++j) {
-      const float multiple = unit_value > 0 ? std::min(63.f, std::nearbyint(values[j] / unit_value)) : 0.f;
+      const float multiple = unit_value > 0 ? std::min(63.f, to_nearest(values[j] / unit_value)) : 0.f;
       multiples[j] = static_cast<uint8_t>(multiple);
     }
     return unit;

@@ -44,11 +44,11 @@ struct BlockQ6_K {
     d = f32_to_f16(*std::max_element(fitted, fitted + 16, larger) / -128);
     const float unit = f16_to_f32(d);
     for (int j = 0; unit != 0 && j < 16; ++j) {
-      scales[j] = static_cast<int8_t>(std::clamp(std::nearbyint(fitted[j] / unit), -128.f, 127.f));
+      scales[j] = static_cast<int8_t>(std::clamp(to_nearest(fitted[j] / unit), -128.f, 127.f));
     }
     for (int i = 0; i < elements; ++i) {
       const float scale = unit * scales[i / 16];
-      const int q = scale != 0 ? static_cast<int>(std::clamp(std::nearbyint(x[i] / scale), -32.f, 31.f)) + 32 : 32;
+      const int q = scale != 0 ? static_cast<int>(std::clamp(to_nearest(x[i] / scale), -32.f, 31.f)) + 32 : 32;
       set_quant(i, q);
     }
   }
@@ -72,7 +72,7 @@ struct BlockQ6_K {
       const float inverse = (-32 + 0.1f * static_cast<float>(step)) / extreme;
       float qx = 0, qq = 0;
       for (int i = 0; i < 16; ++i) {
-        const float q = std::clamp(std::nearbyint(x[i] * inverse), -32.f, 31.f);
+        const float q = std::clamp(to_nearest(x[i] * inverse), -32.f, 31.f);
         qx += q * x[i];
         qq += q * q;
       }
