@@ -137,6 +137,7 @@ CLI::Validator number(double low, double high) {
 }
 
 void catch_interrupts() {
+  interrupt_flag = false;
   struct sigaction action = {};
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESETHAND;  // and no SA_RESTART: a read of stdin must end too

@@ -34,6 +34,8 @@ struct CacheFlags {
 
 /// Adds a subcommand whose callback does the work; one function a subcommand, each in its own file.
 void add_run(CLI::App& app);
+void add_chat(CLI::App& app);
+void add_completion(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_detokenize(CLI::App& app);
 void add_logits(CLI::App& app);
@@ -62,7 +64,8 @@ std::string human_bytes(size_t bytes);
 /// The bytes of a file, or of stdin where the path is "-".
 std::string read_text(const std::string& path);
 
-/// Makes Ctrl-C set `interrupted` instead of ending the program; the second one ends it.
+/// Makes Ctrl-C set `interrupted` instead of ending the program; the second one ends it. Called again, it forgets the
+/// first.
 void catch_interrupts();
 /// A command that runs for long looks at it and ends cleanly.
 const std::atomic<bool>& interrupted();

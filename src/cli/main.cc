@@ -42,6 +42,8 @@ int run_program(int argc, char** argv) {
   app.add_flag("-v", verbosity, "info on stderr; -vv debug");
   app.parse_complete_callback([&] { set_log_level(std::max(log_level, verbosity)); });
   add_run(app);
+  add_chat(app);
+  add_completion(app);
   add_tokenize(app);
   add_detokenize(app);
   add_logits(app);

@@ -1,12 +1,11 @@
 #include <unistd.h>
 
 #include <iostream>
-#include <limits>
-#include <random>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/sampling_flags.h"
 #include "kernels/bandwidth.h"
 #include "kernels/matmul.h"
 
@@ -37,10 +36,8 @@ class Display {
 struct Run {
   ModelFlags model;
   CacheFlags cache;
-  GenerateOptions generate;
-  CLI::Option* seed_given = nullptr;
+  SamplingFlags sampling;
   std::string prompt, file, dash;
-  int64_t predict = 512;
   bool no_special = false, no_bos = false, log_probabilities = false;
 
   void run() {
@@ -49,14 +46,13 @@ struct Run {
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::string text = prompt_text();
     const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
+    const GenerateOptions generate = sampling.options();
     RunOptions options = cache.options();
     const ModelConfig config = read_config(opened.file.metadata);
-    generate.max_tokens = static_cast<size_t>(predict < 0 ? kManyTokens : predict);
     if (options.cache.context == 0) options.cache.context = default_context(config, ids.size(), generate.max_tokens);
     if (options.cache.context > config.context) {
       spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", config.context);
     }
-    if (!*seed_given) generate.seed = std::random_device()();
 
     const MemoryPlan plan = plan_memory(opened.file, options);
     check_prompt(plan, ids);
@@ -142,7 +138,6 @@ struct Run {
 void add_run(CLI::App& app) {
   CLI::App* command = app.add_subcommand("run", "complete a prompt, streaming");
   auto self = std::make_shared<Run>();
-  GenerateOptions& g = self->generate;
   self->model.add_to(*command);
   self->cache.add_to(*command);
   CLI::Option_group* prompt = command->add_option_group("prompt", "one of; none: the model begins by itself");
@@ -150,30 +145,7 @@ void add_run(CLI::App& app) {
   prompt->add_option("-f,--file", self->file, "a file that holds the prompt")->option_text("FILE");
   prompt->add_option("stdin", self->dash, "- reads the prompt from stdin")->check(CLI::IsMember({"-"}));
   prompt->require_option(0, 1);
-  command->add_option("-n,--predict", self->predict, "tokens to generate at most; -1: until the context is full")
-      ->check(whole_number(-1, kManyTokens))
-      ->capture_default_str();
-  command->add_option("--temp", g.temperature, "temperature; 0 is greedy")
-      ->check(number(0, 1000))
-      ->capture_default_str();
-  command->add_option("--top-k", g.top_k, "keep the K likeliest tokens; 0 is off")
-      ->check(whole_number(0, 1 << 30))
-      ->capture_default_str();
-  command->add_option("--top-p", g.top_p, "keep the likeliest tokens up to this probability; 1 is off")
-      ->check(number(0, 1))
-      ->capture_default_str();
-  command->add_option("--min-p", g.min_p, "keep tokens this likely against the likeliest; 0 is off")
-      ->check(number(0, 1))
-      ->capture_default_str();
-  command->add_option("--repeat-penalty", g.repeat_penalty, "divides the logits of the last 64 tokens; 1 is off")
-      ->check(number(0.01, 100))
-      ->capture_default_str();
-  self->seed_given = command->add_option("-s,--seed", g.seed, "same seed, same text (default: a random one, printed)")
-                         ->check(whole_number(0, std::numeric_limits<int64_t>::max()));
-  command->add_option("--stop", g.stop, "ends before this text; may be given again")
-      ->allow_extra_args(false)
-      ->option_text("TEXT");
-  command->add_flag("--ignore-eos", g.ignore_end, "end tokens are never chosen");
+  self->sampling.add_to(*command);
   command->add_flag("--log-probabilities", self->log_probabilities,
                     "with --json: the natural log-probability of every token, under the same key");
   command->add_flag("--no-bos", self->no_bos, "without the begin token that the model asks for");

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "files/gguf_writer.h"
+#include "support/letter_model.h"
 #include "support/random_model.h"
 
 namespace contexture {
@@ -12,45 +12,11 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kTemplate =
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}";
 /// Forgets what the assistant said but for its length, as templates do that strip thoughts.
 const std::string kRewriting =
     "{% for m in messages %}<|{{ m.role }}|>"
     "{{ 'x' * (m.content | length % 3 + 1) if m.role == 'assistant' else m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}";
-
-/// A random model whose tokens are letters, a space and the control tokens of the templates above. It says letters
-/// alone, so that the text of an answer is cut into the tokens that it was; with `says_all` it says everything.
-void write_letter_model(const std::string& path, const std::string& chat_template, uint32_t seed, bool says_all) {
-  std::vector<std::string> pieces = {"<unk>",    "<s>",           "</s>",    "<|system|>",
-                                     "<|user|>", "<|assistant|>", "<|end|>", "\u2581"};
-  std::vector<int64_t> types = {2, 3, 3, 3, 3, 3, 3, 1};
-  for (char c = 'a'; c <= 'z'; ++c) {
-    pieces.emplace_back(1, c);
-    types.push_back(1);
-  }
-  const TemporaryFile bare;
-  write_random_model({.vocabulary = pieces.size(), .tied = false, .seed = seed}, bare.path());
-  ModelFile file = open_model(bare.path());
-  StoredTensor& output = file.tensors.at(file.tensor_index.at("output.weight"));
-  std::vector<std::byte> rows(output.data.begin(), output.data.end());
-  // Logits of 0 for the control tokens: of the 27 others there is always a larger one.
-  if (!says_all) std::fill_n(rows.begin(), rows.size() / pieces.size() * 7, std::byte{0});
-  output.data = rows;
-  Metadata& m = file.metadata;
-  m.set_string("tokenizer.ggml.model", "llama");
-  m.set_strings("tokenizer.ggml.tokens", pieces);
-  m.set_floats("tokenizer.ggml.scores", std::vector<float>(pieces.size(), 0.f));
-  m.set_ints("tokenizer.ggml.token_type", types);
-  m.set_int("tokenizer.ggml.bos_token_id", 1);
-  m.set_int("tokenizer.ggml.eos_token_id", 2);
-  m.set_int("tokenizer.ggml.unknown_token_id", 0);
-  m.set_bool("tokenizer.ggml.add_space_prefix", false);
-  m.set_string("tokenizer.chat_template", chat_template);
-  write_gguf(path, m, file.tensors);
-}
 
 /// A model opened for a conversation.
 struct Chat {
@@ -60,7 +26,8 @@ struct Chat {
   ChatTemplate chat_template;
   CachedConversation conversation;
 
-  explicit Chat(size_t context = 400, const std::string& source = kTemplate, uint32_t seed = 1, bool says_all = false)
+  explicit Chat(size_t context = 400, const std::string& source = kLetterTemplate, uint32_t seed = 1,
+                bool says_all = false)
       : opened(write_and_open(path.path(), source, seed, says_all)),
         runtime(opened.file, options(context)),
         chat_template(ChatTemplate::choose(opened.file.metadata, opened.tokenizer->vocabulary())),
@@ -115,7 +82,7 @@ TEST(Conversation, ATurnCostsItsNewTokensAndChangesNothing) {
 TEST(Conversation, TokensOfAnAnswerStayAsTheyWere) {
   // Models that say control tokens and unknown ones, which their text does not show.
   for (uint32_t seed = 1; seed < 8; ++seed) {
-    Chat chat(400, kTemplate, seed, /*says_all=*/true);
+    Chat chat(400, kLetterTemplate, seed, /*says_all=*/true);
     chat.say("hello", 20);
     EXPECT_EQ(chat.say("more", 20).prefilled_tokens, 1u + 1 + 6 + 1) << "seed " << seed;
   }
@@ -197,7 +164,7 @@ TEST(Conversation, FormatsWithoutAnEndTokenEndWithTheNextQuestion) {
 
 TEST(Conversation, OfThePublicInterface) {
   const TemporaryFile path;
-  write_letter_model(path.path(), kTemplate, 1, false);
+  write_letter_model(path.path(), kLetterTemplate, 1, false);
   const GenerateOptions options{.max_tokens = 6, .temperature = 0, .ignore_end = true};
   Conversation conversation({.model_path = path.path(), .threads = 1}, {.system = "be kind"});
   std::string streamed;

@@ -1,0 +1,230 @@
+#include <unistd.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "chat/chat_formats.h"
+#include "cli/chat_session.h"
+#include "cli/command.h"
+#include "cli/sampling_flags.h"
+#include "engine/conversation.h"
+
+namespace contexture::cli {
+namespace {
+
+constexpr const char* kCommands =
+    "  /reset        begin anew (the system message stays)\n"
+    "  /save [FILE]  write the conversation as JSON, to FILE or to the one of --session\n"
+    "  /info         how much of the context is used, and how fast it goes\n"
+    "  /help         this\n"
+    "  /quit         end; so does Ctrl-D\n"
+    "A line that ends in \\ goes on in the next one; \"\"\" opens and closes a message of several lines.\n"
+    "Ctrl-C stops an answer and keeps what was said.\n";
+
+/// Reads messages: a line each, or several (see kCommands). Prompts go to stderr, so that stdout holds the answers.
+class Input {
+ public:
+  bool interactive() const { return interactive_; }
+
+  /// False at the end of the input.
+  bool read(std::string& message) const {
+    message.clear();
+    std::string line;
+    if (!read_line("> ", line)) return false;
+    constexpr std::string_view quotes = "\"\"\"";
+    if (line.starts_with(quotes)) return read_block(line.substr(quotes.size()), quotes, message);
+    while (line.ends_with('\\')) {
+      line.pop_back();
+      message += line + '\n';
+      if (!read_line(". ", line)) return false;
+    }
+    message += line;
+    return true;
+  }
+
+ private:
+  bool read_line(const char* prompt, std::string& line) const {
+    if (interactive_) fmt::print(stderr, "{}", prompt);
+    if (!std::getline(std::cin, line)) return false;
+    if (line.ends_with('\r')) line.pop_back();
+    return true;
+  }
+
+  bool read_block(std::string line, std::string_view quotes, std::string& message) const {
+    while (!line.ends_with(quotes)) {
+      message += line + '\n';
+      if (!read_line(". ", line)) return false;
+    }
+    message += line.substr(0, line.size() - quotes.size());
+    return true;
+  }
+
+  bool interactive_ = isatty(STDIN_FILENO);
+};
+
+struct Chat {
+  ModelFlags model;
+  CacheFlags cache;
+  SamplingFlags sampling;
+  std::string system, format, session;
+
+  void run() {
+    const OpenedModel opened = model.open();
+    const Tokenizer& tokenizer = opened.need_tokenizer();
+    const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
+    RunOptions options = cache.options();
+    if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(opened.file.metadata));
+    Runtime runtime(opened.file, options);
+    CachedConversation conversation(runtime, tokenizer, chat_template);
+    conversation.set_messages(first_messages());
+    GenerateOptions generate = sampling.options();
+    const Input input;
+    if (input.interactive()) fmt::print(stderr, "seed {}; /help tells what else there is\n", generate.seed);
+    for (std::string message; next_message(input, message);) {
+      if (message.empty()) continue;
+      if (message.starts_with('/')) {
+        if (!obey(message, conversation, runtime)) return;
+      } else if (!answer(valid_utf8(message), conversation, generate, input)) {
+        return;
+      }
+    }
+    if (input.interactive()) fmt::print(stderr, "\n");
+  }
+
+ private:
+  /// Ctrl-C while it waits ends the program, with status 130 (main.cc).
+  static bool next_message(const Input& input, std::string& message) {
+    catch_interrupts();
+    return input.read(message);
+  }
+
+  std::vector<ChatMessage> first_messages() const {
+    std::vector<ChatMessage> messages;
+    std::error_code ignored;
+    if (!session.empty() && std::filesystem::exists(session, ignored)) messages = read_session(session);
+    if (system.empty()) return messages;
+    if (!messages.empty() && messages[0].role == "system") messages.erase(messages.begin());
+    messages.insert(messages.begin(), {"system", system});
+    return messages;
+  }
+
+  /// False where the conversation is to end.
+  bool answer(const std::string& message, CachedConversation& conversation, const GenerateOptions& generate,
+              const Input& input) {
+    catch_interrupts();
+    const auto show = [](const GeneratedToken& token) {
+      std::cout << token.text << std::flush;
+      return true;
+    };
+    try {
+      last_ = conversation.say(message, generate, {.on_token = show, .on_prefill = {}, .cancelled = &interrupted()});
+    } catch (const Error& error) {
+      if (!input.interactive()) throw;
+      fmt::print(stderr, "error: {}\n", error.what());  // a message too long, a template that refuses: ask otherwise
+      return true;
+    }
+    std::cout << std::endl;
+    report(conversation);
+    return input.interactive() || last_.finish_reason != FinishReason::cancelled;
+  }
+
+  void report(const CachedConversation& conversation) const {
+    if (conversation.dropped_turns() > 0) {
+      fmt::print(stderr, "(the context was full: the oldest {} turns are forgotten)\n", conversation.dropped_turns());
+    }
+    if (last_.finish_reason == FinishReason::length)
+      fmt::print(stderr, "(stopped after {} tokens; see -n)\n", last_.token_ids.size());
+    if (last_.finish_reason == FinishReason::context) fmt::print(stderr, "(stopped: the context is full; see -c)\n");
+    spdlog::info("{} of {} prompt tokens were new; {}", last_.prefilled_tokens, last_.prompt_tokens, speed());
+  }
+
+  std::string speed() const {
+    const auto rate = [](size_t tokens, double seconds) {
+      return seconds > 0 ? fmt::format("{:.1f}", static_cast<double>(tokens) / seconds) : std::string("-");
+    };
+    const size_t decoded = last_.token_ids.empty() ? 0 : last_.token_ids.size() - 1;
+    return fmt::format("read at {}/s, answered at {}/s", rate(last_.prefilled_tokens, last_.prefill_seconds),
+                       rate(decoded, last_.decode_seconds));
+  }
+
+  /// Commands answer on stderr. False where the conversation is to end.
+  bool obey(const std::string& line, CachedConversation& conversation, Runtime& runtime) {
+    const size_t space = std::min(line.find(' '), line.size());
+    const std::string command = line.substr(0, space);
+    const std::string argument = line.substr(std::min(line.find_first_not_of(' ', space), line.size()));
+    if (command == "/quit" || command == "/exit") return false;
+    if (command == "/help") {
+      fmt::print(stderr, "{}", kCommands);
+    } else if (command == "/reset") {
+      std::vector<ChatMessage> messages = conversation.messages();
+      std::erase_if(messages, [](const ChatMessage& m) { return m.role != "system"; });
+      conversation.set_messages(std::move(messages));
+      fmt::print(stderr, "(a new conversation)\n");
+    } else if (command == "/save") {
+      save(argument.empty() ? session : argument, conversation.messages());
+    } else if (command == "/info") {
+      info(conversation, runtime);
+    } else {
+      fmt::print(stderr, "there is no command {}; /help lists them\n", printable(command));
+    }
+    return true;
+  }
+
+  static void save(const std::string& path, const std::vector<ChatMessage>& messages) {
+    if (path.empty()) {
+      fmt::print(stderr, "say where to: /save FILE\n");
+      return;
+    }
+    try {
+      write_session(path, messages);
+      fmt::print(stderr, "(saved to {})\n", printable(path, 400));
+    } catch (const Error& error) {
+      fmt::print(stderr, "error: {}\n", error.what());
+    }
+  }
+
+  void info(const CachedConversation& conversation, Runtime& runtime) const {
+    const auto is_answer = [](const ChatMessage& m) { return m.role == "assistant"; };
+    const std::vector<ChatMessage>& messages = conversation.messages();
+    const CachePlan& plan = runtime.plan().cache;
+    fmt::print(stderr, "context  {} of {} tokens\n", conversation.context_tokens(), plan.context);
+    fmt::print(stderr, "cache    {} ({}, K {}, V {})\n", human_bytes(runtime.plan().cache_bytes), plan.layout,
+               contexture::info(plan.shape.k_format).name, contexture::info(plan.shape.v_format).name);
+    fmt::print(stderr, "turns    {}\n", std::count_if(messages.begin(), messages.end(), is_answer));
+    if (last_.prompt_tokens > 0) fmt::print(stderr, "speed    {}\n", speed());
+  }
+
+  Generation last_;
+};
+
+std::string format_help() {
+  std::string text = "how the model was taught to read a conversation (default: the chat template in its file):";
+  for (const ChatFormat& format : chat_formats()) text += fmt::format("\n{}: {}", format.name, format.models);
+  return text;
+}
+
+}  // namespace
+
+void add_chat(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("chat", "talk with a model in the terminal; /help inside tells more");
+  auto self = std::make_shared<Chat>();
+  self->model.add_to(*command);
+  command->remove_option(command->get_option("--json"));
+  self->cache.add_to(*command);
+  command->get_option("--context")->description("tokens of context (default: the model's own, at most 4096)");
+  command->add_option("--system", self->system, "what the model is told before you speak")->option_text("TEXT");
+  std::vector<std::string> names;
+  for (const ChatFormat& format : chat_formats()) names.emplace_back(format.name);
+  command->add_option("--chat-format", self->format, format_help())->check(CLI::IsMember(names));
+  command->add_option("--session", self->session, "a conversation to go on with, where it is there; /save writes to it")
+      ->option_text("FILE");
+  self->sampling.add_to(*command);
+  command->get_option("--predict")->description("tokens of an answer at most; -1: until the context is full");
+  command->footer(std::string("Inside:\n") + kCommands +
+                  "Where stdin is no terminal, every line is a message, and stdout holds the answers alone.");
+  command->callback([self] { self->run(); });
+}
+
+}  // namespace contexture::cli
