@@ -107,7 +107,7 @@ constexpr ChatFormat kFormats[] = {
 {{ m.content }}
 
 {% else %}
-{{ m.role | capitalize }}: {{ m.content }}
+{{ m.role | capitalize }}: {{ m.content | trim }}
 {% endif %}
 {% endfor %}
 {% if add_generation_prompt %}
