@@ -49,9 +49,11 @@ Format fitting(Format type, size_t columns) {
 /// Which tensors the output file has, and how each comes about.
 class OutputPlan {
  public:
+  OutputPlan(const OutputPlan&) = delete;  // tensors point into it
   OutputPlan(const ModelFile& file, const ModelConfig& config, std::optional<Format> type)
       : file_(file), config_(config), type_(type) {
     for (const StoredTensor& tensor : file.tensors) add(tensor);
+    add_rope_divisors();
   }
 
   std::vector<OutputTensor> tensors;
@@ -59,7 +61,25 @@ class OutputPlan {
   /// The family's GGUF files have neighbouring pairs; this file says that it has halves (see rope.h).
   bool interleaves() const { return file_.metadata.has(config_.family + ".rope.style") && style_is_halves(); }
 
+  /// GGUF files have Llama 3.1's scaling as a tensor of divisors.
+  bool scales_by_tensor() const {
+    return config_.rope().scaling == RopeConfig::Scaling::llama3 && !file_.find("rope_freqs.weight");
+  }
+
  private:
+  void add_rope_divisors() {
+    if (!scales_by_tensor()) return;
+    RopeConfig unscaled = config_.rope();
+    unscaled.scaling = RopeConfig::Scaling::none;
+    const std::vector<double> before = rope_frequencies(unscaled), after = rope_frequencies(config_.rope());
+    for (size_t i = 0; i < before.size(); ++i) divisors_.push_back(static_cast<float>(before[i] / after[i]));
+    made_ = {"rope_freqs.weight",
+             Format::f32,
+             {static_cast<int64_t>(divisors_.size())},
+             std::as_bytes(std::span(divisors_))};
+    tensors.push_back({made_, {&made_}});
+  }
+
   bool style_is_halves() const { return config_.rope().style == RopeStyle::halves; }
 
   void add(const StoredTensor& tensor) {
@@ -97,6 +117,8 @@ class OutputPlan {
   const ModelFile& file_;
   const ModelConfig& config_;
   std::optional<Format> type_;
+  std::vector<float> divisors_;
+  StoredTensor made_;
 };
 
 /// The file's metadata, less what described its old form, plus what describes the new one.
@@ -105,6 +127,11 @@ Metadata output_metadata(const ModelFile& file, const OutputPlan& plan, const st
   Metadata metadata = file.metadata;
   for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) metadata.forget(key);
   if (plan.interleaves()) metadata.forget(family + ".rope.style");
+  if (plan.scales_by_tensor()) {
+    for (const char* key : {"type", "factor", "low_freq_factor", "high_freq_factor", "original_context_length"}) {
+      metadata.forget(fmt::format("{}.rope.scaling.{}", family, key));
+    }
+  }
   if (!metadata.has("tokenizer.ggml.tokens") && vocabulary) vocabulary_to_metadata(*vocabulary, metadata);
   metadata.set_int("general.quantization_version", 2);
   return metadata;

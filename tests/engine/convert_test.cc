@@ -6,42 +6,14 @@
 #include <fstream>
 
 #include "base/error.h"
-#include "engine/runtime.h"
+#include "engine/logits.h"
 #include "files/gguf_writer.h"
-#include "support/random.h"
 #include "support/random_model.h"
 
 namespace contexture {
 namespace {
 
 using testing::HasSubstr;
-
-/// Logits after every token, with an f32 cache.
-std::vector<float> logits_of(const std::string& path, const std::vector<TokenId>& tokens) {
-  const ModelFile file = open_model(path);
-  RunOptions options;
-  options.cache.context = tokens.size();
-  options.cache.shape.k_format = options.cache.shape.v_format = Format::f32;
-  options.logit_rows = tokens.size();
-  Runtime runtime(file, options);
-  const SequenceId sequence = runtime.cache().create().value();
-  EXPECT_TRUE(runtime.cache().append(sequence, tokens.size()));
-  std::vector<int64_t> positions(tokens.size());
-  for (size_t i = 0; i < tokens.size(); ++i) positions[i] = static_cast<int64_t>(i);
-  const std::vector<SequenceId> sequences(tokens.size(), sequence);
-  const std::vector<uint8_t> wants(tokens.size(), 1);
-  const std::span<const float> logits =
-      runtime.model().forward({.tokens = tokens, .positions = positions, .sequences = sequences, .wants_logits = wants},
-                              runtime.cache(), runtime.workspace(), runtime.pool());
-  return {logits.begin(), logits.end()};
-}
-
-std::vector<TokenId> random_tokens(size_t count, size_t vocabulary) {
-  std::mt19937 random = fresh_random();
-  std::vector<TokenId> tokens(count);
-  for (TokenId& t : tokens) t = static_cast<TokenId>(random() % vocabulary);
-  return tokens;
-}
 
 TEST(Convert, KeepsEveryBitWhereTheTypeStays) {
   const std::vector<TokenId> tokens = random_tokens(9, 80);
@@ -72,6 +44,18 @@ TEST(Convert, HalvesBecomeNeighboursWithTheSameLogits) {
     ASSERT_EQ(before.size(), after.size());
     for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(before[i], after[i], 2e-5) << i;
   }
+}
+
+TEST(Convert, Llama3ScalingBecomesATensor) {
+  const std::vector<TokenId> tokens = random_tokens(30, 80);
+  const TemporaryFile in, out;
+  write_random_model({.rope_scaling = "llama3"}, in.path());
+  convert_model({.in = in.path(), .out = out.path(), .type = std::nullopt});
+  const ModelFile converted = open_model(out.path());
+  EXPECT_FALSE(converted.metadata.has("llama.rope.scaling.type")) << "other programs do not know this type";
+  ASSERT_TRUE(converted.find("rope_freqs.weight"));
+  const std::vector<float> before = logits_of(in.path(), tokens), after = logits_of(out.path(), tokens);
+  for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(before[i], after[i], 2e-5) << "divisors are f32: " << i;
 }
 
 TEST(Convert, TypesAreWhereTheyShouldBe) {
