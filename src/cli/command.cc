@@ -48,7 +48,10 @@ std::vector<std::string> cache_formats() {
 }  // namespace
 
 void ModelFlags::add_to(CLI::App& command) {
-  command.add_option("-m,--model", model, "model: a GGUF file, or a llama2.c .bin (default: the bundled model)")
+  command
+      .add_option("-m,--model", model,
+                  "model: a GGUF file, a Hugging Face directory, a PyTorch checkpoint or its directory, or a llama2.c "
+                  ".bin (default: the bundled model)")
       ->option_text("PATH");
   command.add_option("--tokenizer", tokenizer, "tokenizer, where it is neither in the model file nor beside it")
       ->option_text("PATH");

@@ -127,9 +127,29 @@ TEST(GgufWriter, RefusesATensorThatDoesNotMatchItsBytes) {
     return error_of([&] { write_gguf(folder.file("m.gguf"), {}, {&tensor, 1}); });
   };
   EXPECT_EQ(error(Format::q4_0, {32}), "");
-  EXPECT_THAT(error(Format::q4_0, {33}), HasSubstr("tensor t: a shape of (33) in q4_0"));
+  EXPECT_THAT(error(Format::q4_0, {33}), HasSubstr("tensor t: (33) is no shape for q4_0"));
   EXPECT_THAT(error(Format::q4_0, {2, 32}), HasSubstr("(2, 32)"));
   EXPECT_THAT(error(Format::f32, {}), HasSubstr("tensor t"));
+}
+
+TEST(GgufWriter, TakesDataAsItIsMade) {
+  const TemporaryFolder folder;
+  const auto data = some_bytes(4 * 6);
+  const StoredTensor tensors[] = {{"a", Format::f32, {2, 2}, {}}, {"b", Format::f32, {2}, {}}};
+  const auto write_in_pieces = [&](size_t last_piece) {
+    write_gguf(folder.file("m.gguf"), {}, tensors, [&](size_t tensor, const auto& write) {
+      const std::span<const std::byte> all = data;
+      if (tensor == 1) return write(all.subspan(16, last_piece));
+      write(all.first(4));
+      write(all.subspan(4, 12));
+    });
+  };
+  write_in_pieces(8);
+  const ModelFile file = open_model(folder.file("m.gguf"));
+  EXPECT_TRUE(std::ranges::equal(file.find("a")->data, std::span(data).first(16)));
+  EXPECT_TRUE(std::ranges::equal(file.find("b")->data, std::span(data).subspan(16)));
+  EXPECT_THAT(error_of([&] { write_in_pieces(4); }), HasSubstr("does not make 4 bytes"));
+  EXPECT_TRUE(open_model(folder.file("m.gguf")).find("b")) << "the old file stays";
 }
 
 /// No file may grow beyond a size while this lives: a disk that is full.

@@ -20,7 +20,7 @@ class Bytes {
   template <typename T>
   Bytes& number(T value) {
     const auto* bytes = reinterpret_cast<const std::byte*>(&value);
-    bytes_.insert(bytes_.end(), bytes, bytes + sizeof(T));
+    for (size_t i = 0; i < sizeof(T); ++i) bytes_.push_back(bytes[i]);  // insert() makes GCC 12 warn of nothing
     return *this;
   }
   Bytes& u8(uint8_t value) { return number(value); }
