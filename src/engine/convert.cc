@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <regex>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -83,16 +82,16 @@ class OutputPlan {
   bool style_is_halves() const { return config_.rope().style == RopeStyle::halves; }
 
   void add(const StoredTensor& tensor) {
-    static const std::regex one_expert(R"(blk\.(\d+)\.(ffn_gate|ffn_up|ffn_down)\.(\d+)\.weight)");
-    std::smatch match;
     OutputTensor output{{tensor.name, format_of(tensor), tensor.shape, {}}, {&tensor}};
-    if (std::regex_match(tensor.name, match, one_expert)) {
-      if (match[3] != "0") return;  // comes with the first
+    for (const char* kind : {"ffn_gate", "ffn_up", "ffn_down"}) {
+      const size_t at = tensor.name.find(fmt::format(".{}.", kind));
+      if (config_.experts == 0 || at == tensor.name.npos) continue;
+      const std::string block = tensor.name.substr(0, at);
+      const auto expert = [&](size_t e) { return fmt::format("{}.{}.{}.weight", block, kind, e); };
+      if (tensor.name != expert(0)) return;  // comes with the first
       output.parts.clear();
-      for (size_t e = 0; e < config_.experts; ++e) {
-        output.parts.push_back(file_.find(fmt::format("blk.{}.{}.{}.weight", match[1].str(), match[2].str(), e)));
-      }
-      output.tensor.name = fmt::format("blk.{}.{}_exps.weight", match[1].str(), match[2].str());
+      for (size_t e = 0; e < config_.experts; ++e) output.parts.push_back(file_.find(expert(e)));
+      output.tensor.name = fmt::format("{}.{}_exps.weight", block, kind);
       output.tensor.shape.insert(output.tensor.shape.begin(), static_cast<int64_t>(config_.experts));
     }
     const bool rotated = tensor.name.ends_with(".attn_q.weight") || tensor.name.ends_with(".attn_k.weight");

@@ -58,6 +58,15 @@ TEST(Convert, Llama3ScalingBecomesATensor) {
   for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(before[i], after[i], 2e-5) << "divisors are f32: " << i;
 }
 
+TEST(Convert, ExpertsAreJoined) {
+  const std::vector<TokenId> tokens = random_tokens(12, 80);
+  const TemporaryFile in, out;
+  write_random_model({.experts = 4, .experts_used = 2, .separate_experts = true}, in.path());
+  convert_model({.in = in.path(), .out = out.path(), .type = std::nullopt});
+  EXPECT_TRUE(open_model(out.path()).find("blk.0.ffn_up_exps.weight"));
+  EXPECT_EQ(logits_of(in.path(), tokens), logits_of(out.path(), tokens));
+}
+
 TEST(Convert, TypesAreWhereTheyShouldBe) {
   const TemporaryFile in, out;
   write_random_model({.dim = 256, .ffn_dim = 288, .tied = false}, in.path());

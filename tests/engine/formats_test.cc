@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <regex>
-
 #include "engine/convert.h"
 #include "engine/logits.h"
 #include "files/huggingface_support.h"
@@ -63,7 +61,7 @@ std::string renamed(std::string name, const char* layer, const Names& names) {
   for (const auto& [from, to] : names) {
     if (const size_t at = name.find(from); at != name.npos) name.replace(at, std::string(from).size(), to);
   }
-  return std::regex_replace(name, std::regex("^blk"), layer);
+  return name.starts_with("blk.") ? layer + name.substr(3) : name;
 }
 
 const Names kHuggingFaceNames = {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"},
