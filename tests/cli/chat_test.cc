@@ -197,6 +197,15 @@ TEST(ChatWithTheBundledModel, ThreeTurns) {
   EXPECT_GE(lines_of(ended.out).size(), 3u);
 }
 
+TEST(ChatWithTheBundledModel, RemembersOverTurns) {
+  const Ended ended = run_program("chat --temp 0",
+                                  "Tom hid the red lamp in the barn. Where is the red lamp?\n"
+                                  "Ann put the blue ball in the box. Where is the blue ball?\n"
+                                  "Where is the red lamp?\n");
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(lines_of(ended.out), testing::ElementsAre("It is in the barn.", "It is in the box.", "It is in the barn."));
+}
+
 // What a shell would offer after these words.
 std::string offered(const std::string& words) {
   const TemporaryFile script(".sh"), out(".out");

@@ -57,6 +57,18 @@ TEST(Cli, TheBundledModelWritesAStory) {
   EXPECT_THAT(ended.err, HasSubstr("GB/s"));
 }
 
+TEST(Cli, TheBundledModelRemembers) {
+  const std::string told = "Tom hid the red lamp in the barn. Ann put the blue ball in the box. ";
+  const Ended ended = run_program("run -p '" + told + "Where is the red lamp?' -n 6 --temp 0 --json");
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  EXPECT_EQ(json::parse(ended.out)["text"], " It is in the barn.");
+  const Ended turns = run_program("run --temp 0 --json -p '<|user|>" + told +
+                                  "<|end|><|assistant|>All right.<|end|><|user|>Where is the blue ball?<|end|><|assistant|>'");
+  ASSERT_EQ(turns.status, 0) << turns.err;
+  EXPECT_EQ(json::parse(turns.out)["text"], "It is in the box.");
+  EXPECT_EQ(json::parse(turns.out)["finish_reason"], "end");
+}
+
 TEST(Cli, RunAsJson) {
   const Ended ended = run_program("run -p 'Once upon a time' -n 12 -s 5 --json");
   ASSERT_EQ(ended.status, 0) << ended.err;
@@ -77,11 +89,11 @@ TEST(Cli, RunAsJson) {
 }
 
 TEST(Cli, ContextEndsARun) {
-  const Ended ended = run_program("run -p 'Once upon a time' --ignore-eos -n 500 --json");
-  const json result = json::parse(ended.out);
-  EXPECT_EQ(result["finish_reason"], "context") << "the bundled model was made for a bounded context";
+  const Ended ended = run_program("run -p 'Once upon a time' --ignore-eos -n 500 -c 100 --json");
+  EXPECT_EQ(json::parse(ended.out)["finish_reason"], "context");
   expect_error(run_program("run -c 3 -p 'Once upon a time there was a little girl'"), "-c");
-  EXPECT_EQ(json::parse(run_program("run -p 'Once' --ignore-eos -n -1 --json").out)["finish_reason"], "context");
+  EXPECT_EQ(json::parse(run_program("run -p 'Once' --ignore-eos -n -1 --json").out)["finish_reason"], "context")
+      << "the bundled model was made for a bounded context";
   EXPECT_EQ(run_program("run -p 'Once' -n 100000000000 --json").status, 0);
 }
 

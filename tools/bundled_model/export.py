@@ -13,12 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import Llama, Shape
+from model import Llama, Shape, load
+from tokens import BOS, EOS, TURNS
 
 ALIGNMENT = 32
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9  # GGUF value types
 TENSOR_F32, TENSOR_F16 = 0, 1
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # kinds of tokens
+CHAT = """\
+{{ bos_token }}{% for message in messages %}\
+{% if message['role'] == 'assistant' %}<|assistant|>{% else %}<|user|>{% endif %}{{ message['content'] }}<|end|>\
+{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""  # what a system message says, the user says
 SCALARS = {U32: "<I", I32: "<i", F32: "<f", BOOL: "<?"}
 
 
@@ -46,7 +51,8 @@ def read_vocab(path: Path) -> tuple[list[str], list[float], list[int]]:
         tokens.append(piece)
         scores.append(float(score) + 0.0)  # the first rank is written -0
         is_byte = len(piece) == 6 and piece.startswith("<0x")
-        kinds.append(BYTE if is_byte else {"<unk>": UNKNOWN, "<s>": CONTROL, "</s>": CONTROL}.get(piece, NORMAL))
+        is_control = piece in ("<s>", "</s>", *TURNS)
+        kinds.append(BYTE if is_byte else CONTROL if is_control else UNKNOWN if piece == "<unk>" else NORMAL)
     return tokens, scores, kinds
 
 
@@ -56,7 +62,7 @@ def metadata(shape: Shape, vocab: Path) -> list[bytes]:
     return [
         entry("general.architecture", STRING, "llama"),
         entry("general.name", STRING, "contexture-stories-1m"),
-        entry("general.description", STRING, "Tells tiny English stories. Trained from nothing on a grammar written for it."),
+        entry("general.description", STRING, "Tells tiny English stories and remembers where things are."),
         entry("general.license", STRING, "Apache-2.0"),
         entry("general.alignment", U32, ALIGNMENT),
         entry("general.file_type", U32, 1),  # mostly F16
@@ -77,12 +83,14 @@ def metadata(shape: Shape, vocab: Path) -> list[bytes]:
         entry("tokenizer.ggml.tokens", STRING, tokens),
         entry("tokenizer.ggml.scores", F32, scores),
         entry("tokenizer.ggml.token_type", I32, kinds),
-        entry("tokenizer.ggml.bos_token_id", U32, 1),
-        entry("tokenizer.ggml.eos_token_id", U32, 2),
+        entry("tokenizer.ggml.bos_token_id", U32, BOS),
+        entry("tokenizer.ggml.eos_token_id", U32, EOS),
+        entry("tokenizer.ggml.eot_token_id", U32, TURNS["<|end|>"]),
         entry("tokenizer.ggml.unknown_token_id", U32, 0),
         entry("tokenizer.ggml.add_bos_token", BOOL, True),
         entry("tokenizer.ggml.add_eos_token", BOOL, False),
         entry("tokenizer.ggml.add_space_prefix", BOOL, True),
+        entry("tokenizer.chat_template", STRING, CHAT),
     ]
 
 
@@ -116,8 +124,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=Path, required=True, help="the .vocab file that spm_train wrote")
     parser.add_argument("--out", type=Path, required=True, help="GGUF file to write")
     args = parser.parse_args()
-    model = Llama(Shape())
-    model.load_state_dict(torch.load(args.checkpoint, map_location="cpu")["model"])
+    model = load(args.checkpoint)
     write_gguf(args.out, metadata(model.shape, args.vocab), tensors(model))
     print(f"{args.out}: {args.out.stat().st_size} bytes")
 

@@ -3,7 +3,9 @@
 Rotation is of interleaved pairs (2i, 2i+1) with theta 10000, as Meta's original weights have it; keys and values are
 shared by groups of query heads; the feed-forward is SwiGLU; the output matrix is the embedding.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +21,9 @@ class Shape:
     kv_heads: int = 2
     head_dim: int = 32
     ffn: int = 352
-    vocab: int = 640
-    window: int = 256
-    theta: float = 10000.0
+    vocab: int = 1280
+    window: int = 2304
+    theta: float = 1e6
     eps: float = 1e-5
 
 
@@ -104,6 +106,25 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rotation).flatten(-2).transpose(1, 2)
 
 
+@dataclass
+class Points:
+    """Where a head should look: from a query in a row of the batch to a key. Teaching this directly is what makes a model
+    so small remember: the loss on tokens alone finds the way only by luck, this shows it."""
+    layer: int
+    head: int
+    where: Tensor  # (n, 3): row, query, key; by rows
+
+    def keys_missed(self, q: Tensor, k: Tensor) -> Tensor:
+        """Cross-entropy of the attention to the keys; q is scaled."""
+        rows, queries, keys = self.where.unbind(1)
+        of_head, to_head = q[:, self.head], k[:, self.head * k.shape[1] // q.shape[1]]
+        which, counts = rows.unique_consecutive(return_counts=True)
+        scores = torch.cat([of_head[row, some] @ to_head[row].t()
+                            for row, some in zip(which, queries.split(counts.tolist()))])
+        future = torch.arange(k.shape[2]) > queries.unsqueeze(1)
+        return F.cross_entropy(scores.masked_fill(future, -torch.inf), keys)
+
+
 class Block(nn.Module):
     """One layer; the parameters have the names of their GGUF tensors."""
 
@@ -121,18 +142,20 @@ class Block(nn.Module):
         self.ffn_up = nn.Parameter(torch.empty(shape.ffn, shape.dim))
         self.ffn_down = nn.Parameter(torch.empty(shape.dim, shape.ffn))
 
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor, points: Sequence[Points] = ()) -> tuple[Tensor, Tensor | float]:
+        """What the layer makes of x; and how far its heads are from looking where `points` want them to."""
         s = self.shape
         rows, time, _ = x.shape
         normed = rms_norm(x, self.attn_norm, s.eps)
         q = rotate(F.linear(normed, self.attn_q * s.head_dim**-0.5).view(rows, time, s.heads, s.head_dim), rotation)
         k = rotate(F.linear(normed, self.attn_k).view(rows, time, s.kv_heads, s.head_dim), rotation)
         v = F.linear(normed, self.attn_v).view(rows, time, s.kv_heads, s.head_dim).transpose(1, 2)
+        astray = sum(((p.keys_missed(q, k)) for p in points), 0.0)
         out = attention(q.unflatten(1, (s.kv_heads, -1)), k, v)
         out = out.flatten(1, 2).transpose(1, 2).reshape(rows, time, -1)
         x = x + F.linear(out, self.attn_output)
         normed = rms_norm(x, self.ffn_norm, s.eps)
-        return x + F.linear(F.silu(F.linear(normed, self.ffn_gate)) * F.linear(normed, self.ffn_up), self.ffn_down)
+        return x + F.linear(F.silu(F.linear(normed, self.ffn_gate)) * F.linear(normed, self.ffn_up), self.ffn_down), astray
 
 
 class Llama(nn.Module):
@@ -152,9 +175,22 @@ class Llama(nn.Module):
                 residual = name.endswith(("attn_output", "ffn_down"))
                 nn.init.normal_(p, std=0.05 / (2 * shape.layers) ** 0.5 if residual else 0.05)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, last: int = 0, points: Sequence[Points] = ()) -> tuple[Tensor, Tensor | float]:
+        """Logits of every position, or of the `last` ones; and how far heads look from where `points` want them to."""
         x = F.embedding(ids, self.token_embd)
         rotation = self.rotation[:ids.shape[1], None]  # (time, 1, head_dim / 2)
-        for block in self.blocks:
-            x = block(x, rotation)
-        return F.linear(rms_norm(x, self.output_norm, self.shape.eps), self.token_embd)
+        astray: Tensor | float = 0.0
+        for i, block in enumerate(self.blocks):
+            x, missed = block(x, rotation, [p for p in points if p.layer == i and len(p.where)])
+            astray = astray + missed
+        return F.linear(rms_norm(x[:, -last:], self.output_norm, self.shape.eps), self.token_embd), astray
+
+
+def load(checkpoint: Path, f16: bool = False) -> Llama:
+    """The model of a checkpoint; `f16` rounds the matrices, as the GGUF file holds them."""
+    model = Llama(Shape())
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu")["model"])
+    for p in model.parameters():
+        if f16 and p.dim() == 2:
+            p.data = p.data.half().float()
+    return model

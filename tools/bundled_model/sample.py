@@ -1,37 +1,50 @@
 #!/usr/bin/env python3
-"""Let a checkpoint tell stories, or print the logits of given tokens, to check the training and other engines against.
+"""Let a checkpoint tell stories or answer, measure its perplexity, or write its logits to check an engine against.
 
     sample.py --checkpoint model.pt --tokenizer tok.model --prompt "Once upon a time" --count 5 --temperature 0.8
+    sample.py --checkpoint model.pt --tokenizer tok.model --prompt "<|user|>Tell me a story.<|end|><|assistant|>"
+    sample.py --checkpoint model.pt --tokenizer tok.model --f16 --held-out 600
 """
 import argparse
-import subprocess
+import math
+import random
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
 
-from model import Llama, Shape
-from train import BOS, EOS
-
-
-def spm(command: str, tokenizer: Path, text: str) -> str:
-    """Run one of SentencePiece's command-line tools over one line."""
-    tool = [command, f"--model={tokenizer}", "--output_format=id" if command == "spm_encode" else "--input_format=id"]
-    return subprocess.run(tool, input=text + "\n", check=True, capture_output=True, text=True).stdout.rstrip("\n")
+from facts import Texts
+from model import Llama, load
+from tokens import BOS, EOS, TURNS, Tokenizer
 
 
 @torch.no_grad()
-def continue_from(model: Llama, ids: list[int], temperature: float, random: torch.Generator) -> list[int]:
-    """Tokens until EOS or the end of the window; temperature 0 is greedy. No cache: the model is small."""
-    ids = list(ids)
-    while len(ids) < model.shape.window and ids[-1] != EOS:
-        logits: Tensor = model(torch.tensor([ids]))[0, -1]
+def continue_from(model: Llama, ids: list[int], temperature: float, generator: torch.Generator) -> list[int]:
+    """Tokens until one that ends a text or a turn, or the window is full; temperature 0 is greedy. No cache: it is small."""
+    ids, asked = list(ids), len(ids)
+    while len(ids) < model.shape.window and (len(ids) <= asked or ids[-1] not in (EOS, TURNS["<|end|>"])):
+        logits = model(torch.tensor([ids]), last=1)[0][0, -1]
         if temperature == 0:
             ids.append(int(logits.argmax()))
         else:
-            ids.append(int(torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=random)))
+            ids.append(int(torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=generator)))
     return ids
+
+
+@torch.no_grad()
+def print_held_out(model: Llama, tokenizer: Tokenizer, count: int) -> None:
+    """The loss on stories of a seed that training does not use, each by itself, its end included."""
+    texts = Texts(random.Random("held out"))
+    loss, tokens, words = 0.0, 0, 0
+    for _ in range(count):
+        story = texts.story([])
+        ids = torch.tensor([[BOS, *tokenizer.encode(story), EOS]])
+        loss += F.cross_entropy(model(ids[:, :-1])[0][0], ids[0, 1:], reduction="sum").item()
+        tokens += ids.shape[1] - 1
+        words += len(story.split())
+    print(f"{count} stories, {words} words, {tokens} tokens: {loss / tokens:.4f} nats a token, {loss / words:.4f} a word, "
+          f"perplexity {math.exp(loss / tokens):.3f}")
 
 
 def main() -> None:
@@ -44,24 +57,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--f16", action="store_true", help="round the matrices to F16 first, as the GGUF file holds them")
     parser.add_argument("--logits", type=Path, metavar="OUT", help="write float32 logits of BOS and the prompt, then stop")
+    parser.add_argument("--held-out", type=int, metavar="COUNT", help="measure the loss on so many new stories, then stop")
     args = parser.parse_args()
-    model = Llama(Shape())
-    model.load_state_dict(torch.load(args.checkpoint, map_location="cpu")["model"])
-    if args.f16:
-        for p in model.parameters():
-            if p.dim() == 2:
-                p.data = p.data.half().float()
-    prompt = [BOS, *map(int, spm("spm_encode", args.tokenizer, args.prompt).split())]
+    torch.set_num_threads(1)
+    model = load(args.checkpoint, args.f16)
+    tokenizer = Tokenizer(args.tokenizer)
+    if args.held_out:
+        return print_held_out(model, tokenizer, args.held_out)
+    prompt = [BOS, *tokenizer.encode(args.prompt)]
     if args.logits:
         with torch.no_grad():
-            model(torch.tensor([prompt]))[0].numpy().astype(np.float32).tofile(args.logits)
+            model(torch.tensor([prompt]))[0][0].numpy().astype(np.float32).tofile(args.logits)
         print(*prompt)
         return
-    random = torch.Generator().manual_seed(args.seed)
+    generator = torch.Generator().manual_seed(args.seed)
     for _ in range(args.count):
-        ids = continue_from(model, prompt, args.temperature, random)
-        story = spm("spm_decode", args.tokenizer, " ".join(map(str, ids[1:])))
-        print(f"{story}  [{len(ids)} tokens, {'ended' if ids[-1] == EOS else 'window full'}]\n")
+        ids = continue_from(model, prompt, args.temperature, generator)
+        ended = "ended" if len(ids) < model.shape.window else "window full"
+        print(f"{tokenizer.decode(ids[1:])}  [{len(ids)} tokens, {ended}]\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,9 @@
-#!/usr/bin/env python3
-"""Write the texts the bundled model learns from: small English stories out of a grammar of our own.
-
-    stories.py --count 200000 --seed 1 --out stories.txt          one story a line
+"""Small English stories out of a grammar of our own.
 
 plots.txt holds the sentences, words.py the vocabulary. A story draws its cast, its place and its objects once and every
 sentence reads them from there, so that a name, a pronoun or a color never changes halfway. The same seed gives the same
 stories.
 """
-import argparse
 import random
 import re
 from dataclasses import dataclass, field
@@ -21,7 +17,7 @@ PRONOUNS = {
     "boy": dict(he="he", him="him", his="his", He="He", His="His", self="himself"),
 }
 INTRODUCTIONS = (".meet", ".noun", ".look")  # how a story may mention the friend for the first time
-WORDS_IN_A_STORY = range(40, 105)  # 130 to 250 tokens of the bundled vocabulary
+WORDS_IN_A_STORY = range(40, 105)  # 60 to 170 tokens of the bundled vocabulary
 
 
 @dataclass
@@ -139,23 +135,3 @@ def tell(rng: random.Random, plots: dict[str, Plot]) -> str:
         text = polish(story.expand(template))
         if len(text.split()) in WORDS_IN_A_STORY:
             return text
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10, help="how many stories")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="file to write; without it they are printed")
-    args = parser.parse_args()
-    plots = read_plots(Path(__file__).with_name("plots.txt"))
-    rng = random.Random(args.seed)
-    lines = (tell(rng, plots) + "\n" for _ in range(args.count))
-    if args.out:
-        with args.out.open("w", encoding="utf-8") as out:
-            out.writelines(lines)
-    else:
-        print("".join(lines), end="")
-
-
-if __name__ == "__main__":
-    main()

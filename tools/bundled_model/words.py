@@ -6,7 +6,7 @@ Each class of words is a list of records; a record is a dictionary whose entries
 
 Record = dict[str, str]
 
-GIRLS = ("Ada Amy Anya Bella Clara Dot Elsie Emma Eva Fern Hazel Ivy Jill June Kate Kira Lena Lola Lucy Maya Mia Molly "
+GIRLS = ("Ada Amy Ann Anya Bella Clara Dot Elsie Emma Eva Fern Hazel Ivy Jill June Kate Kira Lena Lola Lucy Maya Mia Molly "
          "Nell Nina Nora Pia Poppy Rosa Rose Ruby Sara Suki Tess Tilly Wren Zoe").split()
 BOYS = ("Arlo Ben Bram Carl Dan Eli Emil Finn Fred Gus Hans Hugo Jack Jim Kofi Leo Luca Max Milo Ned Nico Noah Omar "
         "Oscar Otto Paul Pip Ravi Rob Sam Teo Theo Tim Toby Tom Will").split()
