@@ -8,10 +8,14 @@ namespace contexture {
 
 nlohmann::json parse_json(std::string_view text, const std::string& name) {
   constexpr int deepest = 64;
+  constexpr size_t most_values =
+      4'000'000;  // tokenizers of 260,000 pieces have 2.5 million; a value takes some 50 bytes
+  size_t values = 0;
   using nlohmann::json;
   const auto watch_depth = [&](int depth, json::parse_event_t, json&) {
     if (depth > deepest)
       fail("{}: JSON nested deeper than {} levels; no model's file is", printable(name, 400), deepest);
+    if (++values > most_values) fail("{}: more values than any model's JSON has", printable(name, 400));
     return true;
   };
   try {

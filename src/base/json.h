@@ -7,7 +7,8 @@
 namespace contexture {
 
 /// Parses JSON that a stranger wrote; `name` is the file's, for errors. Throws Error (one line, with the byte where it
-/// went wrong) where it is no JSON, nests deeper than 64 levels, or has a number too large to hold.
+/// went wrong) where it is no JSON, nests deeper than 64 levels, holds more than four million values, or has a number
+/// too large to hold.
 nlohmann::json parse_json(std::string_view text, const std::string& name);
 
 }  // namespace contexture

@@ -19,6 +19,23 @@ std::vector<std::string> output_types() {
   return names;
 }
 
+/// A line that is gone when this is, however the work ended.
+class ProgressLine {
+ public:
+  void show(size_t done, size_t total) {
+    if (!is_terminal_) return;
+    fmt::print(stderr, "\rwriting: {} of {}", human_bytes(done), human_bytes(total));
+    std::fflush(stderr);
+    shown_ = true;
+  }
+  ~ProgressLine() {
+    if (shown_) fmt::print(stderr, "\r\x1b[K");
+  }
+
+ private:
+  bool is_terminal_ = isatty(STDERR_FILENO), shown_ = false;
+};
+
 struct Convert {
   ConvertTask task;
   std::string type;
@@ -29,15 +46,12 @@ struct Convert {
     if (!type.empty()) task.type = format_from_name(type);
     if (task.threads == 0) task.threads = physical_cores();
     task.cancelled = &interrupted();
-    if (isatty(STDERR_FILENO)) {
-      task.progress = [](size_t done, size_t total) {
-        fmt::print(stderr, "\rwriting: {} of {}", human_bytes(done), human_bytes(total));
-        if (done == total) fmt::print(stderr, "\r\x1b[K");
-        std::fflush(stderr);
-      };
-    }
     const auto start = std::chrono::steady_clock::now();
-    const Conversion made = convert_model(task);
+    const Conversion made = [&] {
+      ProgressLine line;
+      task.progress = [&](size_t done, size_t total) { line.show(done, total); };
+      return convert_model(task);
+    }();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (json) {
       print_json({{"tensors", made.tensors}, {"bytes", made.bytes}, {"seconds", seconds}});

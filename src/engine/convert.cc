@@ -18,24 +18,25 @@ namespace {
 struct OutputTensor {
   StoredTensor tensor;  // without data
   std::vector<const StoredTensor*> parts;
-  size_t head_rows = 0;     // not 0: within every head of so many rows,
-  size_t rotated_rows = 0;  // the first so many are stored as halves and are to be interleaved
+  size_t rows = 1, columns = 0;  // as they are taken; a vector whose elements change places has rows of one
+  size_t head_rows = 0;          // not 0: within every head of so many rows,
+  size_t rotated_rows = 0;       // the first so many are stored as halves and are to be interleaved
 
-  size_t columns() const { return static_cast<size_t>(tensor.shape.back()); }
-  size_t rows() const {
-    size_t rows = 1;
-    for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) rows *= static_cast<size_t>(tensor.shape[i]);
-    return rows;
-  }
-  size_t bytes() const { return rows() * bytes_of(tensor.format, columns()); }
+  size_t row_bytes() const { return bytes_of(tensor.format, columns); }
+  size_t bytes() const { return rows * row_bytes(); }
 
-  const std::byte* source_row(size_t row) const {
+  struct Source {
+    Format format;
+    const std::byte* row;
+  };
+  Source source(size_t row) const {
     if (head_rows > 0 && row % head_rows < rotated_rows) {
       const size_t in_head = row % head_rows;
       row += (in_head % 2 == 0 ? in_head / 2 : in_head / 2 + rotated_rows / 2) - in_head;
     }
-    const size_t part_rows = rows() / parts.size();
-    return parts[row / part_rows]->data.data() + row % part_rows * bytes_of(parts[0]->format, columns());
+    const size_t part_rows = rows / parts.size();
+    const StoredTensor& part = *parts[row / part_rows];
+    return {part.format, part.data.data() + row % part_rows * bytes_of(part.format, columns)};
   }
 };
 
@@ -76,30 +77,54 @@ class OutputPlan {
              Format::f32,
              {static_cast<int64_t>(divisors_.size())},
              std::as_bytes(std::span(divisors_))};
-    tensors.push_back({made_, {&made_}});
+    tensors.push_back({made_, {&made_}, 1, divisors_.size()});
   }
 
   bool style_is_halves() const { return config_.rope().style == RopeStyle::halves; }
 
   void add(const StoredTensor& tensor) {
     OutputTensor output{{tensor.name, format_of(tensor), tensor.shape, {}}, {&tensor}};
+    join_experts(output);
+    if (output.parts.empty()) return;
+    const std::vector<int64_t>& shape = output.tensor.shape;
+    output.columns = static_cast<size_t>(shape.back());
+    for (size_t i = 0; i + 1 < shape.size(); ++i) output.rows *= static_cast<size_t>(shape[i]);
+    if (interleaves()) interleave(output);
+    tensors.push_back(std::move(output));
+  }
+
+  /// Makes the first expert's tensor that of all; the others' come with it and lose their parts.
+  void join_experts(OutputTensor& output) const {
+    const std::string& name = output.tensor.name;
     for (const char* kind : {"ffn_gate", "ffn_up", "ffn_down"}) {
-      const size_t at = tensor.name.find(fmt::format(".{}.", kind));
-      if (config_.experts == 0 || at == tensor.name.npos) continue;
-      const std::string block = tensor.name.substr(0, at);
+      const size_t at = name.find(fmt::format(".{}.", kind));
+      if (config_.experts == 0 || at == name.npos) continue;
+      const std::string block = name.substr(0, at);
       const auto expert = [&](size_t e) { return fmt::format("{}.{}.{}.weight", block, kind, e); };
-      if (tensor.name != expert(0)) return;  // comes with the first
       output.parts.clear();
-      for (size_t e = 0; e < config_.experts; ++e) output.parts.push_back(file_.find(expert(e)));
+      if (name != expert(0)) return;
+      for (size_t e = 0; e < config_.experts; ++e) {
+        output.parts.push_back(file_.find(expert(e)));
+        // Without a type each tensor keeps its format; f32 holds what any two of them have in common.
+        if (!type_ && output.parts[e]->format != output.tensor.format) output.tensor.format = Format::f32;
+      }
       output.tensor.name = fmt::format("{}.{}_exps.weight", block, kind);
       output.tensor.shape.insert(output.tensor.shape.begin(), static_cast<int64_t>(config_.experts));
+      return;
     }
-    const bool rotated = tensor.name.ends_with(".attn_q.weight") || tensor.name.ends_with(".attn_k.weight");
-    if (interleaves() && rotated) {
+  }
+
+  void interleave(OutputTensor& output) const {
+    const std::string& name = output.tensor.name;
+    if (name.find(".attn_qkv.") != name.npos) {
+      fail("{}: joined, and in halves: this version does not convert that", printable(name));
+    }
+    for (const char* rotated : {".attn_q.weight", ".attn_k.weight", ".attn_q.bias", ".attn_k.bias"}) {
+      if (!name.ends_with(rotated)) continue;
+      if (output.tensor.shape.size() == 1) std::swap(output.rows, output.columns);
       output.head_rows = config_.head_dim;
       output.rotated_rows = config_.rope().dim;
     }
-    tensors.push_back(std::move(output));
   }
 
   Format format_of(const StoredTensor& tensor) const {
@@ -120,18 +145,67 @@ class OutputPlan {
   StoredTensor made_;
 };
 
+/// llama.cpp takes the number of tokens from their list and wants as many rows in the embedding; models round those up.
+void fill_up(Vocabulary& vocabulary, size_t rows) {
+  for (size_t id = vocabulary.pieces.size(); id < rows; ++id) {
+    vocabulary.pieces.push_back(fmt::format("[PAD{}]", id));
+    vocabulary.types.push_back(PieceType::unused);
+    if (!vocabulary.scores.empty()) vocabulary.scores.push_back(0);
+  }
+}
+
+/// llama.cpp's number for a file mostly of this format (its enum llama_ftype).
+int64_t file_type(Format format) {
+  switch (format) {
+    case Format::f32:
+      return 0;
+    case Format::f16:
+      return 1;
+    case Format::q4_0:
+      return 2;
+    case Format::q8_0:
+      return 7;
+    case Format::q4_k:
+      return 14;
+    case Format::bf16:
+      return 32;
+    default:
+      fail("convert does not write {}", name(format));
+  }
+}
+
+void forget_starting_with(Metadata& metadata, std::string_view prefix) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : metadata.entries()) {
+    if (key.starts_with(prefix)) keys.push_back(key);
+  }
+  for (const std::string& key : keys) metadata.forget(key);
+}
+
 /// The file's metadata, less what described its old form, plus what describes the new one.
-Metadata output_metadata(const ModelFile& file, const OutputPlan& plan, const std::string& family,
-                         const std::optional<Vocabulary>& vocabulary) {
+Metadata output_metadata(const ModelFile& file, const OutputPlan& plan, const ModelConfig& config,
+                         const ConvertTask& task) {
   Metadata metadata = file.metadata;
-  for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) metadata.forget(key);
-  if (plan.interleaves()) metadata.forget(family + ".rope.style");
+  forget_starting_with(metadata, "split.");
+  metadata.forget("general.alignment");
+  if (plan.interleaves()) metadata.forget(config.family + ".rope.style");
   if (plan.scales_by_tensor()) {
     for (const char* key : {"type", "factor", "low_freq_factor", "high_freq_factor", "original_context_length"}) {
-      metadata.forget(fmt::format("{}.rope.scaling.{}", family, key));
+      metadata.forget(fmt::format("{}.rope.scaling.{}", config.family, key));
     }
   }
-  if (!metadata.has("tokenizer.ggml.tokens") && vocabulary) vocabulary_to_metadata(*vocabulary, metadata);
+  std::optional<Vocabulary> vocabulary = find_vocabulary(file, task.tokenizer);
+  if (vocabulary && (!task.tokenizer.empty() || !metadata.has("tokenizer.ggml.tokens"))) {
+    for (const char* old : {"tokenizer.ggml.", "tokenizer.bos_token", "tokenizer.eos_token"}) {
+      forget_starting_with(metadata, old);
+    }
+    fill_up(*vocabulary, config.vocabulary);
+    vocabulary_to_metadata(*vocabulary, metadata);
+  }
+  if (task.type) {
+    forget_starting_with(metadata, "quantize.");
+    metadata.set_int("general.file_type", file_type(*task.type));
+  }
   metadata.set_int("general.quantization_version", 2);
   return metadata;
 }
@@ -142,19 +216,19 @@ class RowEncoder {
   explicit RowEncoder(int threads) : pool_(threads), floats_(static_cast<size_t>(threads)) {}
 
   void encode(const OutputTensor& output, size_t first, size_t count, std::byte* out) {
-    const Format from = output.parts[0]->format, to = output.tensor.format;
-    const size_t columns = output.columns(), bytes = bytes_of(to, columns);
+    const Format to = output.tensor.format;
     pool_.run(count, [&](size_t r, int thread) {
-      const std::byte* source = output.source_row(first + r);
+      const auto [from, source] = output.source(first + r);
+      std::byte* row_out = out + r * output.row_bytes();
       if (from == to) {
-        std::copy_n(source, bytes, out + r * bytes);
+        std::copy_n(source, output.row_bytes(), row_out);
         return;
       }
       std::vector<float>& row = floats_[static_cast<size_t>(thread)];
-      row.resize(columns);
-      info(from).decode(source, row.data(), columns);
+      row.resize(output.columns);
+      info(from).decode(source, row.data(), output.columns);
       if (to != Format::f32 && to != Format::bf16) check_range(row);
-      info(to).encode(row.data(), out + r * bytes, columns);
+      info(to).encode(row.data(), row_out, output.columns);
     });
     if (out_of_range_) {
       fail("tensor {} holds values that {} cannot (beyond 65504, or not numbers); convert to bf16, or without --type",
@@ -183,34 +257,31 @@ bool can_convert_to(Format format) {
 
 Conversion convert_model(const ConvertTask& task) {
   const ModelFile file = open_model(task.in);
-  const std::optional<Vocabulary> vocabulary = find_vocabulary(file, task.tokenizer);
   ModelConfig config = read_config(file.metadata);
   check_weights(file, config);
   const OutputPlan plan(file, config, task.type);
-  const Metadata metadata = output_metadata(file, plan, config.family, vocabulary);
 
   std::vector<StoredTensor> heads;
-  size_t total = 0;
+  size_t total = 0, requantised = 0;
   for (const OutputTensor& output : plan.tensors) {
     heads.push_back(output.tensor);
     total += output.bytes();
-    if (task.type && output.tensor.format != output.parts[0]->format && info(output.parts[0]->format).block > 1) {
-      spdlog::debug("{} was quantised already ({}): quantising again loses more", output.tensor.name,
-                    name(output.parts[0]->format));
-    }
+    requantised += info(output.parts[0]->format).block > 1 && output.parts[0]->format != output.tensor.format;
+  }
+  if (requantised > 0) {
+    spdlog::warn("{} tensors were quantised already; from the original model the result would be better", requantised);
   }
   constexpr size_t piece_bytes = size_t{16} << 20;
   RowEncoder encoder(task.threads);
   std::vector<std::byte> piece;
   size_t done = 0;
-  write_gguf(task.out, metadata, heads, [&](size_t tensor, const auto& write) {
+  write_gguf(task.out, output_metadata(file, plan, config, task), heads, [&](size_t tensor, const auto& write) {
     const OutputTensor& output = plan.tensors[tensor];
-    const size_t row_bytes = bytes_of(output.tensor.format, output.columns());
-    const size_t rows_a_piece = std::max<size_t>(1, piece_bytes / row_bytes);
-    for (size_t row = 0; row < output.rows(); row += rows_a_piece) {
+    const size_t rows_a_piece = std::max<size_t>(1, piece_bytes / output.row_bytes());
+    for (size_t row = 0; row < output.rows; row += rows_a_piece) {
       if (task.cancelled && *task.cancelled) fail("interrupted; {} is not written", printable(task.out, 400));
-      const size_t rows = std::min(rows_a_piece, output.rows() - row);
-      piece.resize(rows * row_bytes);
+      const size_t rows = std::min(rows_a_piece, output.rows - row);
+      piece.resize(rows * output.row_bytes());
       encoder.encode(output, row, rows, piece.data());
       write(piece);
       done += piece.size();

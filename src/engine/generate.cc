@@ -82,7 +82,10 @@ std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOpt
                                    std::optional<TokenId> also_end) {
   std::vector<TokenId> banned;
   // Rows past the tokenizer's last piece are padding of the matrix: there is no text for them.
-  for (size_t id = tokenizer.size(); id < vocabulary; ++id) banned.push_back(static_cast<TokenId>(id));
+  for (size_t id = 0; id < vocabulary; ++id) {
+    const bool is_real = id < tokenizer.size() && tokenizer.vocabulary().types[id] != PieceType::unused;
+    if (!is_real) banned.push_back(static_cast<TokenId>(id));
+  }
   if (!options.ignore_end) return banned;
   for (const TokenId id : tokenizer.vocabulary().end_tokens) {
     if (static_cast<size_t>(id) < vocabulary) banned.push_back(id);

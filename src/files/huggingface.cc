@@ -163,6 +163,15 @@ void read_huggingface_tokenizer_config(const JsonObject& tokenizer, Metadata& me
   if (tokenizer.has("add_eos_token")) {
     metadata.set_bool("tokenizer.ggml.add_eos_token", tokenizer.get_bool("add_eos_token", false));
   }
+  for (const char* token : {"bos_token", "eos_token"}) {
+    const nlohmann::json* given = tokenizer.find(token);  // "<s>", or {"content": "<s>", ...}
+    if (given && given->is_object()) {
+      metadata.set_string(fmt::format("tokenizer.{}", token),
+                          JsonObject(*given, tokenizer.file()).get_string("content", ""));
+    } else if (given) {
+      metadata.set_string(fmt::format("tokenizer.{}", token), tokenizer.get_string(token, ""));
+    }
+  }
   const nlohmann::json* given = tokenizer.find("chat_template");
   if (!given) return;
   if (!given->is_array()) {
@@ -201,6 +210,9 @@ ModelFile open_huggingface(const std::string& path) {
   read_huggingface_config(config, model);
   read_huggingface_tokens(config, read_if_there(folder / "generation_config.json"), model.metadata);
   read_huggingface_tokenizer_config(read_if_there(folder / "tokenizer_config.json"), model.metadata);
+  if (const fs::path file = folder / "chat_template.json"; is_file(file)) {
+    read_huggingface_tokenizer_config(read_json_file(file.string()), model.metadata);
+  }
   if (const fs::path file = folder / "chat_template.jinja"; is_file(file)) {
     const MappedFile text(file.string());
     if (text.bytes().size() > largest_template)

@@ -10,7 +10,7 @@ namespace contexture {
 
 /// Opens a Hugging Face model: a folder with config.json and model.safetensors, or model.safetensors.index.json and the
 /// shards that it names. `path` is the folder, its config.json, the index, or a file of weights. Also read, where they
-/// are there: generation_config.json, tokenizer_config.json and chat_template.jinja. Throws Error.
+/// are there: generation_config.json, tokenizer_config.json, chat_template.json and chat_template.jinja. Throws Error.
 ///
 /// Beside llama.cpp's keys and tensor names for the same model, these of our own:
 ///
@@ -23,6 +23,7 @@ namespace contexture {
 ///   gemma3.rope.freq_base_swa           rope.freq_base of the layers with a window
 ///   gemma3.attention.sliding_window_pattern   every so many layers one has no window
 ///   tokenizer.end_token_ids             every token that ends an answer
+///   tokenizer.bos_token, .eos_token     what templates mean by these: a token's text
 ///   general.sampling.temp, .top_k, .top_p     what the model's makers advise
 ///   blk.N.ffn_gate.E.weight             (and _up, _down) of expert E, one by one
 ModelFile open_huggingface(const std::string& path);

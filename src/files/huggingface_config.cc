@@ -132,7 +132,11 @@ constexpr std::string_view gemma3_defaults = R"({"vocab_size": 262208, "num_atte
 
 constexpr HuggingFaceFamily families[] = {
     {.model_type = "llama", .architecture = "llama", .halves_key = true},
-    {.model_type = "mistral", .architecture = "llama", .halves_key = true, .particular = window_of_all},
+    {.model_type = "mistral",
+     .architecture = "llama",
+     .halves_key = true,
+     .defaults = R"({"sliding_window": 4096})",  // null means none
+     .particular = window_of_all},
     {.model_type = "mixtral",
      .architecture = "llama",
      .halves_key = true,

@@ -135,6 +135,8 @@ Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size
 }
 
 Vocabulary vocabulary_from_bytes(std::span<const std::byte> bytes, const std::string& name, int64_t vocabulary_size) {
+  constexpr size_t largest = size_t{256} << 20;  // the largest tokenizer.json known has 33 MB
+  if (bytes.size() > largest) fail("{}: too large for a tokenizer", printable(name, 400));
   if (is_huggingface_vocabulary(bytes)) return read_huggingface_vocabulary(bytes, name);
   if (is_executorch_vocabulary(bytes)) return read_executorch_vocabulary(bytes, name);
   if (is_llama2c_vocabulary(bytes)) return read_llama2c_vocabulary(bytes, name, vocabulary_size);

@@ -67,7 +67,8 @@ Vocabulary vocabulary_from_bytes(std::span<const std::byte> bytes, const std::st
                                  int64_t vocabulary_size = 0);
 
 /// What a model's other files say of its tokens, in GGUF's keys and ours, goes before what its tokenizer file says:
-/// tokenizer.ggml.bos_token_id, .eos_token_id, .add_bos_token and .add_eos_token replace, tokenizer.ggml.eot_token_id,
+/// tokenizer.ggml.bos_token_id, .eos_token_id, .add_bos_token and .add_eos_token replace, as do tokenizer.bos_token and
+/// .eos_token, which name a piece and win (they are what templates mean by eos_token); tokenizer.ggml.eot_token_id,
 /// .eom_token_id and tokenizer.end_token_ids add to `end_tokens`. Keys that are missing change nothing. Throws Error
 /// for an id outside the vocabulary.
 void apply_token_metadata(Vocabulary& vocabulary, const Metadata& metadata);

@@ -13,8 +13,9 @@
 ///   tokenizer.end_token_ids             every token that ends a text
 ///   tokenizer.merges_are_listed         of a "llama": it merges by the list, not by scores (which many files of that
 ///                                       kind bring both)
-///   tokenizer.ids_are_complete          of a "llama": a begin, end or unknown token that is missing is not to be
-///   guessed tokenizer.ignore_merges, .nfc, .prefix_once, .prefix_if_absent, .user_defined_restarts_text, .strips_left,
+///   tokenizer.ids_are_complete          of a "llama": a missing begin, end or unknown token is not to be guessed
+///
+///   tokenizer.ignore_merges, .nfc, .prefix_once, .prefix_if_absent, .user_defined_restarts_text, .strips_left and
 ///   .strips_right                       as in Vocabulary
 namespace contexture {
 namespace {
@@ -159,10 +160,24 @@ Vocabulary vocabulary_from_metadata(const Metadata& metadata) {
   return vocabulary;
 }
 
+namespace {
+
+/// The piece that a key spells out; nothing where there is none such.
+std::optional<TokenId> piece_named(const Metadata& metadata, const char* key, const Vocabulary& vocabulary) {
+  const std::string text = metadata.get_string(key, "");
+  const auto at = std::find(vocabulary.pieces.begin(), vocabulary.pieces.end(), text);
+  if (text.empty() || at == vocabulary.pieces.end()) return std::nullopt;
+  return static_cast<TokenId>(at - vocabulary.pieces.begin());
+}
+
+}  // namespace
+
 void apply_token_metadata(Vocabulary& vocabulary, const Metadata& metadata) {
   const size_t count = vocabulary.pieces.size();
   if (const auto id = read_id(metadata, "tokenizer.ggml.bos_token_id", count)) vocabulary.begin = id;
   if (const auto id = read_id(metadata, "tokenizer.ggml.eos_token_id", count)) vocabulary.end = id;
+  if (const auto id = piece_named(metadata, "tokenizer.bos_token", vocabulary)) vocabulary.begin = id;
+  if (const auto id = piece_named(metadata, "tokenizer.eos_token", vocabulary)) vocabulary.end = id;
   vocabulary.add_begin = metadata.get_bool("tokenizer.ggml.add_bos_token", vocabulary.add_begin);
   vocabulary.add_end = metadata.get_bool("tokenizer.ggml.add_eos_token", vocabulary.add_end);
   read_end_tokens(metadata, vocabulary);

@@ -35,6 +35,9 @@ TEST(Json, RefusesDepthAndHugeNumbers) {
   std::string objects;
   for (int i = 0; i < 100'000; ++i) objects += "{\"a\":";
   EXPECT_NE(error_of(objects).find("deeper than 64"), std::string::npos);
+  std::string many = "[[]";
+  for (int i = 0; i < 4'000'000; ++i) many += ",[]";
+  EXPECT_NE(error_of(many + "]").find("more values"), std::string::npos);
   EXPECT_NE(error_of("[1e999]").find("too large"), std::string::npos);
   // An integer beyond 64 bits becomes a floating-point number, which no reader takes for a size.
   EXPECT_TRUE(parse_json("[123456789012345678901234567890]", "f")[0].is_number_float());

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <fstream>
 
 #include "base/error.h"
 #include "engine/logits.h"
 #include "files/gguf_writer.h"
+#include "files/support.h"
 #include "support/random_model.h"
 
 namespace contexture {
@@ -65,6 +67,94 @@ TEST(Convert, ExpertsAreJoined) {
   convert_model({.in = in.path(), .out = out.path(), .type = std::nullopt});
   EXPECT_TRUE(open_model(out.path()).find("blk.0.ffn_up_exps.weight"));
   EXPECT_EQ(logits_of(in.path(), tokens), logits_of(out.path(), tokens));
+}
+
+/// A copy of a GGUF file with its tensors changed; keeps what is new in memory.
+class Changed {
+ public:
+  explicit Changed(const std::string& path) : file_(open_model(path)), tensors(file_.tensors) {}
+
+  void encode(const std::string& name, Format format) {
+    for (StoredTensor& t : tensors) {
+      if (t.name != name) continue;
+      size_t count = 1;
+      for (const int64_t n : t.shape) count *= static_cast<size_t>(n);
+      std::vector<float> values(count);
+      info(t.format).decode(t.data.data(), values.data(), count);
+      std::vector<std::byte>& bytes = memory_.emplace_back(bytes_of(format, count));
+      info(format).encode(values.data(), bytes.data(), count);
+      t.format = format;
+      t.data = bytes;
+    }
+  }
+  void add_vector(const std::string& name, size_t count, std::mt19937& random) {
+    const std::vector<float> values = random_floats(random, count);
+    std::vector<std::byte>& bytes = memory_.emplace_back(count * sizeof(float));
+    std::memcpy(bytes.data(), values.data(), bytes.size());
+    tensors.push_back({name, Format::f32, {static_cast<int64_t>(count)}, bytes});
+  }
+  void write(const std::string& path) const { write_gguf(path, file_.metadata, tensors); }
+
+ private:
+  ModelFile file_;
+  std::deque<std::vector<std::byte>> memory_;
+
+ public:
+  std::vector<StoredTensor> tensors;
+};
+
+TEST(Convert, ExpertsOfDifferentFormatsAreJoinedToo) {
+  const std::vector<TokenId> tokens = random_tokens(12, 80);
+  const TemporaryFile uniform, in, out;
+  write_random_model({.experts = 4, .experts_used = 2, .separate_experts = true}, uniform.path());
+  Changed mixed(uniform.path());
+  mixed.encode("blk.0.ffn_up.1.weight", Format::f16);
+  mixed.encode("blk.1.ffn_down.0.weight", Format::bf16);
+  mixed.encode("blk.1.ffn_gate.3.weight", Format::q8_0);
+  mixed.write(in.path());
+  convert_model({.in = in.path(), .out = out.path(), .type = std::nullopt});
+  const ModelFile converted = open_model(out.path());
+  EXPECT_EQ(converted.find("blk.0.ffn_up_exps.weight")->format, Format::f32);
+  const std::vector<float> before = logits_of(in.path(), tokens), after = logits_of(out.path(), tokens);
+  // The expert that was q8_0 now meets activations that are not rounded to int8: some 1 % of one of 24 products.
+  for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(before[i], after[i], 0.05) << i;
+}
+
+TEST(Convert, BiasesGoWithTheirRows) {
+  std::mt19937 random = fresh_random();
+  const std::vector<TokenId> tokens = random_tokens(12, 80);
+  const TemporaryFile plain, in, out;
+  write_random_model({.rope_style = "halves"}, plain.path());  // 4 heads of 16 on 2
+  Changed with_biases(plain.path());
+  for (const size_t layer : {0, 1}) {
+    with_biases.add_vector(fmt::format("blk.{}.attn_q.bias", layer), 64, random);
+    with_biases.add_vector(fmt::format("blk.{}.attn_k.bias", layer), 32, random);
+    with_biases.add_vector(fmt::format("blk.{}.attn_v.bias", layer), 32, random);
+  }
+  with_biases.write(in.path());
+  convert_model({.in = in.path(), .out = out.path(), .type = std::nullopt});
+  const std::vector<float> before = logits_of(in.path(), tokens), after = logits_of(out.path(), tokens);
+  for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(before[i], after[i], 2e-5) << i;
+}
+
+TEST(Convert, ThereAreAsManyTokensAsRows) {
+  const TemporaryFile in, out, tokenizer;
+  write_random_model({.vocabulary = 300}, in.path());
+  // ExecuTorch's file, of 259: <unk>, <s>, </s> and the bytes.
+  Bytes bytes;
+  for (const int32_t head : {259, 1, 2, 6}) bytes.number(head);
+  const auto add = [&](const std::string& piece) {
+    bytes.number(0.f).number(static_cast<int32_t>(piece.size())).raw(piece);
+  };
+  for (const char* special : {"<unk>", "\n<s>\n", "\n</s>\n"}) add(special);
+  for (int byte = 0; byte < 256; ++byte) add(fmt::format("<0x{:02X}>", byte));
+  save(tokenizer.path(), bytes);
+  convert_model({.in = in.path(), .out = out.path(), .tokenizer = tokenizer.path(), .type = std::nullopt});
+  const ModelFile file = open_model(out.path());
+  EXPECT_EQ(file.metadata.get_strings("tokenizer.ggml.tokens").size(), 300u);
+  EXPECT_EQ(file.metadata.get_strings("tokenizer.ggml.tokens")[299], "[PAD299]");
+  const OpenedModel opened = open_with_tokenizer(out.path());
+  for (const TokenId id : opened.need_tokenizer().encode("abc [PAD299]")) EXPECT_LT(id, 259) << "text, not a token";
 }
 
 TEST(Convert, TypesAreWhereTheyShouldBe) {

@@ -24,7 +24,7 @@ class Original {
                         .ffn_dim = kFfn,
                         .vocabulary = kVocabulary,
                         .tied = false,
-                        .seed = std::random_device()()},
+                        .seed = static_cast<uint32_t>(fresh_random()())},
                        file_.path());
     opened_ = open_model(file_.path());
   }

@@ -4,78 +4,16 @@
 
 #include <cmath>
 
-#include "files/huggingface_support.h"
+#include "files/huggingface_models.h"
 #include "tensor/float16.h"
 
 namespace contexture {
 namespace {
 
-using nlohmann::json;
+using namespace huggingface_models;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-constexpr int64_t anything = INT64_MAX;
-
-/// What every family's configuration says; `more` adds to it or replaces.
-json config_of(std::string model_type, const json& more = {}) {
-  json config = {{"model_type", std::move(model_type)},
-                 {"hidden_size", 32},
-                 {"intermediate_size", 48},
-                 {"num_hidden_layers", 2},
-                 {"num_attention_heads", 4},
-                 {"num_key_value_heads", 2},
-                 {"max_position_embeddings", 512},
-                 {"rms_norm_eps", 1e-6},
-                 {"rope_theta", 20000.0},
-                 {"vocab_size", 100}};
-  if (!more.is_null()) config.update(more);
-  return config;
-}
-
-ModelFile model_of(const json& config) {
-  ModelFile model;
-  read_huggingface_config(JsonObject(config, "config.json"), model);
-  return model;
-}
-
-std::string error_in(const json& config) {
-  return error_of([&] { (void)model_of(config); });
-}
-
-std::string error_in_folder(const std::string& path) {
-  return error_of([&] { (void)open_model(path); });
-}
-
-int64_t number(const ModelFile& model, std::string_view key) {
-  return model.metadata.get_int(key, 0, anything, -1);
-}
-
-double real(const ModelFile& model, std::string_view key) {
-  return model.metadata.get_float(key, -1);
-}
-
-std::vector<float> floats(const ModelFile& model, std::string_view name) {
-  const StoredTensor* tensor = model.find(name);
-  if (!tensor) return {};
-  std::vector<float> values(tensor->data.size() / bytes_of(tensor->format, 1));
-  info(tensor->format).decode(tensor->data.data(), values.data(), values.size());
-  return values;
-}
-
-std::vector<std::string> names(const ModelFile& model) {
-  std::vector<std::string> all;
-  for (const StoredTensor& tensor : model.tensors) all.push_back(tensor.name);
-  std::sort(all.begin(), all.end());
-  return all;
-}
-
-/// One-dimensional tensors of these names: the reader does not look at shapes.
-std::vector<TestTensor> tensors_named(const std::vector<std::string>& list) {
-  std::vector<TestTensor> tensors;
-  for (const std::string& name : list) tensors.push_back(counting(name, {2}, static_cast<float>(tensors.size() * 10)));
-  return tensors;
-}
 
 // ---- configuration ----
 
@@ -155,6 +93,7 @@ TEST(HuggingFaceConfig, NewerFilesSayRotationInRopeParameters) {
 }
 
 TEST(HuggingFaceConfig, Mistral) {
+  EXPECT_EQ(model_of(config_of("mistral")).metadata.get_int("llama.attention.sliding_window", 0, 9999), 4096);
   const ModelFile m = model_of(config_of("mistral", {{"sliding_window", 128}}));
   EXPECT_EQ(m.metadata.get_string("general.architecture"), "llama");
   EXPECT_EQ(number(m, "llama.attention.sliding_window"), 128);
@@ -383,263 +322,10 @@ TEST(HuggingFaceTokens, ChatTemplates) {
   read_huggingface_tokenizer_config(JsonObject(json{{"add_bos_token", true}, {"add_eos_token", false}}, "t"), m);
   EXPECT_TRUE(m.get_bool("tokenizer.ggml.add_bos_token", false));
   EXPECT_FALSE(m.get_bool("tokenizer.ggml.add_eos_token", true));
-}
-
-// ---- tensors ----
-
-TEST(HuggingFaceTensors, GetTheirNamesInGguf) {
-  const std::vector<std::string> list = {"model.embed_tokens.weight",
-                                         "model.norm.weight",
-                                         "lm_head.weight",
-                                         "model.layers.0.input_layernorm.weight",
-                                         "model.layers.0.self_attn.q_proj.weight",
-                                         "model.layers.0.self_attn.q_proj.bias",
-                                         "model.layers.0.self_attn.k_proj.weight",
-                                         "model.layers.0.self_attn.v_proj.weight",
-                                         "model.layers.0.self_attn.o_proj.weight",
-                                         "model.layers.0.self_attn.q_norm.weight",
-                                         "model.layers.0.self_attn.k_norm.weight",
-                                         "model.layers.0.self_attn.rotary_emb.inv_freq",
-                                         "model.layers.0.post_attention_layernorm.weight",
-                                         "model.layers.12.mlp.gate_proj.weight",
-                                         "model.layers.12.mlp.up_proj.weight",
-                                         "model.layers.12.mlp.down_proj.weight"};
-  const HuggingFaceFolder folder(config_of("llama"), tensors_named(list));
-  const ModelFile m = open_model(folder.path());
-  EXPECT_THAT(names(m), ElementsAre("blk.0.attn_k.weight", "blk.0.attn_k_norm.weight", "blk.0.attn_norm.weight",
-                                    "blk.0.attn_output.weight", "blk.0.attn_q.bias", "blk.0.attn_q.weight",
-                                    "blk.0.attn_q_norm.weight", "blk.0.attn_v.weight", "blk.0.ffn_norm.weight",
-                                    "blk.12.ffn_down.weight", "blk.12.ffn_gate.weight", "blk.12.ffn_up.weight",
-                                    "output.weight", "output_norm.weight", "token_embd.weight"));
-  EXPECT_THAT(floats(m, "token_embd.weight"), ElementsAre(0, 1));
-  EXPECT_THAT(floats(m, "output.weight"), ElementsAre(20, 21));
-  EXPECT_THAT(floats(m, "blk.0.attn_q.bias"), ElementsAre(50, 51));
-  EXPECT_THAT(floats(m, "blk.12.ffn_gate.weight"), ElementsAre(130, 131));
-  EXPECT_THAT(floats(m, "blk.12.ffn_up.weight"), ElementsAre(140, 141));
-  EXPECT_THAT(floats(m, "blk.12.ffn_down.weight"), ElementsAre(150, 151));
-}
-
-TEST(HuggingFaceTensors, OfPhi3AreJoined) {
-  const HuggingFaceFolder folder(
-      config_of("phi3"),
-      tensors_named({"model.layers.0.self_attn.qkv_proj.weight", "lm_head.weight",
-                     "model.layers.0.mlp.gate_up_proj.weight", "model.layers.0.mlp.down_proj.weight"}));
-  EXPECT_THAT(names(open_model(folder.path())),
-              ElementsAre("blk.0.attn_qkv.weight", "blk.0.ffn_down.weight", "blk.0.ffn_up.weight", "output.weight"));
-}
-
-TEST(HuggingFaceTensors, OfExpertsAreOneByOne) {
-  const HuggingFaceFolder mixtral(
-      config_of("mixtral", {{"num_local_experts", 2}, {"num_experts_per_tok", 1}}),
-      tensors_named({"model.layers.1.block_sparse_moe.gate.weight",
-                     "model.layers.1.block_sparse_moe.experts.0.w1.weight",
-                     "model.layers.1.block_sparse_moe.experts.0.w2.weight",
-                     "model.layers.1.block_sparse_moe.experts.10.w3.weight", "lm_head.weight"}));
-  const ModelFile m = open_model(mixtral.path());
-  EXPECT_THAT(floats(m, "blk.1.ffn_gate_inp.weight"), ElementsAre(0, 1));
-  EXPECT_THAT(floats(m, "blk.1.ffn_gate.0.weight"), ElementsAre(10, 11));
-  EXPECT_THAT(floats(m, "blk.1.ffn_down.0.weight"), ElementsAre(20, 21));
-  EXPECT_THAT(floats(m, "blk.1.ffn_up.10.weight"), ElementsAre(30, 31));
-
-  const HuggingFaceFolder qwen(
-      config_of(
-          "qwen3_moe",
-          {{"num_experts", 2}, {"num_experts_per_tok", 1}, {"moe_intermediate_size", 8}, {"norm_topk_prob", true}}),
-      tensors_named({"model.layers.1.mlp.gate.weight", "model.layers.1.mlp.experts.3.gate_proj.weight",
-                     "model.layers.1.mlp.experts.3.down_proj.weight", "model.layers.1.mlp.experts.3.up_proj.weight",
-                     "lm_head.weight"}));
-  const ModelFile q = open_model(qwen.path());
-  EXPECT_THAT(floats(q, "blk.1.ffn_gate_inp.weight"), ElementsAre(0, 1));
-  EXPECT_THAT(floats(q, "blk.1.ffn_gate.3.weight"), ElementsAre(10, 11));
-  EXPECT_THAT(floats(q, "blk.1.ffn_down.3.weight"), ElementsAre(20, 21));
-  EXPECT_THAT(floats(q, "blk.1.ffn_up.3.weight"), ElementsAre(30, 31));
-}
-
-TEST(HuggingFaceTensors, OfGemmaAreNamedByWhereTheyStand) {
-  const std::vector<std::string> list = {"model.layers.0.input_layernorm.weight",
-                                         "model.layers.0.post_attention_layernorm.weight",
-                                         "model.layers.0.pre_feedforward_layernorm.weight",
-                                         "model.layers.0.post_feedforward_layernorm.weight",
-                                         "model.layers.0.self_attn.q_norm.weight",
-                                         "model.layers.0.mlp.up_proj.weight",
-                                         "model.norm.weight"};
-  for (const char* type : {"gemma2", "gemma3_text"}) {
-    const HuggingFaceFolder folder(config_of(type), tensors_named(list));
-    const ModelFile m = open_model(folder.path());
-    // Norms with one added.
-    EXPECT_THAT(floats(m, "blk.0.attn_norm.weight"), ElementsAre(1, 2));
-    EXPECT_THAT(floats(m, "blk.0.post_attention_norm.weight"), ElementsAre(11, 12));
-    EXPECT_THAT(floats(m, "blk.0.ffn_norm.weight"), ElementsAre(21, 22));
-    EXPECT_THAT(floats(m, "blk.0.post_ffw_norm.weight"), ElementsAre(31, 32));
-    EXPECT_THAT(floats(m, "blk.0.attn_q_norm.weight"), ElementsAre(41, 42));
-    EXPECT_THAT(floats(m, "blk.0.ffn_up.weight"), ElementsAre(50, 51));
-    EXPECT_THAT(floats(m, "output_norm.weight"), ElementsAre(61, 62));
-  }
-  const HuggingFaceFolder first(config_of("gemma"), tensors_named({"model.layers.0.post_attention_layernorm.weight"}));
-  EXPECT_THAT(floats(open_model(first.path()), "blk.0.ffn_norm.weight"), ElementsAre(1, 2));
-}
-
-TEST(HuggingFaceTensors, NormsWithOneAddedMayBeBf16AndOutliveAMove) {
-  TestTensor norm{"model.norm.weight", {2}, {}, "BF16"};
-  const Bytes halves = Bytes().number(f32_to_bf16(0.5f)).number(f32_to_bf16(-0.25f));
-  norm.data.assign(std::span<const std::byte>(halves).begin(), std::span<const std::byte>(halves).end());
-  const HuggingFaceFolder folder(config_of("gemma"), {norm});
-  ModelFile moved;
-  {
-    ModelFile model = open_model(folder.path());
-    moved = std::move(model);
-  }
-  EXPECT_THAT(floats(moved, "output_norm.weight"), ElementsAre(1.5, 0.75));
-}
-
-TEST(HuggingFaceTensors, NormsWithOneAddedAreSmall) {
-  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{(1 << 20) + 1}, {2, 2}}) {
-    const HuggingFaceFolder folder(config_of("gemma"), {counting("model.norm.weight", shape)});
-    EXPECT_THAT(error_in_folder(folder.path()), AllOf(HasSubstr("model.norm.weight"), HasSubstr("no vector")));
-  }
-}
-
-TEST(HuggingFaceTensors, OfGemma3WithVisionAreTheTextsAlone) {
-  const json config = {{"model_type", "gemma3"}, {"text_config", config_of("gemma3_text")}};
-  for (const std::string prefix : {"language_model.model.", "model.language_model."}) {
-    const HuggingFaceFolder folder(
-        config, tensors_named({prefix + "embed_tokens.weight", prefix + "layers.3.mlp.up_proj.weight",
-                               "vision_tower.vision_model.embeddings.patch_embedding.weight",
-                               "model.vision_tower.vision_model.post_layernorm.bias",
-                               "multi_modal_projector.mm_input_projection_weight"}));
-    EXPECT_THAT(names(open_model(folder.path())), ElementsAre("blk.3.ffn_up.weight", "token_embd.weight"));
-  }
-}
-
-TEST(HuggingFaceTensors, UnknownNamesAreRefused) {
-  for (const std::string name :
-       {"model.layers.0.self_attn.sinks", "model.layers.x.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight",
-        "model.layers.99999999999999999999.mlp.up_proj.weight", "model.layers.0", "model.layers.0.", "score.weight", "",
-        ".weight", "model.layers.0.mlp.experts.w1.weight", "model.layers.0.mlp.experts.1.weight",
-        "vision_tower.encoder.weight"}) {
-    const HuggingFaceFolder folder(config_of("llama"), tensors_named({name, "lm_head.weight"}));
-    EXPECT_THAT(error_in_folder(folder.path()), HasSubstr(fmt::format("tensor {} is not part", name)));
-  }
-}
-
-TEST(HuggingFaceTensors, TwoNamesForOneAreRefused) {
-  const HuggingFaceFolder folder(config_of("llama"),
-                                 tensors_named({"model.norm.weight", "norm.weight", "lm_head.weight"}));
-  EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("output_norm.weight is there twice"));
-}
-
-TEST(HuggingFaceTensors, TheHeadIsSharedWhereTheFileSaysSo) {
-  const auto has_output = [](const json& more, const std::vector<std::string>& list) {
-    const HuggingFaceFolder folder(config_of("llama", more), tensors_named(list));
-    return open_model(folder.path()).find("output.weight") != nullptr;
-  };
-  EXPECT_TRUE(has_output({}, {"model.embed_tokens.weight", "lm_head.weight"}));
-  EXPECT_FALSE(has_output({}, {"model.embed_tokens.weight"}));
-  EXPECT_FALSE(has_output({{"tie_word_embeddings", true}}, {"model.embed_tokens.weight", "lm_head.weight"}));
-  EXPECT_THAT(error_of([&] {
-                has_output({{"tie_word_embeddings", false}}, {"model.embed_tokens.weight"});
-              }),
-              HasSubstr("lm_head.weight is missing"));
-}
-
-TEST(HuggingFaceTensors, OtherNumbersAreNamed) {
-  TestTensor tensor = counting("model.layers.0.mlp.up_proj.weight", {2});
-  tensor.dtype = "I32";
-  const HuggingFaceFolder folder(config_of("qwen2"), {tensor});
-  EXPECT_THAT(error_in_folder(folder.path()),
-              AllOf(HasSubstr("model.safetensors"), HasSubstr("mlp.up_proj.weight"), HasSubstr("I32")));
-}
-
-// ---- folders ----
-
-TEST(HuggingFaceFolders, OpenByAnyOfTheirFiles) {
-  HuggingFaceFolder folder(config_of("qwen2"), tensors_named({"model.norm.weight"}));
-  folder.write("generation_config.json", json{{"eos_token_id", {4, 5}}});
-  folder.write("tokenizer_config.json", json{{"chat_template", "inside"}});
-  for (const std::string& path :
-       {folder.path(), folder.path() + "/", folder.file("config.json"), folder.file("model.safetensors")}) {
-    const ModelFile m = open_model(path);
-    EXPECT_EQ(m.kind, "Hugging Face (safetensors)");
-    EXPECT_EQ(std::filesystem::path(m.path).parent_path(), std::filesystem::path(folder.path() + "/").parent_path());
-    EXPECT_EQ(m.metadata.get_string("general.name"), std::filesystem::path(folder.path()).filename());
-    EXPECT_EQ(m.metadata.get_string("tokenizer.chat_template"), "inside");
-    EXPECT_THAT(m.metadata.get_ints("tokenizer.end_token_ids"), ElementsAre(4, 5));
-    EXPECT_THAT(names(m), ElementsAre("output_norm.weight"));
-  }
-  folder.write("chat_template.jinja", "beside");
-  EXPECT_EQ(open_model(folder.path()).metadata.get_string("tokenizer.chat_template"), "beside");
-}
-
-TEST(HuggingFaceFolders, OfTheHubsCacheAreNamedAfterTheModel) {
-  const TemporaryFolder cache;
-  const std::filesystem::path snapshot = cache.path() / "models--Qwen--Qwen2.5-0.5B" / "snapshots" / "060db6499f32";
-  std::filesystem::create_directories(snapshot);
-  save(snapshot / "config.json", Bytes().raw(config_of("qwen2").dump()));
-  save(snapshot / "model.safetensors", safetensors(tensors_named({"model.norm.weight"})));
-  EXPECT_EQ(open_model(snapshot).metadata.get_string("general.name"), "Qwen2.5-0.5B");
-}
-
-TEST(HuggingFaceFolders, ShardsAreOpenedWhole) {
-  HuggingFaceFolder folder;
-  folder.write("config.json", config_of("qwen2"));
-  save(folder.file("model-00001-of-00002.safetensors"),
-       safetensors(tensors_named({"model.norm.weight", "model.embed_tokens.weight"})));
-  save(folder.file("model-00002-of-00002.safetensors"),
-       safetensors(tensors_named({"model.layers.0.mlp.up_proj.weight"})));
-  const json index = {{"weight_map",
-                       {{"model.norm.weight", "model-00001-of-00002.safetensors"},
-                        {"model.embed_tokens.weight", "model-00001-of-00002.safetensors"},
-                        {"model.layers.0.mlp.up_proj.weight", "model-00002-of-00002.safetensors"}}}};
-  folder.write("model.safetensors.index.json", index);
-  for (const std::string& path :
-       {folder.path(), folder.file("model.safetensors.index.json"), folder.file("model-00002-of-00002.safetensors")}) {
-    const ModelFile m = open_model(path);
-    EXPECT_THAT(names(m), ElementsAre("blk.0.ffn_up.weight", "output_norm.weight", "token_embd.weight"));
-    EXPECT_EQ(m.maps.size(), 2u);
-    EXPECT_EQ(m.kind, "Hugging Face (safetensors), 2 parts");
-  }
-
-  json wrong = index;
-  wrong["weight_map"]["model.layers.0.mlp.down_proj.weight"] = "model-00002-of-00002.safetensors";
-  folder.write("model.safetensors.index.json", wrong);
-  EXPECT_THAT(error_in_folder(folder.path()),
-              AllOf(HasSubstr("model-00002-of-00002"), HasSubstr("mlp.down_proj.weight is missing")));
-
-  for (const char* hostile : {"../model.safetensors", "/etc/passwd", "..", ".", "", "a/b.safetensors", "a\\b"}) {
-    wrong = index;
-    wrong["weight_map"]["model.norm.weight"] = hostile;
-    folder.write("model.safetensors.index.json", wrong);
-    EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("no plain name")) << hostile;
-  }
-  wrong["weight_map"]["model.norm.weight"] = 3;
-  folder.write("model.safetensors.index.json", wrong);
-  EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("model.norm.weight is 3"));
-  wrong["weight_map"]["model.norm.weight"] = "model-00003-of-00002.safetensors";
-  folder.write("model.safetensors.index.json", wrong);
-  EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("cannot open"));
-}
-
-TEST(HuggingFaceFolders, SayWhatIsMissing) {
-  HuggingFaceFolder folder;
-  EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("config.json"));
-  save(folder.file("model.safetensors"), safetensors(tensors_named({"model.norm.weight"})));
-  EXPECT_THAT(error_in_folder(folder.file("model.safetensors")), HasSubstr("config.json is missing"));
-  std::filesystem::remove(folder.file("model.safetensors"));
-  folder.write("config.json", config_of("llama"));
-  EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("no model.safetensors"));
-  save(folder.file("pytorch_model.bin"), Bytes().raw("PK"));
-  EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("only pytorch_model.bin"));
-  folder.write("config.json", "{\"model_type\":");
-  EXPECT_THAT(error_in_folder(folder.path()), AllOf(HasSubstr("config.json"), HasSubstr("not JSON")));
-  folder.write("config.json", "[1]");
-  EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("no JSON object"));
-}
-
-TEST(HuggingFaceFolders, LargeJsonIsNotRead) {
-  HuggingFaceFolder folder(config_of("llama"), tensors_named({"lm_head.weight"}));
-  folder.write("tokenizer_config.json", "{}");
-  std::filesystem::resize_file(folder.file("tokenizer_config.json"), uint64_t{4} << 30);
-  EXPECT_THAT(error_in_folder(folder.path()), AllOf(HasSubstr("tokenizer_config.json"), HasSubstr("more than")));
+  const json named = {{"bos_token", "<s>"}, {"eos_token", {{"content", "</s>"}, {"lstrip", false}}}};
+  read_huggingface_tokenizer_config(JsonObject(named, "t"), m);
+  EXPECT_EQ(m.get_string("tokenizer.bos_token"), "<s>");
+  EXPECT_EQ(m.get_string("tokenizer.eos_token"), "</s>");
 }
 
 }  // namespace

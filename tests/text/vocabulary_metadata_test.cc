@@ -230,6 +230,18 @@ TEST(VocabularyMetadata, AModelsOtherFilesMaySayMore) {
   EXPECT_THAT(vocabulary.end_tokens, ElementsAre(1, 2, 4, 5));
 }
 
+TEST(VocabularyMetadata, TokensNamedByTheirTextWin) {
+  Vocabulary vocabulary = File().read();
+  Metadata metadata;
+  metadata.set_int("tokenizer.ggml.eos_token_id", 1);
+  metadata.set_string("tokenizer.eos_token", vocabulary.pieces[2]);
+  metadata.set_string("tokenizer.bos_token", "no such piece");
+  const auto begin = vocabulary.begin;
+  apply_token_metadata(vocabulary, metadata);
+  EXPECT_EQ(vocabulary.end, 2);
+  EXPECT_EQ(vocabulary.begin, begin);
+}
+
 TEST(VocabularyMetadata, OtherFilesThatDoNotFitAreRefused) {
   metadata_is_refused("tokenizer.ggml.bos_token_id");
   metadata_is_refused("tokenizer.ggml.eos_token_id");
