@@ -289,7 +289,8 @@ Value sum(In in, Value input, Args a) {
 }
 
 /// The arguments after the first `count`.
-Arguments rest(Args a, size_t count) {
+Arguments rest(In in, Args a, size_t count) {
+  in.heap().spend(32 * (a.positional.size() + a.named.size()));
   Arguments others;
   others.positional.assign(a.positional.begin() + static_cast<std::ptrdiff_t>(std::min(count, a.positional.size())),
                            a.positional.end());
@@ -306,7 +307,7 @@ Value map(In in, Value input, Args a) {
     if (attribute) {
       mapped.push_back(at_path(in, item, *attribute, fallback));
     } else {
-      mapped.push_back(in.filter(text_of(in.heap(), a.positional[0]), item, rest(a, 1)));
+      mapped.push_back(in.filter(text_of(in.heap(), a.positional[0]), item, rest(in, a, 1)));
     }
   }
   return in.heap().list(std::move(mapped));
@@ -320,7 +321,7 @@ Value selected(In in, Value input, Args a) {
   for (const Value& item : items_of(in.heap(), input)) {
     const Value value = ByAttribute ? at_path(in, item, a.need(0, "attribute")) : item;
     const bool is = a.positional.size() > place
-                        ? in.test(text_of(in.heap(), a.positional[place]), value, rest(a, place + 1))
+                        ? in.test(text_of(in.heap(), a.positional[place]), value, rest(in, a, place + 1))
                         : truthy(value);
     if (is == Keep) kept.push_back(item);
   }

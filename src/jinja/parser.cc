@@ -1,19 +1,19 @@
 #include "jinja/parser.h"
 
-#include <algorithm>
 #include <charconv>
 
-#include "jinja/lexer.h"
+#include "jinja/cursor.h"
 
 namespace contexture::jinja {
 namespace {
 
 constexpr int kDeepest = 200;
 constexpr size_t kLongestSource = size_t{1} << 20;
+constexpr size_t kMostArguments = 64;
 
-class Parser {
+class Parser : private Cursor {
  public:
-  explicit Parser(std::string_view source) : tokens_(tokenize(source)) {}
+  explicit Parser(std::string_view source) : Cursor(tokenize(source)) {}
 
   Tree run() {
     tree_.body = statements({});
@@ -36,56 +36,6 @@ class Parser {
    private:
     Parser& parser_;
   };
-
-  // Tokens.
-
-  const Token& now() const { return tokens_[at_]; }
-  const Token& next() const { return tokens_[std::min(at_ + 1, tokens_.size() - 1)]; }
-  bool is(TokenType type) const { return now().type == type; }
-  bool is_symbol(std::string_view text) const { return is(TokenType::symbol) && now().text == text; }
-  bool is_word(std::string_view text) const { return is(TokenType::name) && now().text == text; }
-  void step() {
-    if (at_ + 1 < tokens_.size()) ++at_;
-  }
-  bool take_symbol(std::string_view text) {
-    if (!is_symbol(text)) return false;
-    step();
-    return true;
-  }
-  bool take_word(std::string_view text) {
-    if (!is_word(text)) return false;
-    step();
-    return true;
-  }
-  void need_symbol(std::string_view text) {
-    if (!take_symbol(text)) fail(fmt::format("expected '{}' and not {}", text, shown()));
-  }
-  void need_word(std::string_view text) {
-    if (!take_word(text)) fail(fmt::format("expected '{}' and not {}", text, shown()));
-  }
-  void need(TokenType type, std::string_view name) {
-    if (!is(type)) fail(fmt::format("expected {} and not {}", name, shown()));
-    step();
-  }
-  std::string need_name() {
-    if (!is(TokenType::name)) fail(fmt::format("expected a name and not {}", shown()));
-    std::string name = now().text;
-    step();
-    return name;
-  }
-  std::string shown() const {
-    switch (now().type) {
-      case TokenType::end:
-        return "the end of the template";
-      case TokenType::variable_end:
-        return "'}}'";
-      case TokenType::block_end:
-        return "'%}'";
-      default:
-        return fmt::format("'{}'", now().text.substr(0, 40));
-    }
-  }
-  [[noreturn]] void fail(std::string message) const { throw SyntaxFault{std::move(message), now().line}; }
 
   // Nodes.
 
@@ -257,6 +207,7 @@ class Parser {
     need_symbol("(");
     while (!take_symbol(")")) {
       if (!list.empty()) need_symbol(",");
+      if (list.size() == kMostArguments) fail(fmt::format("a macro of more than {} arguments", kMostArguments));
       Statement::Parameter parameter{need_name(), nullptr};
       if (take_symbol("=")) parameter.fallback = expression();
       list.push_back(std::move(parameter));
@@ -482,11 +433,10 @@ class Parser {
 
   void arguments(Expression* call) {
     need_symbol("(");
-    bool first = true;
-    while (!take_symbol(")")) {
-      if (!first) need_symbol(",");
-      first = false;
+    for (size_t i = 0; !take_symbol(")"); ++i) {
+      if (i > 0) need_symbol(",");
       if (take_symbol(")")) return;
+      if (i == kMostArguments) fail(fmt::format("more than {} arguments", kMostArguments));
       if (is_symbol("*") || is_symbol("**")) fail("* and ** in arguments are not known here");
       if (is(TokenType::name) && next().type == TokenType::symbol && next().text == "=") {
         std::string name = need_name();
@@ -603,8 +553,6 @@ class Parser {
     return node(ExpressionKind::dict, std::move(items));
   }
 
-  std::vector<Token> tokens_;
-  size_t at_ = 0;
   int depth_ = 0;
   int loops_ = 0;  // open ones around the present statement
   Tree tree_;

@@ -89,7 +89,6 @@ struct Dict {
 struct Loop {
   std::vector<Value> items;
   size_t index = 0;  // of the present item, from 0
-  size_t depth = 0;  // from 0
   bool has_changed_value = false;
   Value changed_value;  // of loop.changed()
 };

@@ -1,5 +1,6 @@
 #include "jinja/template.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -82,7 +83,14 @@ TEST(Template, HostileTemplatesEndSoon) {
     for (size_t i = 0; i < times; ++i) out += text;
     return out;
   };
+  std::string named_arguments, parameters = "a";
+  for (int i = 0; i < 60000; ++i) named_arguments += fmt::format(", a{}=1", i);
+  for (int i = 0; i < 40000; ++i) parameters += fmt::format(", a{}", i);
   const std::string all_templates[] = {
+      "{{ range(400000) | map('abs'" + named_arguments + ") }}",
+      "{{ range(400000) | select('divisibleby'" + named_arguments + ") }}",
+      "{% macro m(" + parameters + ") %}{% endmacro %}{% for i in range(400000) %}{{ m(a39999=1) }}{% endfor %}",
+      "{% macro m() %}{{ caller() }}{% endmacro %}{% call(" + parameters + ") m() %}{% endcall %}",
       "{{ " + repeated("(", 100000) + "1",
       "{{ " + repeated("[", 100000),
       "{{ " + repeated("not ", 100000) + "x }}",
@@ -130,6 +138,18 @@ TEST(Template, HostileTemplatesEndSoon) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     EXPECT_LT(seconds.count(), 20) << source.substr(0, 200) << error;
   }
+}
+
+TEST(Template, ArgumentsAreCounted) {
+  std::string names = "a0", numbers = "0";
+  for (int i = 1; i < 64; ++i) {
+    names += fmt::format(", a{}", i);
+    numbers += fmt::format(", {}", i);
+  }
+  const std::string macro = "{% macro m(" + names + ") %}{{ a63 }}{% endmacro %}";
+  EXPECT_EQ(Template(macro + "{{ m(" + numbers + ",) }}").render(Json::object()), "63");
+  EXPECT_THAT(error_of(macro + "{{ m(" + numbers + ", 64) }}"), HasSubstr("more than 64 arguments"));
+  EXPECT_THAT(error_of("{% macro m(" + names + ", a64) %}{% endmacro %}"), HasSubstr("more than 64 arguments"));
 }
 
 TEST(Template, OutputIsBounded) {
