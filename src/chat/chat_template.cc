@@ -38,7 +38,7 @@ std::optional<std::vector<ChatMessage>> folded(std::span<const ChatMessage> mess
   std::vector<ChatMessage> others(messages.begin() + 1, messages.end());
   for (ChatMessage& message : others) {
     if (message.role != "user") continue;
-    message.content = messages[0].content + "\n\n" + message.content;
+    if (!messages[0].content.empty()) message.content = messages[0].content + "\n\n" + message.content;
     return others;
   }
   return std::nullopt;
@@ -47,7 +47,10 @@ std::optional<std::vector<ChatMessage>> folded(std::span<const ChatMessage> mess
 }  // namespace
 
 ChatTemplate::ChatTemplate(std::string_view source, const Vocabulary& vocabulary)
-    : template_(source), begin_(piece_of(vocabulary, vocabulary.begin)), end_(piece_of(vocabulary, vocabulary.end)) {}
+    : template_(source),
+      begin_(piece_of(vocabulary, vocabulary.begin)),
+      end_(piece_of(vocabulary, vocabulary.end)),
+      takes_system_(takes_system()) {}
 
 ChatTemplate ChatTemplate::choose(const Metadata& metadata, const Vocabulary& vocabulary, const std::string& format) {
   if (!format.empty()) {
@@ -73,14 +76,19 @@ std::string ChatTemplate::render_as_it_is(std::span<const ChatMessage> messages,
 }
 
 std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
+  if (takes_system_) return render_as_it_is(messages, add_generation_prompt);
   const std::optional<std::vector<ChatMessage>> without_system = folded(messages);
-  if (!without_system) return render_as_it_is(messages, add_generation_prompt);
+  return render_as_it_is(without_system ? *without_system : messages, add_generation_prompt);
+}
+
+/// Found by a conversation whose system message would be seen.
+bool ChatTemplate::takes_system() const {
+  const ChatMessage conversation[] = {{"system", "SYSTEM1"}, {"user", "QUESTION1"}};
   try {
-    std::string text = render_as_it_is(messages, add_generation_prompt);
-    if (text.find(trimmed(messages[0].content)) != text.npos) return text;
-  } catch (const Error&) {  // what is wrong beside the system message shows again below
+    return render_as_it_is(conversation, /*add_generation_prompt=*/true).find("SYSTEM1") != std::string::npos;
+  } catch (const Error&) {
+    return false;
   }
-  return render_as_it_is(*without_system, add_generation_prompt);
 }
 
 std::vector<TokenId> ChatTemplate::encode(const Tokenizer& tokenizer, std::string_view rendering) const {

@@ -31,7 +31,8 @@ class ChatTemplate {
 
   /// The text of a conversation; `add_generation_prompt`: up to where the assistant's answer begins. A template that
   /// refuses a system message, or leaves it out, gets its text in front of the first user message. Throws Error where
-  /// the template refuses the conversation.
+  /// the template refuses the conversation. Contents are written as they are: the text of a control token in a message
+  /// ("<|im_end|>") is read as that token by encode(), so that whoever writes a message could also write turns.
   std::string render(std::span<const ChatMessage> messages, bool add_generation_prompt = true) const;
 
   /// The tokens of a rendering: special tokens are parsed, and a begin token is added where the vocabulary asks for one
@@ -43,9 +44,11 @@ class ChatTemplate {
 
  private:
   std::string render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
+  bool takes_system() const;
 
   jinja::Template template_;
   std::string begin_, end_;
+  bool takes_system_;  // writes system messages down
 };
 
 }  // namespace contexture

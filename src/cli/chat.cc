@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 
@@ -8,12 +9,14 @@
 #include "chat/chat_formats.h"
 #include "cli/chat_session.h"
 #include "cli/command.h"
+#include "cli/prefill_progress.h"
 #include "cli/sampling_flags.h"
 #include "engine/conversation.h"
 
 namespace contexture::cli {
 namespace {
 
+constexpr std::string_view kCommandNames[] = {"/reset", "/save", "/info", "/help", "/quit", "/exit"};
 constexpr const char* kCommands =
     "  /reset        begin anew (the system message stays)\n"
     "  /save [FILE]  write the conversation as JSON, to FILE or to the one of --session\n"
@@ -30,18 +33,20 @@ class Input {
 
   /// False at the end of the input.
   bool read(std::string& message) const {
-    message.clear();
-    std::string line;
-    if (!read_line("> ", line)) return false;
+    if (!read_line("> ", message)) return false;
     constexpr std::string_view quotes = "\"\"\"";
-    if (line.starts_with(quotes)) return read_block(line.substr(quotes.size()), quotes, message);
-    while (line.ends_with('\\')) {
-      line.pop_back();
-      message += line + '\n';
-      if (!read_line(". ", line)) return false;
+    bool open = true;  // the input did not end within the message; where it did, what is there is the message
+    if (message.starts_with(quotes)) {
+      message.erase(0, quotes.size());
+      while (open && !message.ends_with(quotes)) open = append_line(message);
+      if (open) message.erase(message.size() - quotes.size());
+    } else {
+      while (open && message.ends_with('\\')) {
+        message.pop_back();
+        open = append_line(message);
+      }
     }
-    message += line;
-    return true;
+    return !interrupted();
   }
 
  private:
@@ -52,12 +57,10 @@ class Input {
     return true;
   }
 
-  bool read_block(std::string line, std::string_view quotes, std::string& message) const {
-    while (!line.ends_with(quotes)) {
-      message += line + '\n';
-      if (!read_line(". ", line)) return false;
-    }
-    message += line.substr(0, line.size() - quotes.size());
+  bool append_line(std::string& message) const {
+    std::string line;
+    if (!read_line(". ", line)) return false;
+    message += '\n' + line;
     return true;
   }
 
@@ -79,12 +82,12 @@ struct Chat {
     Runtime runtime(opened.file, options);
     CachedConversation conversation(runtime, tokenizer, chat_template);
     conversation.set_messages(first_messages());
-    GenerateOptions generate = sampling.options();
+    const GenerateOptions generate = sampling.options(opened.file.metadata);
     const Input input;
     if (input.interactive()) fmt::print(stderr, "seed {}; /help tells what else there is\n", generate.seed);
     for (std::string message; next_message(input, message);) {
       if (message.empty()) continue;
-      if (message.starts_with('/')) {
+      if (is_command(message, input)) {
         if (!obey(message, conversation, runtime)) return;
       } else if (!answer(valid_utf8(message), conversation, generate, input)) {
         return;
@@ -100,10 +103,18 @@ struct Chat {
     return input.read(message);
   }
 
+  /// A person who mistypes a command is told so; a file's lines may begin as they like.
+  static bool is_command(const std::string& message, const Input& input) {
+    if (!message.starts_with('/') || message.find('\n') != message.npos) return false;
+    const std::string_view word = std::string_view(message).substr(0, message.find(' '));
+    return input.interactive() || std::ranges::find(kCommandNames, word) != std::end(kCommandNames);
+  }
+
   std::vector<ChatMessage> first_messages() const {
     std::vector<ChatMessage> messages;
-    std::error_code ignored;
-    if (!session.empty() && std::filesystem::exists(session, ignored)) messages = read_session(session);
+    std::error_code error;
+    if (!session.empty() && std::filesystem::exists(session, error)) messages = read_session(session);
+    if (error) fail("cannot look for {}: {}; check the path", printable(session, 400), error.message());
     if (system.empty()) return messages;
     if (!messages.empty() && messages[0].role == "system") messages.erase(messages.begin());
     messages.insert(messages.begin(), {"system", system});
@@ -113,15 +124,20 @@ struct Chat {
   /// False where the conversation is to end.
   bool answer(const std::string& message, CachedConversation& conversation, const GenerateOptions& generate,
               const Input& input) {
-    catch_interrupts();
+    catch_interrupts(2);  // an impatient second one must not take the conversation with it
+    PrefillProgress progress;
     const auto show = [](const GeneratedToken& token) {
       std::cout << token.text << std::flush;
       return true;
     };
+    const auto show_progress = [&](size_t done, size_t total) { progress.show(done, total); };
     try {
-      last_ = conversation.say(message, generate, {.on_token = show, .on_prefill = {}, .cancelled = &interrupted()});
+      last_ = conversation.say(message, generate,
+                               {.on_token = show, .on_prefill = show_progress, .cancelled = &interrupted()});
+      progress.clear();
     } catch (const Error& error) {
       if (!input.interactive()) throw;
+      progress.clear();
       fmt::print(stderr, "error: {}\n", error.what());  // a message too long, a template that refuses: ask otherwise
       return true;
     }
@@ -222,8 +238,10 @@ void add_chat(CLI::App& app) {
       ->option_text("FILE");
   self->sampling.add_to(*command);
   command->get_option("--predict")->description("tokens of an answer at most; -1: until the context is full");
-  command->footer(std::string("Inside:\n") + kCommands +
-                  "Where stdin is no terminal, every line is a message, and stdout holds the answers alone.");
+  command->footer(
+      std::string("Inside:\n") + kCommands +
+      "Where stdin is no terminal, every line is a message (but for those commands, \\ and \"\"\" as above; "
+      "another line may begin with /), and stdout holds the answers alone.");
   command->callback([self] { self->run(); });
 }
 

@@ -16,10 +16,13 @@ namespace contexture::cli {
 namespace {
 
 std::atomic<bool> interrupt_flag{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler");
+std::atomic<int> interrupts_left{0};
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
+              "set from a signal handler");
 
 void on_interrupt(int) {
   interrupt_flag = true;
+  if (--interrupts_left <= 0) std::signal(SIGINT, SIG_DFL);
 }
 
 template <class Number, class Parse>
@@ -139,11 +142,12 @@ CLI::Validator number(double low, double high) {
   return in_range(low, high, "number", [](const std::string& text, size_t* read) { return std::stod(text, read); });
 }
 
-void catch_interrupts() {
+void catch_interrupts(int times) {
+  interrupts_left = times;
   interrupt_flag = false;
   struct sigaction action = {};
   action.sa_handler = on_interrupt;
-  action.sa_flags = SA_RESETHAND;  // and no SA_RESTART: a read of stdin must end too
+  action.sa_flags = 0;  // no SA_RESTART: a read of stdin must end too
   sigaction(SIGINT, &action, nullptr);
 }
 

@@ -64,9 +64,9 @@ std::string human_bytes(size_t bytes);
 /// The bytes of a file, or of stdin where the path is "-".
 std::string read_text(const std::string& path);
 
-/// Makes Ctrl-C set `interrupted` instead of ending the program; the second one ends it. Called again, it forgets the
-/// first.
-void catch_interrupts();
+/// Makes the next `times` Ctrl-C set `interrupted` instead of ending the program; the one after them ends it. Called
+/// again, it forgets those that came.
+void catch_interrupts(int times = 1);
 /// A command that runs for long looks at it and ends cleanly.
 const std::atomic<bool>& interrupted();
 

@@ -44,10 +44,10 @@ std::string branches_of(const CLI::App& command) {
       patterns.push_back(fmt::format("'{} {}'", command.get_name(), name));
     }
     const std::string words = choices(*option);
-    const std::string offers = !words.empty()        ? fmt::format("$(compgen -W '{}' -- \"$word\")", words)
-                               : takes_file(*option) ? "$(compgen -f -- \"$word\")"
-                                                     : "";
-    text += fmt::format("    {}) COMPREPLY=({}); return ;;\n", joined(patterns, "|"), offers);
+    const std::string offers = !words.empty()        ? fmt::format("_contexture_offer -W '{}' -- \"$word\"", words)
+                               : takes_file(*option) ? "_contexture_offer -f -- \"$word\""
+                                                     : "COMPREPLY=()";
+    text += fmt::format("    {}) {}; return ;;\n", joined(patterns, "|"), offers);
   }
   return text;
 }
@@ -72,7 +72,12 @@ std::string bash_script(const CLI::App& app) {
     options += fmt::format("    {}) words='{}' ;;\n", command->get_name(), joined(words));
   }
   return fmt::format(
-      R"(# Completes the words of contexture.
+      R"sh(# Completes the words of contexture.
+_contexture_offer() {{  # a line each, spaces and stars as they are; zsh has no such mapfile
+  local line
+  COMPREPLY=()
+  while IFS= read -r line; do [[ -z $line ]] || COMPREPLY+=("$line"); done <<<"$(compgen "$@")"
+}}
 _contexture() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} command='' words='' i
   for ((i = 1; i < COMP_CWORD; ++i)); do
@@ -83,11 +88,11 @@ _contexture() {{
   case $command in
     '') words='{} --help --version -v --log-level' ;;
 {}  esac
-  COMPREPLY=($(compgen -W "$words" -- "$word"))
-  [[ ${{#COMPREPLY[@]}} -gt 0 || $word == -* ]] || COMPREPLY=($(compgen -f -- "$word"))
+  _contexture_offer -W "$words" -- "$word"
+  [[ ${{#COMPREPLY[@]}} -gt 0 || $word == -* ]] || _contexture_offer -f -- "$word"
 }}
 complete -o filenames -F _contexture contexture
-)",
+)sh",
       joined(commands, "|"), branches, joined(commands), options);
 }
 

@@ -1,37 +1,15 @@
-#include <unistd.h>
-
 #include <iostream>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/prefill_progress.h"
 #include "cli/sampling_flags.h"
 #include "kernels/bandwidth.h"
 #include "kernels/matmul.h"
 
 namespace contexture::cli {
 namespace {
-
-/// What a generation shows while it runs: text on stdout, progress of a long prompt on a terminal's stderr.
-class Display {
- public:
-  explicit Display(bool show_text) : show_text_(show_text) {}
-
-  void text(std::string_view text) const {
-    if (show_text_) std::cout << text << std::flush;
-  }
-
-  void prefill(size_t done, size_t total) const {
-    if (!show_progress_ || total < 1024) return;
-    fmt::print(stderr, "\rreading the prompt: {} of {} tokens", done, total);
-    if (done == total) fmt::print(stderr, "\r\x1b[K");
-    std::fflush(stderr);
-  }
-
- private:
-  bool show_text_;
-  bool show_progress_ = isatty(STDERR_FILENO);
-};
 
 struct Run {
   ModelFlags model;
@@ -46,7 +24,7 @@ struct Run {
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::string text = prompt_text();
     const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
-    const GenerateOptions generate = sampling.options();
+    const GenerateOptions generate = sampling.options(opened.file.metadata);
     RunOptions options = cache.options();
     const ModelConfig config = read_config(opened.file.metadata);
     if (options.cache.context == 0) options.cache.context = default_context(config, ids.size(), generate.max_tokens);
@@ -58,20 +36,25 @@ struct Run {
     check_prompt(plan, ids);
     Runtime runtime(opened.file, plan);
     log_run(runtime);
-    const Display display(!model.json);
-    display.text(text);
+    show(text);
+    PrefillProgress progress;
     const Generation made =
         contexture::generate(runtime, tokenizer, ids, generate,
-                             {.on_token = [&](const GeneratedToken& t) { return display.text(t.text), true; },
-                              .on_prefill = [&](size_t done, size_t total) { display.prefill(done, total); },
+                             {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
+                              .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
                               .cancelled = &interrupted()});
-    display.text("\n");
+    progress.clear();
+    show("\n");
     fmt::print(stderr, "seed {}\n", generate.seed);
     if (model.json) {
       print_json(result(made));
     } else {
       print_speed(made, runtime, opened.file);
     }
+  }
+
+  void show(std::string_view text) const {
+    if (!model.json) std::cout << text << std::flush;
   }
 
   void log_run(Runtime& runtime) const {

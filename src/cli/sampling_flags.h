@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "contexture/contexture.h"
+#include "files/metadata.h"
 
 namespace contexture::cli {
 
@@ -10,13 +11,14 @@ namespace contexture::cli {
 class SamplingFlags {
  public:
   void add_to(CLI::App& command);
-  /// As given; without --seed, with a random one.
-  GenerateOptions options() const;
+  /// As given; temperature, top-k and top-p that were not given as the model's makers advise
+  /// (general.sampling.temp, .top_k, .top_p), where they do; without --seed, with a random one.
+  GenerateOptions options(const Metadata& metadata) const;
 
  private:
   GenerateOptions given_;
   int64_t predict_ = 512;
-  CLI::Option* seed_ = nullptr;
+  CLI::Option *temperature_ = nullptr, *top_k_ = nullptr, *top_p_ = nullptr, *seed_ = nullptr;
 };
 
 }  // namespace contexture::cli

@@ -79,7 +79,7 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
   check_prompt(runtime_.plan(), prompt);
 
   GenerateOptions turn = options;
-  turn.seed += messages.size();  // no two answers are drawn with the same numbers
+  turn.seed += turns_;  // no two answers are drawn with the same numbers
   if (!turn_end_.text.empty()) turn.stop.push_back(turn_end_.text);
   const size_t kept = std::min(common_prefix(held_, prompt), prompt.size() - 1);
   held_.clear();  // until it is known what the sequence holds: an exception may pass
@@ -89,13 +89,24 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
   std::vector<TokenId> all = prompt;
   all.insert(all.end(), made.token_ids.begin(), made.token_ids.end());
   held_.assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(runtime_.cache().length(sequence_.id())));
-  if (made.finish_reason == FinishReason::cancelled && made.text.empty()) return made;
+  if (made.finish_reason == FinishReason::cancelled && made.text.empty()) {
+    dropped_turns_ = 0;
+    return made;
+  }
   // Tokens of a stop text are generated and not part of the answer.
   said_ = made.finish_reason == FinishReason::stop ? std::string() : template_.render(messages) + made.text;
   said_tokens_ = std::move(all);
   messages.push_back({"assistant", made.text});
   messages_ = std::move(messages);
+  ++turns_;
   return made;
+}
+
+void CachedConversation::set_messages(std::vector<ChatMessage> messages) {
+  messages_ = std::move(messages);
+  const auto is_answer = [](const ChatMessage& m) { return m.role == "assistant"; };
+  turns_ = static_cast<size_t>(std::count_if(messages_.begin(), messages_.end(), is_answer));
+  dropped_turns_ = 0;
 }
 
 }  // namespace contexture

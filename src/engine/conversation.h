@@ -22,12 +22,12 @@ class CachedConversation {
   /// What the user says and the assistant answers; both become messages, also where the answer was cancelled (what was
   /// said so far stays; where nothing was, neither is kept). Where prompt and answer do not fit the context, the oldest
   /// turns are dropped, the system message is not. Throws Error where this one message does not fit; then nothing has
-  /// changed.
+  /// changed. The seed grows by one with every turn: those of a conversation that goes on are counted too.
   Generation say(std::string_view text, const GenerateOptions& options, const GenerationCallbacks& callbacks = {});
 
   const std::vector<ChatMessage>& messages() const { return messages_; }
   /// Another conversation. What it shares with this one's beginning is still in the cache.
-  void set_messages(std::vector<ChatMessage> messages) { messages_ = std::move(messages); }
+  void set_messages(std::vector<ChatMessage> messages);
 
   size_t context_tokens() const { return held_.size(); }
   /// Turns that the last say() dropped.
@@ -46,6 +46,7 @@ class CachedConversation {
   std::vector<TokenId> held_;         // what the sequence holds
   std::string said_;                  // the last turn's text, answer included...
   std::vector<TokenId> said_tokens_;  // ...and its tokens, the answer's as they were generated
+  size_t turns_ = 0;                  // answered, those that were dropped included
   size_t dropped_turns_ = 0;
 };
 

@@ -188,6 +188,15 @@ TEST(ChatTemplate, FindsWhatEndsAnAnswer) {
   EXPECT_FALSE(end_of("plain").token);
 }
 
+TEST(ChatTemplate, ASystemTextThatTheUserRepeatsIsNotTakenForWritten) {
+  const ChatTemplate deaf("{% for m in messages %}{% if m.role != 'system' %}[{{ m.content }}]{% endif %}{% endfor %}",
+                          vocabulary_with({}));
+  const std::vector<ChatMessage> told = {{"system", "brief"}, {"user", "be brief"}};
+  EXPECT_EQ(deaf.render(told), "[brief\n\nbe brief]");
+  const std::vector<ChatMessage> told_nothing = {{"system", ""}, {"user", "Hi"}};
+  EXPECT_EQ(deaf.render(told_nothing), "[Hi]");
+}
+
 TEST(ChatTemplate, ComesFromTheFileOrByName) {
   const Vocabulary vocabulary = vocabulary_with({});
   Metadata metadata;

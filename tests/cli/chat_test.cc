@@ -1,14 +1,21 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
+#include "cli/command.h"
 #include "cli/program.h"
 #include "cli/terminal.h"
+#include "files/gguf_writer.h"
 #include "support/letter_model.h"
 #include "support/random_model.h"
 
@@ -116,13 +123,79 @@ TEST_F(Chat, MessagesOfSeveralLines) {
 }
 
 TEST_F(Chat, CommandsAnswerOnStderr) {
-  const Ended ended = chat("hello\n/info\n/help\n/nonsense\n/quit\nnever\n", "-c 99");
+  const Ended ended = chat("hello\n/info\n/help\n/quit\nnever\n", "-c 99");
   EXPECT_EQ(ended.status, 0);
   EXPECT_EQ(lines_of(ended.out).size(), 1u) << "nothing comes after /quit";
   EXPECT_THAT(ended.err, HasSubstr("14 of 99 tokens"));
   EXPECT_THAT(ended.err, HasSubstr("turns    1"));
   EXPECT_THAT(ended.err, HasSubstr("/reset"));
-  EXPECT_THAT(ended.err, HasSubstr("no command /nonsense"));
+}
+
+TEST_F(Chat, LinesOfAFileMayBeginWithASlash) {
+  const TemporaryFile session(".json");
+  const Ended ended = chat("/etc/passwd is what?\n/quitting\n\"\"\"/save\nme\"\"\"\n/save " + session.path() + "\n");
+  EXPECT_EQ(lines_of(ended.out).size(), 3u) << ended.err;
+  const json saved = json::parse(std::ifstream(session.path()));
+  ASSERT_EQ(saved["messages"].size(), 6u);
+  EXPECT_EQ(saved["messages"][0]["content"], "/etc/passwd is what?");
+  EXPECT_EQ(saved["messages"][2]["content"], "/quitting");
+  EXPECT_EQ(saved["messages"][4]["content"], "/save\nme");
+}
+
+TEST_F(Chat, AMessageThatTheInputCutsShortIsOne) {
+  EXPECT_EQ(chat("hello\\").out, chat("hello\n").out);
+  EXPECT_EQ(chat("hello\\\nyou\\\n").out, chat("hello\\\nyou\n").out);
+  EXPECT_EQ(chat("\"\"\"hello\nyou").out, chat("hello\\\nyou\n").out);
+  EXPECT_EQ(chat("\"\"\"hello\nyou\n").out, chat("hello\\\nyou\n").out);
+  EXPECT_EQ(lines_of(chat("hello\\").out).size(), 1u);
+}
+
+TEST_F(Chat, ASessionThatCannotBeLookedForIsNoNewOne) {
+  const Ended ended = chat("hello\n", "--session " + std::string(300, 'x'));  // longer than names may be
+  EXPECT_EQ(ended.status, 1);
+  EXPECT_THAT(ended.err, HasSubstr("cannot look for xxx"));
+  EXPECT_EQ(ended.out, "");
+}
+
+/// What a model's makers advise is followed where no flag says otherwise, by `run` and by `chat`.
+TEST_F(Chat, TheMakersAdviceIsTheDefault) {
+  const auto advised = [&](auto&& set) {
+    ModelFile file = open_model(model_.path());
+    set(file.metadata);
+    auto path = std::make_unique<TemporaryFile>();
+    write_gguf(path->path(), file.metadata, file.tensors);
+    return path;
+  };
+  const auto texts = [](const TemporaryFile& model, const std::string& flags = {}) {
+    std::set<std::string> all;
+    for (const char* command : {"chat", "run"}) {
+      for (int seed = 0; seed < 4; ++seed) {
+        const Ended ended =
+            run_program(fmt::format("{} -t 1 -n 8 --ignore-eos -s {} -m {} {} {}", command, seed, model.path(), flags,
+                                    command == std::string("run") ? "-p '<|user|>hello<|end|><|assistant|>'" : ""),
+                        "hello\n");
+        EXPECT_EQ(ended.status, 0) << ended.err;
+        EXPECT_THAT(ended.err, Not(HasSubstr("warning")));
+        all.insert(std::string(command) + ended.out);
+      }
+    }
+    return all.size();
+  };
+  EXPECT_EQ(texts(model_), 8u) << "without advice";
+  const auto cold = advised([](Metadata& m) { m.set_float("general.sampling.temp", 0); });
+  EXPECT_EQ(texts(*cold), 2u) << "greedy";
+  EXPECT_EQ(texts(*cold, "--temp 0.8"), 8u) << "a flag that is as our default is a flag too";
+  EXPECT_EQ(texts(*advised([](Metadata& m) { m.set_int("general.sampling.top_k", 1); })), 2u);
+  EXPECT_EQ(texts(*advised([](Metadata& m) { m.set_float("general.sampling.top_p", 0.001); })), 2u);
+  const auto absurd = advised([](Metadata& m) {
+    m.set_float("general.sampling.temp", -1);
+    m.set_int("general.sampling.top_k", -3);
+    m.set_string("general.sampling.top_p", "all");
+  });
+  const std::string flags = " -t 1 -n 8 --ignore-eos -s 1 -m ";
+  const Ended ended = run_program("chat" + flags + absurd->path(), "hello\n");
+  EXPECT_EQ(ended.out, run_program("chat" + flags + model_.path(), "hello\n").out);
+  for (const char* key : {"sampling.temp", "sampling.top_k", "sampling.top_p"}) EXPECT_THAT(ended.err, HasSubstr(key));
 }
 
 TEST_F(Chat, TheOldestTurnsGoWhereTheContextIsFull) {
@@ -156,6 +229,8 @@ TEST_F(Chat, InATerminal) {
   ASSERT_TRUE(terminal.wait_for(". "));
   terminal.type("then\r");
   ASSERT_TRUE(terminal.wait_for("> "));
+  terminal.type("/nonsense\r");
+  ASSERT_TRUE(terminal.wait_for("no command /nonsense"));
   terminal.type("/info\r");
   ASSERT_TRUE(terminal.wait_for("turns    2"));
   ASSERT_TRUE(terminal.wait_for("> "));
@@ -191,10 +266,48 @@ TEST(ChatWithASlowModel, CtrlCStopsTheAnswerAndKeepsTheConversation) {
   EXPECT_NE(saved["messages"][1]["content"], "");
 }
 
+TEST_F(Chat, LongPromptsShowHowFarTheyAre) {
+  Terminal terminal({"chat", "-t", "1", "-n", "1", "-c", "3000", "-m", model_.path()});
+  ASSERT_TRUE(terminal.wait_for("> "));
+  for (int line = 0; line < 9; ++line) terminal.type(std::string(200, 'a') + "\\\r");
+  terminal.type("b\r");
+  EXPECT_TRUE(terminal.wait_for("reading the prompt: "));
+  terminal.type("\x04");
+  EXPECT_EQ(terminal.status(), 0);
+}
+
+TEST(Interrupts, TheOneAfterThoseThatAreCaughtEndsTheProgram) {
+  const auto interrupt = [](int caught, int sent) {
+    cli::catch_interrupts(caught);
+    for (int i = 0; i < sent; ++i) std::raise(SIGINT);
+    std::_Exit(cli::interrupted() ? 3 : 0);
+  };
+  EXPECT_EXIT(interrupt(1, 0), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(interrupt(1, 1), testing::ExitedWithCode(3), "");
+  EXPECT_EXIT(interrupt(1, 2), testing::KilledBySignal(SIGINT), "");
+  EXPECT_EXIT(interrupt(2, 2), testing::ExitedWithCode(3), "");
+  EXPECT_EXIT(interrupt(2, 3), testing::KilledBySignal(SIGINT), "");
+}
+
 TEST(ChatWithTheBundledModel, ThreeTurns) {
-  const Ended ended = run_program("chat --chat-format plain -n 12 -s 1", "Hello.\nTell me a story.\nThank you.\n");
-  EXPECT_EQ(ended.status, 0) << ended.err;
-  EXPECT_GE(lines_of(ended.out).size(), 3u);
+  const TemporaryFile session(".json");
+  const Ended ended = run_program("chat -v --chat-format plain -n 12 -s 1",
+                                  "Hello.\nTell me a story.\nThank you.\n/save " + session.path() + "\n");
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  std::vector<std::pair<int, int>> costs;  // new and all tokens of each turn's prompt
+  for (const std::string& line : lines_of(ended.err)) {
+    const size_t end = line.find(" prompt tokens were new");
+    if (end == line.npos) continue;
+    const size_t of = line.rfind(" of ", end), start = line.rfind(' ', of - 1) + 1;
+    costs.emplace_back(std::stoi(line.substr(start)), std::stoi(line.substr(of + 4)));
+  }
+  ASSERT_EQ(costs.size(), 3u) << ended.err;
+  EXPECT_EQ(costs[0].first, costs[0].second);
+  EXPECT_LT(costs[1].first, costs[1].second);
+  EXPECT_LT(costs[2].first, costs[2].second);
+  const json saved = json::parse(std::ifstream(session.path()));
+  ASSERT_EQ(saved["messages"].size(), 6u);
+  for (size_t i = 1; i < 6; i += 2) EXPECT_NE(saved["messages"][i]["content"], "") << "turn " << i / 2;
 }
 
 TEST(ChatWithTheBundledModel, RemembersOverTurns) {
@@ -209,8 +322,9 @@ TEST(ChatWithTheBundledModel, RemembersOverTurns) {
 // What a shell would offer after these words.
 std::string offered(const std::string& words) {
   const TemporaryFile script(".sh"), out(".out");
-  std::ofstream(script.path()) << run_program("completion bash").out << "COMP_WORDS=(" << words
-                               << ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_contexture\necho \"${COMPREPLY[@]}\"\n";
+  std::ofstream(script.path())
+      << run_program("completion bash").out << "COMP_WORDS=(" << words
+      << ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_contexture\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n";
   EXPECT_EQ(std::system(("bash " + script.path() + " >" + out.path() + " 2>&1").c_str()), 0);
   std::ifstream file(out.path());
   return {std::istreambuf_iterator<char>(file), {}};
@@ -225,6 +339,11 @@ TEST(Completion, KnowsSubcommandsOptionsChoicesAndFiles) {
   EXPECT_EQ(offered("contexture run --k-format b"), "bf16\n");
   EXPECT_EQ(offered("contexture run -m models/stories-1m.gg"), "models/stories-1m.gguf\n");
   EXPECT_EQ(offered("contexture run -n 5"), "\n") << "a number is anybody's guess";
+  const TemporaryFile spaced(" of two words*.gguf");
+  std::ofstream(spaced.path()) << "here";
+  const std::string start = "'" + spaced.path().substr(0, spaced.path().find(' ')) + "'";
+  EXPECT_EQ(offered("contexture run -m " + start), spaced.path() + "\n");
+  EXPECT_EQ(offered("contexture convert " + start), spaced.path() + "\n");
   EXPECT_EQ(offered("contexture completion z"), "zsh\n");
   EXPECT_THAT(run_program("completion zsh").out, HasSubstr("bashcompinit"));
   EXPECT_EQ(run_program("completion tcsh").status, 2);

@@ -49,12 +49,14 @@ struct Chat {
   }
   /// The answer to the conversation up to its last user message, in a runtime that has seen nothing.
   std::vector<TokenId> fresh_answer(size_t tokens = 6) {
+    return fresh_answer({.max_tokens = tokens, .temperature = 0, .ignore_end = true});
+  }
+  std::vector<TokenId> fresh_answer(const GenerateOptions& generate_options) {
     std::vector<ChatMessage> messages = conversation.messages();
     messages.pop_back();
     Runtime other(opened.file, options(runtime.plan().cache.context));
     const std::vector<TokenId> prompt = chat_template.encode(*opened.tokenizer, chat_template.render(messages));
-    return generate(other, *opened.tokenizer, prompt, {.max_tokens = tokens, .temperature = 0, .ignore_end = true}, {})
-        .token_ids;
+    return generate(other, *opened.tokenizer, prompt, generate_options, {}).token_ids;
   }
 };
 
@@ -151,6 +153,40 @@ TEST(Conversation, OldTurnsGoWhereTheContextIsFull) {
   }
   EXPECT_EQ(chat.conversation.messages(), before);
   EXPECT_EQ(chat.say("words").token_ids.size(), 6u);
+}
+
+TEST(Conversation, WhatWasCancelledBeforeAWordDroppedNoTurns) {
+  Chat chat(/*context=*/100);
+  for (int turn = 0; turn < 3; ++turn) chat.say("some more words");
+  const std::vector<ChatMessage> before = chat.conversation.messages();
+  const std::atomic<bool> cancelled{true};
+  chat.conversation.say(std::string(40, 'a'), {.max_tokens = 6, .temperature = 0, .ignore_end = true},
+                        {.on_token = {}, .on_prefill = {}, .cancelled = &cancelled});
+  EXPECT_EQ(chat.conversation.messages(), before);
+  EXPECT_EQ(chat.conversation.dropped_turns(), 0u);
+  chat.say(std::string(40, 'a'));
+  EXPECT_GT(chat.conversation.dropped_turns(), 0u) << "it would have dropped some";
+}
+
+TEST(Conversation, EveryTurnHasASeedOfItsOwn) {
+  Chat chat(/*context=*/100);
+  GenerateOptions options{.max_tokens = 6, .temperature = 1, .top_k = 3, .seed = 7, .ignore_end = true};
+  size_t dropped = 0;
+  for (uint64_t turn = 0; turn < 10; ++turn) {
+    options.seed = 7;
+    const Generation made = chat.conversation.say("some more words", options);
+    dropped += chat.conversation.dropped_turns();
+    options.seed = 7 + turn;
+    EXPECT_EQ(made.token_ids, chat.fresh_answer(options)) << "turn " << turn;
+  }
+  EXPECT_GT(dropped, 0u);
+  // A conversation that goes on elsewhere draws as it would have here.
+  const std::vector<ChatMessage> messages = {{"user", "a"}, {"assistant", "b"}, {"user", "c"}, {"assistant", "d"}};
+  chat.conversation.set_messages(messages);
+  options.seed = 7;
+  const Generation made = chat.conversation.say("more", options);
+  options.seed = 9;
+  EXPECT_EQ(made.token_ids, chat.fresh_answer(options));
 }
 
 TEST(Conversation, FormatsWithoutAnEndTokenEndWithTheNextQuestion) {
