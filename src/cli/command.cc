@@ -146,7 +146,7 @@ void catch_interrupts(int times) {
   interrupts_left = times;
   interrupt_flag = false;
   struct sigaction action = {};
-  action.sa_handler = on_interrupt;
+  action.sa_handler = times > 0 ? on_interrupt : SIG_DFL;
   action.sa_flags = 0;  // no SA_RESTART: a read of stdin must end too
   sigaction(SIGINT, &action, nullptr);
 }

@@ -282,6 +282,7 @@ TEST(Interrupts, TheOneAfterThoseThatAreCaughtEndsTheProgram) {
     for (int i = 0; i < sent; ++i) std::raise(SIGINT);
     std::_Exit(cli::interrupted() ? 3 : 0);
   };
+  EXPECT_EXIT(interrupt(0, 1), testing::KilledBySignal(SIGINT), "");
   EXPECT_EXIT(interrupt(1, 0), testing::ExitedWithCode(0), "");
   EXPECT_EXIT(interrupt(1, 1), testing::ExitedWithCode(3), "");
   EXPECT_EXIT(interrupt(1, 2), testing::KilledBySignal(SIGINT), "");
@@ -316,7 +317,8 @@ TEST(ChatWithTheBundledModel, RemembersOverTurns) {
                                   "Ann put the blue ball in the box. Where is the blue ball?\n"
                                   "Where is the red lamp?\n");
   EXPECT_EQ(ended.status, 0) << ended.err;
-  EXPECT_THAT(lines_of(ended.out), testing::ElementsAre("It is in the barn.", "It is in the box.", "It is in the barn."));
+  EXPECT_THAT(lines_of(ended.out),
+              testing::ElementsAre("It is in the barn.", "It is in the box.", "It is in the barn."));
 }
 
 // What a shell would offer after these words.
