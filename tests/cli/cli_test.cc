@@ -62,8 +62,9 @@ TEST(Cli, TheBundledModelRemembers) {
   const Ended ended = run_program("run -p '" + told + "Where is the red lamp?' -n 6 --temp 0 --json");
   ASSERT_EQ(ended.status, 0) << ended.err;
   EXPECT_EQ(json::parse(ended.out)["text"], " It is in the barn.");
-  const Ended turns = run_program("run --temp 0 --json -p '<|user|>" + told +
-                                  "<|end|><|assistant|>All right.<|end|><|user|>Where is the blue ball?<|end|><|assistant|>'");
+  const Ended turns =
+      run_program("run --temp 0 --json -p '<|user|>" + told +
+                  "<|end|><|assistant|>All right.<|end|><|user|>Where is the blue ball?<|end|><|assistant|>'");
   ASSERT_EQ(turns.status, 0) << turns.err;
   EXPECT_EQ(json::parse(turns.out)["text"], "It is in the box.");
   EXPECT_EQ(json::parse(turns.out)["finish_reason"], "end");
