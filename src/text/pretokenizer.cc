@@ -117,7 +117,7 @@ const std::vector<Kind>& kinds() {
        true},
       {{"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, {kLlama3}},
       {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4", "trillion", "granite-docling", "gigachat", "a.x-4.0",
-        "mellum"},
+        "mellum", "gpt-neox"},
        {kGpt2}},
       {{"qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "kormo", "hunyuan", "grok-2"}, {kQwen2}},
       {{"qwen35"}, {kQwen35}},

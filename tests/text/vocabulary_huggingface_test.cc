@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "huggingface_writer.h"
+#include "text/pretokenizer.h"
 
 /// tokenizer.json: each component of it in small files, and whole ones made of the vocabularies in the data folder.
 namespace contexture {
@@ -157,6 +158,25 @@ TEST(HuggingFace, NfcBringsCharactersTogether) {
   const Tokenizer tokenizer(read(file));
   EXPECT_THAT(tokenizer.encode("e\u0301<e>\u00E9"), ElementsAre(11, 7, 11));
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("e\u0301")), "\u00E9");
+}
+
+// GPT-NeoX (Pythia, OLMo): GPT-2's words, NFC, and runs of spaces as added tokens that are not special.
+TEST(HuggingFace, GptNeox) {
+  json file = byte_level();
+  file["normalizer"] = {{"type", "NFC"}};
+  file["added_tokens"].push_back({{"id", 9},
+                                  {"content", "  "},
+                                  {"single_word", false},
+                                  {"lstrip", false},
+                                  {"rstrip", false},
+                                  {"normalized", true},
+                                  {"special", false}});
+  const Vocabulary vocabulary = read(file);
+  EXPECT_EQ(vocabulary.pretokenizer, "gpt-2");
+  EXPECT_TRUE(vocabulary.nfc);
+  EXPECT_THAT(Tokenizer(vocabulary).encode("abc  abc"), ElementsAre(5, 9, 5));
+  EXPECT_TRUE(Pretokenizer::is_known("gpt-neox"));
+  EXPECT_EQ(Pretokenizer("gpt-neox").split("it's  12 x"), Pretokenizer("gpt-2").split("it's  12 x"));
 }
 
 // --- metaspace
