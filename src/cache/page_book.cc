@@ -1,0 +1,244 @@
+#include "cache/page_book.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/error.h"
+
+namespace contexture {
+
+PageBook::PageBook(size_t pages, size_t page_tokens, size_t sequences, size_t context)
+    : page_tokens_(page_tokens), context_(context), tree_(pages, page_tokens), pages_(pages), sequences_(sequences) {
+  free_.reserve(pages);
+  for (size_t i = pages; i-- > 0;) free_.push_back(static_cast<PageId>(i));
+  for (Sequence& s : sequences_) {
+    s.pages.reserve((context + page_tokens - 1) / page_tokens);
+    s.tokens.reserve(context);
+  }
+}
+
+const PageBook::Sequence& PageBook::at(SequenceId id) const {
+  assert(sequences_.at(static_cast<size_t>(id)).used);
+  return sequences_[static_cast<size_t>(id)];
+}
+
+PageBook::Sequence& PageBook::at(SequenceId id) {
+  return const_cast<Sequence&>(std::as_const(*this).at(id));
+}
+
+std::optional<SequenceId> PageBook::create() {
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    Sequence& s = sequences_[i];
+    if (s.used) continue;
+    s.used = true;
+    s.length = s.registered = 0;
+    s.pages.clear();
+    s.tokens.clear();
+    return static_cast<SequenceId>(i);
+  }
+  return std::nullopt;
+}
+
+std::optional<SequenceId> PageBook::fork(SequenceId sequence) {
+  const std::optional<SequenceId> id = create();
+  if (!id) return id;
+  const Sequence& from = at(sequence);
+  Sequence& to = at(*id);
+  to.length = from.length;
+  to.registered = from.registered;
+  to.pages.assign(from.pages.begin(), from.pages.end());
+  to.tokens.assign(from.tokens.begin(), from.tokens.end());
+  for (const PageId p : to.pages) use(p);
+  return id;
+}
+
+void PageBook::free(SequenceId sequence) {
+  Sequence& s = at(sequence);
+  register_pages(s, /*with_partial=*/true);
+  for (const PageId p : s.pages) release(p);
+  s.used = false;
+}
+
+bool PageBook::append(SequenceId sequence, size_t tokens, std::optional<Copy>& copy) {
+  copy.reset();
+  Sequence& s = at(sequence);
+  if (tokens == 0) return true;
+  if (tokens > context_ - s.length) return false;
+  const size_t partial = s.length % page_tokens_, whole = s.length / page_tokens_;
+  const bool is_shared = partial > 0 && page(s.pages[whole]).users > 1;
+  const bool is_kept = partial > 0 && tree_.contains(s.pages[whole]);
+  const size_t wanted = (s.length + tokens + page_tokens_ - 1) / page_tokens_, fresh = wanted - s.pages.size();
+  bool must_copy = is_shared || is_kept;
+  if (fresh + (must_copy ? 1 : 0) > available()) {
+    if (is_shared || !is_kept || fresh > available()) return false;
+    must_copy = false;  // better to write over what is kept for others than to be full
+    forget_with_children(s.pages[whole]);
+    s.registered = std::min(s.registered, whole);
+  }
+  if (must_copy) {
+    const PageId old = s.pages[whole], own = take_page();
+    copy = {old, own, partial};
+    s.pages[whole] = own;
+    s.registered = std::min(s.registered, whole);
+    release(old);
+  }
+  while (s.pages.size() < wanted) s.pages.push_back(take_page());
+  s.length += tokens;
+  return true;
+}
+
+void PageBook::truncate(SequenceId sequence, size_t length) {
+  Sequence& s = at(sequence);
+  assert(length <= s.length);
+  register_pages(s, /*with_partial=*/false);
+  const size_t kept = (length + page_tokens_ - 1) / page_tokens_;
+  while (s.pages.size() > kept) {
+    release(s.pages.back());
+    s.pages.pop_back();
+  }
+  s.length = length;
+  if (s.tokens.size() > length) s.tokens.resize(length);
+  s.registered = std::min(s.registered, length / page_tokens_);
+}
+
+void PageBook::remember(SequenceId sequence, std::span<const int32_t> tokens) {
+  Sequence& s = at(sequence);
+  assert(s.tokens.size() + tokens.size() <= s.length);
+  s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
+  register_pages(s, /*with_partial=*/false);
+}
+
+size_t PageBook::adopt(SequenceId sequence, std::span<const int32_t> tokens, std::optional<Copy>& copy) {
+  copy.reset();
+  Sequence& s = at(sequence);
+  assert(s.length == 0);
+  tokens = tokens.first(std::min(tokens.size(), context_));
+  PageId parent = kNoPage;
+  while (tokens.size() - s.length >= page_tokens_) {
+    const PageId next = tree_.find(parent, tokens.subspan(s.length, page_tokens_));
+    if (next == kNoPage) break;
+    use(next);
+    s.pages.push_back(next);
+    s.length += page_tokens_;
+    parent = next;
+  }
+  s.registered = s.pages.size();
+  const PrefixTree::Match rest = tree_.longest(parent, tokens.subspan(s.length));
+  if (rest.tokens > 0) {
+    use(rest.page);  // so that it is not the one evicted
+    if (available() > 0) {
+      copy = {rest.page, take_page(), rest.tokens};
+      s.pages.push_back(copy->to);
+      s.length += rest.tokens;
+    }
+    release(rest.page);
+  }
+  s.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(s.length));
+  return s.length;
+}
+
+PageId PageBook::take_page() {
+  if (free_.empty()) evict_one();
+  const PageId id = free_.back();
+  free_.pop_back();
+  page(id) = {1, ++clock_};
+  return id;
+}
+
+void PageBook::use(PageId id) {
+  Page& p = page(id);
+  if (p.users++ == 0) --idle_;
+  p.last_used = ++clock_;
+}
+
+void PageBook::release(PageId id) {
+  Page& p = page(id);
+  assert(p.users > 0);
+  p.last_used = ++clock_;
+  if (--p.users > 0) return;
+  if (tree_.contains(id)) {
+    ++idle_;
+  } else {
+    free_.push_back(id);
+  }
+}
+
+/// A page whose children are kept is kept: without it they could not be found. Children have no more users than their
+/// parent, so that an idle page always has an idle leaf below it.
+void PageBook::evict_one() {
+  PageId oldest = kNoPage;
+  for (size_t i = 0; i < pages_.size(); ++i) {
+    const PageId id = static_cast<PageId>(i);
+    if (pages_[i].users > 0 || !tree_.contains(id) || tree_.has_children(id)) continue;
+    if (oldest == kNoPage || pages_[i].last_used < page(oldest).last_used) oldest = id;
+  }
+  assert(oldest != kNoPage);
+  tree_.erase(oldest);
+  --idle_;
+  free_.push_back(oldest);
+}
+
+/// Takes a page out of the tree, and first all below it: nobody uses them, since who does also uses this one.
+void PageBook::forget_with_children(PageId id) {
+  while (tree_.has_children(id)) {
+    PageId leaf = id;
+    while (tree_.has_children(leaf)) leaf = tree_.first_child(leaf);
+    assert(page(leaf).users == 0);
+    tree_.erase(leaf);
+    --idle_;
+    free_.push_back(leaf);
+  }
+  tree_.erase(id);
+}
+
+/// Puts a sequence's pages into the tree as far as their tokens are known. Where another sequence was first with the
+/// same tokens, its page takes the place of ours: they hold the same bits. (Not where ours is shared: a fork would be
+/// left with a page whose parent it does not use, and evict_one relies on the contrary.)
+void PageBook::register_pages(Sequence& s, bool with_partial) {
+  while (s.registered < s.pages.size()) {
+    const size_t begin = s.registered * page_tokens_;
+    if (begin >= s.tokens.size()) return;
+    const size_t count = std::min(page_tokens_, s.tokens.size() - begin);
+    if (count < page_tokens_ && !with_partial) return;
+    const PageId own = s.pages[s.registered], parent = s.registered == 0 ? kNoPage : s.pages[s.registered - 1];
+    const auto tokens = std::span<const int32_t>(s.tokens).subspan(begin, count);
+    const PageId same = tree_.find(parent, tokens);
+    if (same == kNoPage) {
+      if (tree_.contains(own)) return;  // with more tokens than we know it by
+      tree_.insert(parent, own, tokens);
+    } else if (same != own) {
+      if (page(own).users > 1) return;
+      use(same);
+      release(own);
+      s.pages[s.registered] = same;
+    }
+    ++s.registered;
+  }
+}
+
+void PageBook::check() const {
+  std::vector<size_t> users(pages_.size(), 0);
+  for (const Sequence& s : sequences_) {
+    if (!s.used) continue;
+    if (s.pages.size() != (s.length + page_tokens_ - 1) / page_tokens_)
+      fail("a sequence has the wrong number of pages");
+    if (s.tokens.size() > s.length) fail("a sequence remembers tokens that it does not have");
+    for (const PageId id : s.pages) ++users[static_cast<size_t>(id)];
+  }
+  size_t idle = 0;
+  std::vector<bool> is_free(pages_.size(), false);
+  for (const PageId id : free_) {
+    if (is_free[static_cast<size_t>(id)]) fail("page {} is free twice", id);
+    is_free[static_cast<size_t>(id)] = true;
+  }
+  for (size_t i = 0; i < pages_.size(); ++i) {
+    const bool in_tree = tree_.contains(static_cast<PageId>(i));
+    if (pages_[i].users != users[i]) fail("page {} counts {} users and has {}", i, pages_[i].users, users[i]);
+    if (is_free[i] && (users[i] > 0 || in_tree)) fail("page {} is free and in use", i);
+    if (!is_free[i] && users[i] == 0 && !in_tree) fail("page {} is lost", i);
+    if (users[i] == 0 && in_tree) ++idle;
+  }
+  if (idle != idle_) fail("{} pages are idle, {} are counted", idle, idle_);
+}
+
+}  // namespace contexture

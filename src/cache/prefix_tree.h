@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace contexture {
+
+/// A page of a pool: a number. What lies in it is the pool's business.
+using PageId = int32_t;
+constexpr PageId kNoPage = -1;
+
+/// Which page holds the tokens that follow which page: prompts that begin alike find the pages that are there already.
+/// A node is a page; its key is a hash of its tokens chained to its parent's, and a find compares every token besides:
+/// a collision costs time and is never believed. Memory is taken once, for all pages.
+class PrefixTree {
+ public:
+  PrefixTree(size_t pages, size_t page_tokens);
+
+  /// The child of `parent` (kNoPage: of the root) that holds exactly these tokens, or kNoPage.
+  PageId find(PageId parent, std::span<const int32_t> tokens) const;
+
+  struct Match {
+    PageId page = kNoPage;
+    size_t tokens = 0;
+  };
+  /// The child of `parent` that begins with most of these tokens: how many; {kNoPage, 0} where none shares the first.
+  Match longest(PageId parent, std::span<const int32_t> tokens) const;
+
+  /// Makes `page` a child of `parent`: 1 to page_tokens tokens. It must not be in the tree, nor an equal one be there.
+  void insert(PageId parent, PageId page, std::span<const int32_t> tokens);
+  /// Takes out a page that has no children.
+  void erase(PageId page);
+
+  bool contains(PageId page) const { return at(page).count > 0; }
+  bool has_children(PageId page) const { return at(page).first_child != kNoPage; }
+  PageId first_child(PageId parent) const { return parent == kNoPage ? first_root_ : at(parent).first_child; }
+  std::span<const int32_t> tokens(PageId page) const;
+  size_t size() const { return size_; }
+
+ private:
+  struct Node {
+    uint64_t hash = 0;
+    uint32_t count = 0;  // of tokens; 0: not in the tree
+    PageId parent = kNoPage, first_child = kNoPage;
+    PageId next_sibling = kNoPage, previous_sibling = kNoPage;
+    PageId next_in_bucket = kNoPage;
+  };
+
+  const Node& at(PageId page) const { return nodes_[static_cast<size_t>(page)]; }
+  Node& at(PageId page) { return nodes_[static_cast<size_t>(page)]; }
+  uint64_t hash_of(PageId parent, std::span<const int32_t> tokens) const;
+  PageId& bucket(uint64_t hash) { return buckets_[hash % buckets_.size()]; }
+
+  size_t page_tokens_;
+  size_t size_ = 0;
+  PageId first_root_ = kNoPage;
+  std::vector<Node> nodes_;      // (pages)
+  std::vector<int32_t> tokens_;  // (pages, page_tokens)
+  std::vector<PageId> buckets_;
+};
+
+}  // namespace contexture
