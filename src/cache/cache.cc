@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cache/contiguous.h"
+#include "cache/paged.h"
 #include "kernels/attention.h"
 
 namespace contexture {
@@ -15,11 +16,13 @@ namespace {
 struct Layout {
   std::string_view name;
   size_t (*bytes)(const CachePlan&);
+  size_t (*spans)(const CachePlan&);
   std::unique_ptr<Cache> (*make)(const CachePlan&);
 };
 
 constexpr Layout layouts[] = {
-    {"contiguous", contiguous_bytes, make_contiguous},
+    {"contiguous", contiguous_bytes, contiguous_spans, make_contiguous},
+    {"paged", paged_bytes, paged_spans, make_paged},
 };
 
 const Layout& layout_of(const CachePlan& plan) {
@@ -44,6 +47,10 @@ std::vector<std::string_view> cache_layouts() {
 
 size_t bytes_of(const CachePlan& plan) {
   return layout_of(plan).bytes(plan);
+}
+
+size_t spans_of(const CachePlan& plan) {
+  return layout_of(plan).spans(plan);
 }
 
 std::unique_ptr<Cache> make_cache(const CachePlan& plan) {

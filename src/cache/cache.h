@@ -29,8 +29,10 @@ struct CacheShape {
 struct CachePlan {
   std::string_view layout = "contiguous";
   CacheShape shape;
-  size_t sequences = 1;  // at once
-  size_t context = 0;    // tokens a sequence
+  size_t sequences = 1;     // at once
+  size_t context = 0;       // tokens a sequence
+  size_t page_tokens = 32;  // paged: a power of two from 8 to 256
+  size_t pool_tokens = 0;   // paged: of all sequences together; 0: enough for every one to fill its context
 };
 
 /// Holds the context of sequences. Sequences are written by append and store, read through views; attention knows
@@ -55,13 +57,18 @@ class Cache {
   /// Tokens, as appended.
   virtual size_t length(SequenceId sequence) const = 0;
 
+  /// Tells the ids of the tokens after those told so far, once all layers hold them: sequences to come that begin alike
+  /// may then adopt them. A layout that shares nothing ignores it.
+  virtual void remember(SequenceId, std::span<const int32_t>) {}
+  /// Gives an empty sequence as many of these tokens, from the first on, as the cache holds already; how many.
+  virtual size_t adopt(SequenceId, std::span<const int32_t>) { return 0; }
+
   /// Where the token at this position is kept; position < length.
   virtual Slot slot(SequenceId sequence, size_t position) const = 0;
   /// Writes K and V of one layer, in the cache's formats. k, v (slots, kv_heads, head_dim).
   virtual void store(size_t layer, std::span<const Slot> slots, const float* k, const float* v) = 0;
-  /// Appends the sequence's spans in one layer to `spans`, by ascending position; at most max_spans().
+  /// Appends the sequence's spans in one layer to `spans`, by ascending position; at most spans_of(plan).
   virtual void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const = 0;
-  virtual size_t max_spans() const = 0;
 
  protected:
   explicit Cache(const CacheShape& shape) : shape_(shape) {}
@@ -74,6 +81,9 @@ std::vector<std::string_view> cache_layouts();
 /// The exact bytes that make_cache allocates for K and V. Throws Error where the plan cannot be carried out: an unknown
 /// layout, a format that attention does not read, more bytes than can be counted.
 size_t bytes_of(const CachePlan& plan);
+
+/// Spans of a sequence's view, at most.
+size_t spans_of(const CachePlan& plan);
 
 /// Throws Error as bytes_of, and where memory is short.
 std::unique_ptr<Cache> make_cache(const CachePlan& plan);

@@ -73,6 +73,9 @@ void CacheFlags::add_to(CLI::App& command) {
   command.add_option("--v-format,--ctv", v_format, "format of V in the cache (also -ctv)")
       ->check(CLI::IsMember(cache_formats()))
       ->capture_default_str();
+  command.add_option("--page-tokens", page_tokens, "tokens a page of the paged cache")
+      ->check(CLI::IsMember({8, 16, 32, 64, 128, 256}))
+      ->capture_default_str();
   command.add_option("-c,--context", context, "tokens of context (default: what the prompt and -n need)")
       ->check(whole_number(1, kManyTokens))
       ->option_text("N");
@@ -87,6 +90,7 @@ RunOptions CacheFlags::options() const {
   options.cache.shape.k_format = *format_from_name(k_format);
   options.cache.shape.v_format = *format_from_name(v_format);
   options.cache.context = context;
+  options.cache.page_tokens = page_tokens;
   options.threads = threads > 0 ? threads : physical_cores();
   return options;
 }

@@ -25,6 +25,7 @@ struct ModelFlags {
 struct CacheFlags {
   std::string layout = "contiguous";
   std::string k_format = "f16", v_format = "f16";
+  size_t page_tokens = 32;
   size_t context = 0;
   int threads = 0;
 

@@ -19,7 +19,7 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.workspace = {.tokens = std::min(options.chunk, held),
                     .logit_rows = std::min(options.logit_rows, held),
                     .sequences = plan.cache.sequences,
-                    .spans = 1,
+                    .spans = spans_of(plan.cache),
                     .threads = options.threads};
   plan.cache_bytes = bytes_of(plan.cache);
   plan.workspace_bytes = Workspace::bytes_for(plan.config, plan.workspace);

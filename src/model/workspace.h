@@ -15,7 +15,7 @@ struct WorkspaceSize {
   size_t tokens = 512;    // of a step
   size_t logit_rows = 1;  // of a step that want logits
   size_t sequences = 1;   // of a step
-  size_t spans = 1;       // of a sequence (Cache::max_spans)
+  size_t spans = 1;       // of a sequence (spans_of)
   int threads = 1;
 };
 

@@ -23,12 +23,23 @@ inline std::vector<int32_t> random_tokens(size_t count, size_t vocabulary) {
 /// Feeds tokens of sequences in steps of any mixture and keeps all logits of each.
 class Driver {
  public:
-  Driver(const Model& model, size_t sequences, size_t context, int threads, Format format = Format::f32)
+  Driver(const Model& model, size_t sequences, size_t context, int threads, Format format = Format::f32,
+         std::string_view layout = "contiguous", size_t page_tokens = 32)
+      : Driver(model,
+               {.layout = layout,
+                .shape = model.cache_shape(format, format),
+                .sequences = sequences,
+                .context = context,
+                .page_tokens = page_tokens},
+               threads) {}
+
+  Driver(const Model& model, const CachePlan& plan, int threads)
       : model_(model),
-        cache_(make_cache({.shape = model.cache_shape(format, format), .sequences = sequences, .context = context})),
-        workspace_(model.config(), {.tokens = sequences * context,
-                                    .logit_rows = sequences * context,
-                                    .sequences = sequences,
+        cache_(make_cache(plan)),
+        workspace_(model.config(), {.tokens = plan.sequences * plan.context,
+                                    .logit_rows = plan.sequences * plan.context,
+                                    .sequences = plan.sequences,
+                                    .spans = spans_of(plan),
                                     .threads = threads}),
         pool_(threads) {
     for (float& f : workspace_.hidden.span()) f = NAN;  // nothing may be read before it is written

@@ -97,8 +97,12 @@ TEST(Forward, GivesTheSameBitsForAnyThreadsChunksAndCompany) {
             << name(format) << ", chunks of " << chunk << ", " << threads << " threads";
       }
     }
+    for (const size_t page : {8, 32, 256}) {
+      ASSERT_EQ(reference, Driver(model, 1, tokens.size(), 2, Format::f16, "paged", page).in_chunks(tokens, 7 + page))
+          << name(format) << ", pages of " << page;
+    }
     // Beside two other sequences, in uneven pieces.
-    Driver driver(model, 3, tokens.size(), 2, Format::f16);
+    Driver driver(model, 3, tokens.size(), 2, Format::f16, "paged");
     const SequenceId other = driver.create(), mine = driver.create(), third = driver.create();
     std::vector<float> in_company;
     const size_t row = shape.vocabulary;

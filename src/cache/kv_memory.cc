@@ -1,0 +1,78 @@
+#include "cache/kv_memory.h"
+
+#include <cstring>
+
+#include "base/error.h"
+
+namespace contexture {
+namespace {
+
+/// Bytes of K, or of V.
+size_t side_bytes(const CacheShape& shape, size_t pages, size_t page_tokens, Format format) {
+  size_t bytes = bytes_of(format, shape.head_dim);
+  bool overflow = false;
+  for (const size_t factor : {shape.layers, pages, shape.kv_heads, page_tokens}) {
+    overflow |= __builtin_mul_overflow(bytes, factor, &bytes);
+  }
+  if (overflow || bytes > SIZE_MAX / 4) {
+    fail("a cache of {} · {} tokens has more bytes than can be counted; ask for fewer", pages, page_tokens);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+KvMemory::KvMemory(const CacheShape& shape, size_t pages, size_t page_tokens)
+    : shape_(shape),
+      pages_(pages),
+      page_tokens_(page_tokens),
+      k_row_(bytes_of(shape.k_format, shape.head_dim)),
+      v_row_(bytes_of(shape.v_format, shape.head_dim)),
+      k_(side_bytes(shape, pages, page_tokens, shape.k_format)),
+      v_(side_bytes(shape, pages, page_tokens, shape.v_format)) {}
+
+size_t KvMemory::bytes_for(const CacheShape& shape, size_t pages, size_t page_tokens) {
+  return AlignedArray<std::byte>::bytes_for(side_bytes(shape, pages, page_tokens, shape.k_format)) +
+         AlignedArray<std::byte>::bytes_for(side_bytes(shape, pages, page_tokens, shape.v_format));
+}
+
+void KvMemory::store(size_t layer, std::span<const Slot> slots, const float* k, const float* v) {
+  const auto encode_k = info(shape_.k_format).encode, encode_v = info(shape_.v_format).encode;
+  for (const Slot slot : slots) {
+    const size_t page = static_cast<size_t>(slot) / page_tokens_, token = static_cast<size_t>(slot) % page_tokens_;
+    for (size_t head = 0; head < shape_.kv_heads; ++head) {
+      const size_t to = row(layer, page, head, token);
+      encode_k(k, k_.data() + to * k_row_, shape_.head_dim);
+      encode_v(v, v_.data() + to * v_row_, shape_.head_dim);
+      k += shape_.head_dim;
+      v += shape_.head_dim;
+    }
+  }
+}
+
+TokenSpan KvMemory::span(size_t layer, size_t page, size_t count, int64_t first_position) const {
+  const size_t first = row(layer, page, 0, 0);
+  return {.k_format = shape_.k_format,
+          .v_format = shape_.v_format,
+          .k = k_.data() + first * k_row_,
+          .v = v_.data() + first * v_row_,
+          .k_token_stride = k_row_,
+          .k_head_stride = page_tokens_ * k_row_,
+          .v_token_stride = v_row_,
+          .v_head_stride = page_tokens_ * v_row_,
+          .count = count,
+          .first_position = first_position,
+          .position_stride = 1};
+}
+
+void KvMemory::copy(size_t from_page, size_t to_page, size_t tokens) {
+  for (size_t layer = 0; layer < shape_.layers; ++layer) {
+    for (size_t head = 0; head < shape_.kv_heads; ++head) {
+      const size_t from = row(layer, from_page, head, 0), to = row(layer, to_page, head, 0);
+      std::memcpy(k_.data() + to * k_row_, k_.data() + from * k_row_, tokens * k_row_);
+      std::memcpy(v_.data() + to * v_row_, v_.data() + from * v_row_, tokens * v_row_);
+    }
+  }
+}
+
+}  // namespace contexture

@@ -1,0 +1,105 @@
+// Pages of a fixed number of tokens, one pool for all sequences (PagedAttention, arXiv:2309.06180). Which page is whose
+// is kept by PageBook; the memory is as any.
+
+#include "cache/paged.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "cache/kv_memory.h"
+#include "cache/page_book.h"
+
+namespace contexture {
+namespace {
+
+size_t pages_for(size_t tokens, const CachePlan& plan) {
+  return tokens / plan.page_tokens + (tokens % plan.page_tokens > 0 ? 1 : 0);
+}
+
+size_t pages_of(const CachePlan& plan) {
+  if (plan.page_tokens < 8 || plan.page_tokens > 256 || (plan.page_tokens & (plan.page_tokens - 1)) != 0) {
+    fail("pages of {} tokens; take 8, 16, 32, 64, 128 or 256", plan.page_tokens);
+  }
+  size_t pages = 0;
+  const size_t per_sequence = pages_for(plan.context, plan);
+  const bool overflow = __builtin_mul_overflow(per_sequence, plan.sequences, &pages);
+  if (plan.pool_tokens > 0) pages = pages_for(plan.pool_tokens, plan);
+  if ((overflow && plan.pool_tokens == 0) || pages > INT32_MAX) {
+    fail("a cache of {} · {} tokens has more pages than can be counted; ask for fewer", plan.sequences, plan.context);
+  }
+  return pages;
+}
+
+class PagedCache final : public Cache {
+ public:
+  explicit PagedCache(const CachePlan& plan)
+      : Cache(plan.shape),
+        page_tokens_(plan.page_tokens),
+        memory_(plan.shape, pages_of(plan), plan.page_tokens),
+        book_(pages_of(plan), plan.page_tokens, plan.sequences, plan.context) {}
+
+  std::optional<SequenceId> create() override { return book_.create(); }
+  std::optional<SequenceId> fork(SequenceId sequence) override { return book_.fork(sequence); }
+  void free(SequenceId sequence) override { book_.free(sequence); }
+  void truncate(SequenceId sequence, size_t length) override { book_.truncate(sequence, length); }
+  size_t length(SequenceId sequence) const override { return book_.length(sequence); }
+
+  bool append(SequenceId sequence, size_t tokens) override {
+    std::optional<PageBook::Copy> copy;
+    const bool fits = book_.append(sequence, tokens, copy);
+    carry_out(copy);
+    return fits;
+  }
+
+  void remember(SequenceId sequence, std::span<const int32_t> tokens) override { book_.remember(sequence, tokens); }
+
+  size_t adopt(SequenceId sequence, std::span<const int32_t> tokens) override {
+    std::optional<PageBook::Copy> copy;
+    const size_t adopted = book_.adopt(sequence, tokens, copy);
+    carry_out(copy);
+    return adopted;
+  }
+
+  Slot slot(SequenceId sequence, size_t position) const override {
+    const size_t page = static_cast<size_t>(book_.pages(sequence)[position / page_tokens_]);
+    return static_cast<Slot>(page * page_tokens_ + position % page_tokens_);
+  }
+
+  void store(size_t layer, std::span<const Slot> slots, const float* k, const float* v) override {
+    memory_.store(layer, slots, k, v);
+  }
+
+  void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const override {
+    size_t at = 0;
+    for (const PageId page : book_.pages(sequence)) {
+      const size_t count = std::min(page_tokens_, length(sequence) - at);
+      spans.push_back(memory_.span(layer, static_cast<size_t>(page), count, static_cast<int64_t>(at)));
+      at += page_tokens_;
+    }
+  }
+
+ private:
+  void carry_out(const std::optional<PageBook::Copy>& copy) {
+    if (copy) memory_.copy(static_cast<size_t>(copy->from), static_cast<size_t>(copy->to), copy->tokens);
+  }
+
+  size_t page_tokens_;
+  KvMemory memory_;
+  PageBook book_;
+};
+
+}  // namespace
+
+size_t paged_bytes(const CachePlan& plan) {
+  return KvMemory::bytes_for(plan.shape, pages_of(plan), plan.page_tokens);
+}
+
+size_t paged_spans(const CachePlan& plan) {
+  return pages_for(plan.context, plan);
+}
+
+std::unique_ptr<Cache> make_paged(const CachePlan& plan) {
+  return std::make_unique<PagedCache>(plan);
+}
+
+}  // namespace contexture
