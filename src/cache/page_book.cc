@@ -17,6 +17,12 @@ PageBook::PageBook(size_t pages, size_t page_tokens, size_t sequences, size_t co
   }
 }
 
+size_t PageBook::bytes_for(size_t pages, size_t page_tokens, size_t sequences, size_t context) {
+  const size_t pages_of_sequence = (context + page_tokens - 1) / page_tokens;
+  const size_t of_sequence = sizeof(Sequence) + pages_of_sequence * sizeof(PageId) + context * sizeof(int32_t);
+  return PrefixTree::bytes_for(pages, page_tokens) + pages * (sizeof(Page) + sizeof(PageId)) + sequences * of_sequence;
+}
+
 const PageBook::Sequence& PageBook::at(SequenceId id) const {
   assert(sequences_.at(static_cast<size_t>(id)).used);
   return sequences_[static_cast<size_t>(id)];

@@ -18,6 +18,8 @@ namespace contexture {
 class PageBook {
  public:
   PageBook(size_t pages, size_t page_tokens, size_t sequences, size_t context);
+  /// What the constructor allocates; nothing is, later.
+  static size_t bytes_for(size_t pages, size_t page_tokens, size_t sequences, size_t context);
 
   /// The first `tokens` rows of a page, to be copied in all layers before anything is written or read.
   struct Copy {

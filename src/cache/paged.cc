@@ -91,7 +91,8 @@ class PagedCache final : public Cache {
 }  // namespace
 
 size_t paged_bytes(const CachePlan& plan) {
-  return KvMemory::bytes_for(plan.shape, pages_of(plan), plan.page_tokens);
+  return KvMemory::bytes_for(plan.shape, pages_of(plan), plan.page_tokens) +
+         PageBook::bytes_for(pages_of(plan), plan.page_tokens, plan.sequences, plan.context);
 }
 
 size_t paged_spans(const CachePlan& plan) {

@@ -10,6 +10,10 @@ namespace contexture {
 PrefixTree::PrefixTree(size_t pages, size_t page_tokens)
     : page_tokens_(page_tokens), nodes_(pages), tokens_(pages * page_tokens), buckets_(pages + 1, kNoPage) {}
 
+size_t PrefixTree::bytes_for(size_t pages, size_t page_tokens) {
+  return pages * sizeof(Node) + pages * page_tokens * sizeof(int32_t) + (pages + 1) * sizeof(PageId);
+}
+
 uint64_t PrefixTree::hash_of(PageId parent, std::span<const int32_t> tokens) const {
   return XXH3_64bits_withSeed(tokens.data(), tokens.size_bytes(), parent == kNoPage ? 0 : at(parent).hash);
 }

@@ -17,6 +17,8 @@ constexpr PageId kNoPage = -1;
 class PrefixTree {
  public:
   PrefixTree(size_t pages, size_t page_tokens);
+  /// What the constructor allocates; nothing is, later.
+  static size_t bytes_for(size_t pages, size_t page_tokens);
 
   /// The child of `parent` (kNoPage: of the root) that holds exactly these tokens, or kNoPage.
   PageId find(PageId parent, std::span<const int32_t> tokens) const;

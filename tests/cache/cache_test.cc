@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "cache/page_book.h"
 #include "support/random.h"
 #include "tensor/float16.h"
 
@@ -140,15 +141,18 @@ TEST(CachePlan, ContiguousBytesAreKAndVOfEveryToken) {
   EXPECT_EQ(bytes_of({.layout = "contiguous", .shape = kShape, .sequences = 4, .context = 40}), 7680u * 6);
 }
 
-TEST(CachePlan, PagedBytesAreThoseOfWholePages) {
+TEST(CachePlan, PagedBytesAreThoseOfWholePagesAndTheirBooks) {
   // 40 tokens are 5 pages of 8, or 2 of 32; a pool of 100 tokens is 4 of 32.
+  const auto kv_bytes = [](const CachePlan& plan, size_t pages) {
+    return bytes_of(plan) - PageBook::bytes_for(pages, plan.page_tokens, plan.sequences, plan.context);
+  };
   CachePlan plan{.layout = "paged", .shape = kShape, .sequences = 4, .context = 40, .page_tokens = 8};
-  EXPECT_EQ(bytes_of(plan), 7680u * 6);
+  EXPECT_EQ(kv_bytes(plan, 20), 7680u * 6);
   EXPECT_EQ(spans_of(plan), 5u);
   plan.page_tokens = 32;
-  EXPECT_EQ(bytes_of(plan), 7680u / 40 * 64 * 6);
+  EXPECT_EQ(kv_bytes(plan, 8), 7680u / 40 * 64 * 6);
   plan.pool_tokens = 100;
-  EXPECT_EQ(bytes_of(plan), 7680u / 160 * 128 * 6);
+  EXPECT_EQ(kv_bytes(plan, 4), 7680u / 160 * 128 * 6);
   EXPECT_EQ(spans_of(plan), 2u);
   plan.page_tokens = 24;
   EXPECT_THROW(bytes_of(plan), Error);
