@@ -3,12 +3,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <bit>
 #include <new>
 
 #include "base/error.h"
 #include "cache/contiguous.h"
+#include "cache/kv_memory.h"
+#include "cache/mixed.h"
 #include "cache/paged.h"
-#include "kernels/attention.h"
+#include "tensor/kv_row.h"
 
 namespace contexture {
 namespace {
@@ -17,20 +20,28 @@ struct Layout {
   std::string_view name;
   size_t (*bytes)(const CachePlan&);
   size_t (*spans)(const CachePlan&);
+  size_t (*bytes_read)(const CachePlan&, size_t tokens);
   std::unique_ptr<Cache> (*make)(const CachePlan&);
 };
 
+/// Of layouts that hold all tokens alike.
+size_t all_bytes_read(const CachePlan& plan, size_t tokens) {
+  return KvMemory::token_bytes(plan.shape) * tokens;
+}
+
 constexpr Layout layouts[] = {
-    {"contiguous", contiguous_bytes, contiguous_spans, make_contiguous},
-    {"paged", paged_bytes, paged_spans, make_paged},
+    {"contiguous", contiguous_bytes, contiguous_spans, all_bytes_read, make_contiguous},
+    {"paged", paged_bytes, paged_spans, all_bytes_read, make_paged},
+    {"mixed", mixed_bytes, mixed_spans, mixed_bytes_read, make_mixed},
 };
 
 const Layout& layout_of(const CachePlan& plan) {
-  for (const Format format : {plan.shape.k_format, plan.shape.v_format}) {
-    if (!attention_reads(format)) {
-      fail("no attention kernel reads a cache in {}; choose f32, f16 or bf16", name(format));
+  for (const Format format : {plan.shape.k_format, plan.shape.v_format, plan.cold_k_format, plan.cold_v_format}) {
+    if (!is_kv_format(format)) {
+      fail("no attention kernel reads a cache in {}; choose f32, f16, bf16, q8_0 or q4_0", name(format));
     }
   }
+  rotation_of(plan);  // or an error, before anything is made
   for (const Layout& layout : layouts) {
     if (layout.name == plan.layout) return layout;
   }
@@ -38,6 +49,21 @@ const Layout& layout_of(const CachePlan& plan) {
 }
 
 }  // namespace
+
+Rotation rotation_of(const CachePlan& plan) {
+  const bool possible = std::has_single_bit(plan.shape.head_dim);
+  if (plan.rotate) {
+    if (*plan.rotate && !possible) {
+      fail("heads of {} channels cannot be rotated, only powers of two can; leave --rotate out", plan.shape.head_dim);
+    }
+    return {*plan.rotate, *plan.rotate};
+  }
+  const bool has_cold = plan.layout == "mixed";
+  const auto helps = [&](Format format, Format cold) {
+    return possible && (format == Format::q4_0 || (has_cold && cold == Format::q4_0));
+  };
+  return {helps(plan.shape.k_format, plan.cold_k_format), helps(plan.shape.v_format, plan.cold_v_format)};
+}
 
 std::vector<std::string_view> cache_layouts() {
   std::vector<std::string_view> names;
@@ -51,6 +77,10 @@ size_t bytes_of(const CachePlan& plan) {
 
 size_t spans_of(const CachePlan& plan) {
   return layout_of(plan).spans(plan);
+}
+
+size_t bytes_read(const CachePlan& plan, size_t tokens) {
+  return layout_of(plan).bytes_read(plan, tokens);
 }
 
 std::unique_ptr<Cache> make_cache(const CachePlan& plan) {

@@ -27,13 +27,30 @@ struct CacheShape {
 
 /// Everything that decides a cache's bytes.
 struct CachePlan {
-  std::string_view layout = "contiguous";
+  std::string_view layout = "paged";
   CacheShape shape;
-  size_t sequences = 1;     // at once
-  size_t context = 0;       // tokens a sequence
-  size_t page_tokens = 32;  // paged: a power of two from 8 to 256
-  size_t pool_tokens = 0;   // paged: of all sequences together; 0: enough for every one to fill its context
+  size_t sequences = 1;                 // at once
+  size_t context = 0;                   // tokens a sequence
+  size_t step_tokens = 0;               // of one sequence in one step, at most; 0: its whole context
+  size_t page_tokens = 32;              // paged: a power of two from 8 to 256
+  size_t pool_tokens = 0;               // paged: of all sequences together; 0: enough for every one to fill its context
+  size_t hot_tokens = 256;              // mixed: the last so many tokens that a query sees are in the shape's formats,
+  size_t sink_tokens = 4;               //        and the first so many;
+  Format cold_k_format = Format::q4_0;  // those between in these
+  Format cold_v_format = Format::q4_0;
+  std::optional<bool> rotate = {};  // K and V before they are stored; nothing said: where it helps (rotation_of)
 };
+
+/// Whether K and V are stored with every head rotated by a Hadamard matrix, which spreads outliers over all channels:
+/// blocks of few bits then lose less (QuaRot, arXiv:2404.00456, §4). Q is rotated as K is, what attention makes of V is
+/// rotated back. Nobody who reads or writes a cache but the forward pass need know.
+struct Rotation {
+  bool k = false, v = false;
+};
+
+/// As the plan says; else the side that holds q4_0, where the head size is a power of two. Throws Error where rotation
+/// is asked for and the head size is not one.
+Rotation rotation_of(const CachePlan& plan);
 
 /// Holds the context of sequences. Sequences are written by append and store, read through views; attention knows
 /// nothing else. Not thread-safe: one step at a time; store and view are called for one step's layers in order.
@@ -42,6 +59,9 @@ class Cache {
   virtual ~Cache() = default;
 
   const CacheShape& shape() const { return shape_; }
+  const Rotation& rotation() const { return rotation_; }
+  /// Values so far that lay beyond their format's range and were clamped to it (encode_kv_row).
+  virtual size_t clamped_values() const = 0;
 
   /// A new, empty sequence; nothing where no more fit.
   [[nodiscard]] virtual std::optional<SequenceId> create() = 0;
@@ -52,8 +72,9 @@ class Cache {
 
   /// Room for `tokens` more, or false with nothing changed.
   [[nodiscard]] virtual bool append(SequenceId sequence, size_t tokens) = 0;
-  /// Forgets all but the first `length` tokens.
-  virtual void truncate(SequenceId sequence, size_t length) = 0;
+  /// Forgets all but the first `length` tokens; how many are left. A layout that no longer holds what the next token
+  /// would have to see leaves fewer: those that are gone must be run again.
+  [[nodiscard]] virtual size_t truncate(SequenceId sequence, size_t length) = 0;
   /// Tokens, as appended.
   virtual size_t length(SequenceId sequence) const = 0;
 
@@ -67,12 +88,14 @@ class Cache {
   virtual Slot slot(SequenceId sequence, size_t position) const = 0;
   /// Writes K and V of one layer, in the cache's formats. k, v (slots, kv_heads, head_dim).
   virtual void store(size_t layer, std::span<const Slot> slots, const float* k, const float* v) = 0;
-  /// Appends the sequence's spans in one layer to `spans`, by ascending position; at most spans_of(plan).
+  /// Appends the sequence's spans in one layer to `spans`, as the queries of the tokens of the last append, and later
+  /// ones, see them (CacheView); at most spans_of(plan).
   virtual void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const = 0;
 
  protected:
-  explicit Cache(const CacheShape& shape) : shape_(shape) {}
+  explicit Cache(const CachePlan& plan) : shape_(plan.shape), rotation_(rotation_of(plan)) {}
   const CacheShape shape_;
+  const Rotation rotation_;
 };
 
 /// The list of layouts is in cache.cc.
@@ -84,6 +107,9 @@ size_t bytes_of(const CachePlan& plan);
 
 /// Spans of a sequence's view, at most.
 size_t spans_of(const CachePlan& plan);
+
+/// Bytes of K and V that a query at a depth of `tokens` reads, in all layers.
+size_t bytes_read(const CachePlan& plan, size_t tokens);
 
 /// Throws Error as bytes_of, and where memory is short.
 std::unique_ptr<Cache> make_cache(const CachePlan& plan);

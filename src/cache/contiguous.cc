@@ -12,11 +12,13 @@ namespace {
 class ContiguousCache final : public Cache {
  public:
   explicit ContiguousCache(const CachePlan& plan)
-      : Cache(plan.shape),
+      : Cache(plan),
         context_(plan.context),
         memory_(plan.shape, plan.sequences, plan.context),
         lengths_(plan.sequences),
         used_(plan.sequences, false) {}
+
+  size_t clamped_values() const override { return memory_.clamped_values(); }
 
   std::optional<SequenceId> create() override {
     for (size_t i = 0; i < used_.size(); ++i) {
@@ -45,9 +47,9 @@ class ContiguousCache final : public Cache {
     return true;
   }
 
-  void truncate(SequenceId sequence, size_t length) override {
+  size_t truncate(SequenceId sequence, size_t length) override {
     assert(length <= lengths_[index(sequence)]);
-    lengths_[index(sequence)] = length;
+    return lengths_[index(sequence)] = length;
   }
 
   size_t length(SequenceId sequence) const override { return lengths_[index(sequence)]; }

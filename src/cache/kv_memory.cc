@@ -3,13 +3,15 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "tensor/kv_row.h"
 
 namespace contexture {
 namespace {
 
 /// Bytes of K, or of V.
 size_t side_bytes(const CacheShape& shape, size_t pages, size_t page_tokens, Format format) {
-  size_t bytes = bytes_of(format, shape.head_dim);
+  size_t bytes = kv_row_bytes(format, shape.head_dim);
   bool overflow = false;
   for (const size_t factor : {shape.layers, pages, shape.kv_heads, page_tokens}) {
     overflow |= __builtin_mul_overflow(bytes, factor, &bytes);
@@ -26,8 +28,8 @@ KvMemory::KvMemory(const CacheShape& shape, size_t pages, size_t page_tokens)
     : shape_(shape),
       pages_(pages),
       page_tokens_(page_tokens),
-      k_row_(bytes_of(shape.k_format, shape.head_dim)),
-      v_row_(bytes_of(shape.v_format, shape.head_dim)),
+      k_row_(kv_row_bytes(shape.k_format, shape.head_dim)),
+      v_row_(kv_row_bytes(shape.v_format, shape.head_dim)),
       k_(side_bytes(shape, pages, page_tokens, shape.k_format)),
       v_(side_bytes(shape, pages, page_tokens, shape.v_format)) {}
 
@@ -36,22 +38,34 @@ size_t KvMemory::bytes_for(const CacheShape& shape, size_t pages, size_t page_to
          AlignedArray<std::byte>::bytes_for(side_bytes(shape, pages, page_tokens, shape.v_format));
 }
 
+size_t KvMemory::token_bytes(const CacheShape& shape) {
+  return shape.layers * shape.kv_heads *
+         (kv_row_bytes(shape.k_format, shape.head_dim) + kv_row_bytes(shape.v_format, shape.head_dim));
+}
+
 void KvMemory::store(size_t layer, std::span<const Slot> slots, const float* k, const float* v) {
-  const auto encode_k = info(shape_.k_format).encode, encode_v = info(shape_.v_format).encode;
+  size_t clamped = 0;
   for (const Slot slot : slots) {
     const size_t page = static_cast<size_t>(slot) / page_tokens_, token = static_cast<size_t>(slot) % page_tokens_;
     for (size_t head = 0; head < shape_.kv_heads; ++head) {
       const size_t to = row(layer, page, head, token);
-      encode_k(k, k_.data() + to * k_row_, shape_.head_dim);
-      encode_v(v, v_.data() + to * v_row_, shape_.head_dim);
+      clamped += encode_kv_row(shape_.k_format, k, k_.data() + to * k_row_, shape_.head_dim);
+      clamped += encode_kv_row(shape_.v_format, v, v_.data() + to * v_row_, shape_.head_dim);
       k += shape_.head_dim;
       v += shape_.head_dim;
     }
   }
+  if (clamped > 0 && clamped_ == 0) {
+    spdlog::warn(
+        "layer {}: K or V has values beyond what its format holds, which are clamped; f32 or bf16 holds them "
+        "(--k-format, --v-format)",
+        layer);
+  }
+  clamped_ += clamped;
 }
 
-TokenSpan KvMemory::span(size_t layer, size_t page, size_t count, int64_t first_position) const {
-  const size_t first = row(layer, page, 0, 0);
+TokenSpan KvMemory::span(size_t layer, size_t page, size_t count, int64_t first_position, size_t first_token) const {
+  const size_t first = row(layer, page, 0, first_token);
   return {.k_format = shape_.k_format,
           .v_format = shape_.v_format,
           .k = k_.data() + first * k_row_,

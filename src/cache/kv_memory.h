@@ -16,12 +16,17 @@ class KvMemory {
   /// What the constructor allocates. Throws Error where that has more bytes than can be counted.
   static size_t bytes_for(const CacheShape& shape, size_t pages, size_t page_tokens);
 
+  /// Of K and V of one token in all layers.
+  static size_t token_bytes(const CacheShape& shape);
+
   /// k, v (slots, kv_heads, head_dim).
   void store(size_t layer, std::span<const Slot> slots, const float* k, const float* v);
-  /// The first `count` tokens of a page.
-  TokenSpan span(size_t layer, size_t page, size_t count, int64_t first_position) const;
+  /// `count` tokens of a page, from its `first_token` on.
+  TokenSpan span(size_t layer, size_t page, size_t count, int64_t first_position, size_t first_token = 0) const;
   /// Copies the first `tokens` tokens of a page, in all layers.
   void copy(size_t from_page, size_t to_page, size_t tokens);
+
+  size_t clamped_values() const { return clamped_; }
 
  private:
   /// The one place that knows where a token's head lies: its row of head_dim channels, counted from the start.
@@ -30,7 +35,7 @@ class KvMemory {
   }
 
   CacheShape shape_;
-  size_t pages_, page_tokens_, k_row_, v_row_;
+  size_t pages_, page_tokens_, k_row_, v_row_, clamped_ = 0;
   AlignedArray<std::byte> k_, v_;
 };
 

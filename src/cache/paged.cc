@@ -33,15 +33,19 @@ size_t pages_of(const CachePlan& plan) {
 class PagedCache final : public Cache {
  public:
   explicit PagedCache(const CachePlan& plan)
-      : Cache(plan.shape),
+      : Cache(plan),
         page_tokens_(plan.page_tokens),
         memory_(plan.shape, pages_of(plan), plan.page_tokens),
         book_(pages_of(plan), plan.page_tokens, plan.sequences, plan.context) {}
 
+  size_t clamped_values() const override { return memory_.clamped_values(); }
   std::optional<SequenceId> create() override { return book_.create(); }
   std::optional<SequenceId> fork(SequenceId sequence) override { return book_.fork(sequence); }
   void free(SequenceId sequence) override { book_.free(sequence); }
-  void truncate(SequenceId sequence, size_t length) override { book_.truncate(sequence, length); }
+  size_t truncate(SequenceId sequence, size_t length) override {
+    book_.truncate(sequence, length);
+    return length;
+  }
   size_t length(SequenceId sequence) const override { return book_.length(sequence); }
 
   bool append(SequenceId sequence, size_t tokens) override {

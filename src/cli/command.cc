@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "cache/cache.h"
-#include "kernels/attention.h"
+#include "tensor/kv_row.h"
 
 namespace contexture::cli {
 namespace {
@@ -43,7 +43,7 @@ CLI::Validator in_range(Number low, Number high, const std::string& name, Parse 
 std::vector<std::string> cache_formats() {
   std::vector<std::string> names;
   for (const FormatInfo& f : all_formats()) {
-    if (attention_reads(f.format)) names.emplace_back(f.name);
+    if (is_kv_format(f.format)) names.emplace_back(f.name);
   }
   return names;
 }
@@ -76,6 +76,23 @@ void CacheFlags::add_to(CLI::App& command) {
   command.add_option("--page-tokens", page_tokens, "tokens a page of the paged cache")
       ->check(CLI::IsMember({8, 16, 32, 64, 128, 256}))
       ->capture_default_str();
+  command
+      .add_option("--hot-tokens", hot_tokens, "mixed cache: the last so many tokens are kept in --k- and --v-format")
+      ->check(whole_number(1, kManyTokens))
+      ->capture_default_str();
+  command.add_option("--sink-tokens", sink_tokens, "mixed cache: and the first so many")
+      ->check(whole_number(0, kManyTokens))
+      ->capture_default_str();
+  command.add_option("--cold-k-format", cold_k_format, "mixed cache: format of K between them")
+      ->check(CLI::IsMember(cache_formats()))
+      ->capture_default_str();
+  command.add_option("--cold-v-format", cold_v_format, "mixed cache: format of V between them")
+      ->check(CLI::IsMember(cache_formats()))
+      ->capture_default_str();
+  command
+      .add_flag("--rotate,!--no-rotate", rotate,
+                "store K and V rotated by a Hadamard matrix: few bits then lose less (default: where q4_0 holds them)")
+      ->default_str("");
   command.add_option("-c,--context", context, "tokens of context (default: what the prompt and -n need)")
       ->check(whole_number(1, kManyTokens))
       ->option_text("N");
@@ -91,6 +108,11 @@ RunOptions CacheFlags::options() const {
   options.cache.shape.v_format = *format_from_name(v_format);
   options.cache.context = context;
   options.cache.page_tokens = page_tokens;
+  options.cache.hot_tokens = hot_tokens;
+  options.cache.sink_tokens = sink_tokens;
+  options.cache.cold_k_format = *format_from_name(cold_k_format);
+  options.cache.cold_v_format = *format_from_name(cold_v_format);
+  options.cache.rotate = rotate;
   options.threads = threads > 0 ? threads : physical_cores();
   return options;
 }

@@ -23,9 +23,12 @@ struct ModelFlags {
 
 /// Flags of every subcommand that makes a cache.
 struct CacheFlags {
-  std::string layout = "contiguous";
+  std::string layout = "paged";
   std::string k_format = "f16", v_format = "f16";
   size_t page_tokens = 32;
+  size_t hot_tokens = 256, sink_tokens = 4;
+  std::string cold_k_format = "q4_0", cold_v_format = "q4_0";
+  std::optional<bool> rotate;
   size_t context = 0;
   int threads = 0;
 

@@ -94,12 +94,9 @@ struct Run {
 
   static void print_speed(const Generation& made, Runtime& runtime, const ModelFile& file) {
     // What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
-    const CachePlan& plan = runtime.plan().cache;
-    const double kv_token =
-        static_cast<double>(runtime.plan().cache_bytes) / static_cast<double>(plan.context * plan.sequences);
-    const double depth = static_cast<double>(made.prompt_tokens) + static_cast<double>(made.token_ids.size()) / 2;
-    const double bytes = static_cast<double>(runtime.model().bytes_per_token()) + kv_token * depth;
-    const double moved = bytes * decode_speed(made);
+    const size_t depth = made.prompt_tokens + made.token_ids.size() / 2;
+    const size_t bytes = runtime.model().bytes_per_token() + bytes_read(runtime.plan().cache, depth);
+    const double moved = static_cast<double>(bytes) * decode_speed(made);
     std::string line = fmt::format("{} prompt tokens at {:.1f}/s, {} generated", made.prompt_tokens,
                                    per_second(made.prompt_tokens, made.prefill_seconds), made.token_ids.size());
     if (made.token_ids.size() > 1) line += fmt::format(" at {:.1f}/s", decode_speed(made));

@@ -83,7 +83,7 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
   if (!turn_end_.text.empty()) turn.stop.push_back(turn_end_.text);
   const size_t kept = std::min(common_prefix(held_, prompt), prompt.size() - 1);
   held_.clear();  // until it is known what the sequence holds: an exception may pass
-  runtime_.cache().truncate(sequence_.id(), kept);
+  (void)runtime_.cache().truncate(sequence_.id(), kept);  // what it does not keep is run again
   Generation made = generate_in(runtime_, tokenizer_, sequence_.id(), prompt, turn, callbacks, turn_end_.token);
 
   std::vector<TokenId> all = prompt;

@@ -45,7 +45,7 @@ class Feeder {
                     .cancelled = cancelled_};
     const std::span<const float> logits = runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
     if (cancelled_ && *cancelled_) {
-      cache.truncate(sequence_, first);  // some layers have not stored their K and V
+      (void)cache.truncate(sequence_, first);  // some layers have not stored their K and V
       return std::nullopt;
     }
     return logits;

@@ -16,10 +16,12 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.cache.shape.head_dim = plan.config.head_dim;
   // No step is longer than everything that the cache holds.
   const size_t held = std::max<size_t>(1, plan.cache.context * plan.cache.sequences);
-  plan.workspace = {.tokens = std::min(options.chunk, held),
+  plan.cache.step_tokens = std::min(options.chunk, held);
+  plan.workspace = {.tokens = plan.cache.step_tokens,
                     .logit_rows = std::min(options.logit_rows, held),
                     .sequences = plan.cache.sequences,
                     .spans = spans_of(plan.cache),
+                    .context = plan.cache.context,
                     .threads = options.threads};
   plan.cache_bytes = bytes_of(plan.cache);
   plan.workspace_bytes = Workspace::bytes_for(plan.config, plan.workspace);

@@ -1,7 +1,9 @@
 // Attention over spans. A unit of work is one KV head and up to 16 queries of one sequence. It walks the tiles of
 // positions: K and V of a tile are unpacked to f32 once (K transposed: a lane is a token, so scores need no horizontal
 // sums; V as it is: a lane is a channel), then every query head of the group takes its scores, its softmax and its
-// weighted sum from there, and merges the tile's state into its own.
+// weighted sum from there, and merges the tile's state into that of the stretch of positions that the tile lies in; the
+// stretches' states merge in their order. With few queries a unit is cut along the stretches (flash-decoding): each
+// stretch's state is kept until all are there. The order of merging is the same either way, and so are the bits.
 
 #include "kernels/attention.h"
 
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "kernels/attention_state.h"
+#include "tensor/kv_row.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
@@ -28,6 +31,7 @@ namespace contexture {
 
 constexpr size_t kQueryBlock = 16;
 constexpr size_t kTile = static_cast<size_t>(kTilePositions);
+constexpr int64_t kStretchPositions = 4 * kTilePositions;
 
 inline size_t round_up_16(size_t n) {
   return (n + 15) / 16 * 16;
@@ -39,19 +43,25 @@ struct AttentionMemory {
   float* v;       // (kTile, round_up_16(head_dim))
   float* scores;  // (kTile)
   float* row;     // (round_up_16(head_dim)): one K row before it is transposed, one tile's weighted sum
-  float* states;  // (kQueryBlock · group, 16 + round_up_16(head_dim)): maximum and sum, then values
+  float* states;  // (kQueryBlock · group, state_floats): of the present stretch
+  float* totals;  // the same: of the stretches before it
 
   static size_t floats(const AttentionShape& shape) {
     const size_t dim = round_up_16(shape.head_dim), group = shape.heads / shape.kv_heads;
-    return round_up_16(dim * kTile * 2 + kTile + dim + kQueryBlock * group * (16 + dim)) + 16;
+    return round_up_16(dim * kTile * 2 + kTile + dim + 2 * kQueryBlock * group * state_floats(dim)) + 16;
   }
-  AttentionMemory(float* memory, size_t dim) {
+  AttentionMemory(float* memory, const AttentionShape& shape) {
+    const size_t dim = round_up_16(shape.head_dim);
     k = memory;
     v = k + dim * kTile;
     scores = v + dim * kTile;
     row = scores + kTile;
     states = row + dim;
+    totals = states + kQueryBlock * (shape.heads / shape.kv_heads) * state_floats(dim);
   }
+
+  /// A state in memory: its maximum and sum in the first 16 floats, then its values.
+  static size_t state_floats(size_t dim) { return 16 + dim; }
 };
 
 /// The tokens of one tile, gathered from the spans: how many, and where each is in the sequence.
@@ -65,11 +75,24 @@ inline int64_t first_visible(int64_t position, const AttentionShape& shape) {
   return shape.window > 0 && position >= shape.window ? position - shape.window + 1 : 0;
 }
 
-/// Up to kQueryBlock queries of one sequence.
-struct QueryBlock {
+/// A unit of work: up to kQueryBlock queries of one sequence, one KV head, and the stretches to read.
+struct AttentionUnit {
   const AttentionQueries* queries;
   size_t begin, end;  // tokens
+  size_t kv_head;
+  int64_t first_stretch = 0;
+  int64_t last_stretch = std::numeric_limits<int64_t>::max();
+  float* kept = nullptr;  // (stretches from first_stretch on, group, state_floats) for one query; null: merged into out
 };
+
+/// Queries from `begin` on, at most up to `end`, that see the same spans as the first.
+inline size_t end_of_one_view(const AttentionQueries& queries, size_t begin, size_t end) {
+  for (const TokenSpan& span : queries.view) {
+    const bool first_sees = span.seen_from(queries.positions[begin]);
+    while (end > begin + 1 && span.seen_from(queries.positions[end - 1]) != first_sees) --end;
+  }
+  return end;
+}
 
 }  // namespace contexture
 #endif
@@ -81,9 +104,10 @@ namespace HWY_NAMESPACE {
 /// Walks a view tile by tile.
 class TileReader {
  public:
-  /// Begins at the tile that holds position `first`.
-  TileReader(CacheView view, size_t kv_head, size_t head_dim, int64_t first, const AttentionMemory& memory)
-      : view_(view), kv_head_(kv_head), head_dim_(head_dim), memory_(memory) {
+  /// Begins at the tile that holds position `first`, and reads what a query at `query_position` sees of the view.
+  TileReader(CacheView view, int64_t query_position, size_t kv_head, size_t head_dim, int64_t first,
+             const AttentionMemory& memory)
+      : view_(view), query_position_(query_position), kv_head_(kv_head), head_dim_(head_dim), memory_(memory) {
     const int64_t begin = first / kTilePositions * kTilePositions;
     for (skip_finished(); span_ < view_.size() && position() < begin; skip_finished()) {
       const TokenSpan& span = view_[span_];
@@ -109,28 +133,24 @@ class TileReader {
   }
 
  private:
-  int64_t position() const {
-    const TokenSpan& span = view_[span_];
-    return span.first_position + static_cast<int64_t>(token_) * span.position_stride;
-  }
+  int64_t position() const { return view_[span_].position(token_); }
   void skip_finished() {
-    while (span_ < view_.size() && token_ == view_[span_].count) {
+    while (span_ < view_.size() && (token_ == view_[span_].count || !view_[span_].seen_from(query_position_))) {
       ++span_;
       token_ = 0;
     }
   }
   HWY_INLINE void unpack_token(const TokenSpan& span, size_t at) {
-    const std::byte* k = span.k + token_ * span.k_token_stride + kv_head_ * span.k_head_stride;
-    const std::byte* v = span.v + token_ * span.v_token_stride + kv_head_ * span.v_head_stride;
-    unpack_floats(span.k_format, k, head_dim_, memory_.row);
+    unpack_kv(span.k_format, span.k_row(token_, kv_head_), head_dim_, memory_.row);
     for (size_t d = 0; d < head_dim_; ++d) memory_.k[d * kTile + at] = memory_.row[d];
     const size_t dim = round_up_16(head_dim_);
     float* to = memory_.v + at * dim;
-    unpack_floats(span.v_format, v, head_dim_, to);
+    unpack_kv(span.v_format, span.v_row(token_, kv_head_), head_dim_, to);
     for (size_t d = head_dim_; d < dim; ++d) to[d] = 0;
   }
 
   CacheView view_;
+  int64_t query_position_;
   size_t kv_head_, head_dim_;
   const AttentionMemory& memory_;
   size_t span_ = 0, token_ = 0;
@@ -204,64 +224,131 @@ HWY_INLINE void tile_values(Visible visible, size_t dim, const AttentionMemory& 
   }
 }
 
+/// Merges a state, its values at `from_values`, into the one at `into`.
+HWY_INLINE void merge_states(const AttentionState& from, const float* HWY_RESTRICT from_values, size_t dim,
+                             float* HWY_RESTRICT into) {
+  AttentionState state{into[0], into[1]};
+  const MergeFactors factors = merge(state, from);
+  into[0] = state.maximum;
+  into[1] = state.sum;
+  float* values = into + 16;
+  for (size_t d = 0; d < dim; d += 16) {
+    Floats merged = mul(load(values + d), splat(factors.a));
+    fma(load(from_values + d), splat(factors.b), merged);
+    store(merged, values + d);
+  }
+}
+
 /// One query head over one tile, merged into its state.
 HWY_INLINE void attend_tile(const float* q, const AttentionShape& shape, Visible visible, const AttentionMemory& memory,
-                            float* state_floats) {
+                            float* state) {
   const size_t dim = round_up_16(shape.head_dim);
   AttentionState tile;
   tile.maximum = tile_scores(q, shape, visible, memory);
   tile.sum = tile_softmax(tile.maximum, visible.end, memory);
   if (std::isnan(tile.sum)) tile.maximum = tile.sum;  // so that it survives the merge
   tile_values(visible, dim, memory);
-  AttentionState state{state_floats[0], state_floats[1]};
-  const MergeFactors factors = merge(state, tile);
-  state_floats[0] = state.maximum;
-  state_floats[1] = state.sum;
-  float* values = state_floats + 16;
-  for (size_t d = 0; d < dim; d += 16) {
-    Floats merged = mul(load(values + d), splat(factors.a));
-    fma(load(memory.row + d), splat(factors.b), merged);
-    store(merged, values + d);
+  merge_states(tile, memory.row, dim, state);
+}
+
+HWY_INLINE void clear_states(float* states, size_t count, size_t dim) {
+  const size_t floats = AttentionMemory::state_floats(dim);
+  std::fill(states, states + count * floats, 0.f);
+  for (size_t i = 0; i < count; ++i) states[i * floats] = AttentionState().maximum;
+}
+
+/// Merges `count` states into others; empty ones are nothing.
+void merge_all(const float* from, size_t count, size_t dim, float* into) {
+  const size_t floats = AttentionMemory::state_floats(dim);
+  for (size_t i = 0; i < count; ++i, from += floats, into += floats) {
+    if (from[1] != 0) merge_states({from[0], from[1]}, from + 16, dim, into);
   }
 }
 
-void attend_block(const QueryBlock& block, size_t kv_head, const AttentionShape& shape, float* thread_memory) {
+/// out = values / sum for the group's heads of each query; zeros where nothing was seen.
+void write_out(const float* states, const AttentionUnit& unit, const AttentionShape& shape) {
   const size_t dim = round_up_16(shape.head_dim), group = shape.heads / shape.kv_heads;
-  const AttentionMemory memory(thread_memory, dim);
-  const AttentionQueries& queries = *block.queries;
-  const size_t tokens = block.end - block.begin, state_size = 16 + dim;
+  for (size_t i = 0; i < (unit.end - unit.begin) * group; ++i) {
+    const float* state = states + i * AttentionMemory::state_floats(dim);
+    const float scale = state[1] == 0 ? 0 : 1 / state[1];
+    const size_t head = unit.kv_head * group + i % group;
+    float* out = unit.queries->out + ((unit.begin + i / group) * shape.heads + head) * shape.head_dim;
+    for (size_t d = 0; d < shape.head_dim; ++d) out[d] = state[16 + d] * scale;
+  }
+}
+
+/// Every query of the unit over one tile.
+HWY_INLINE void attend_tile_all(const AttentionUnit& unit, const Tile& tile, const AttentionShape& shape,
+                                const AttentionMemory& memory) {
+  const AttentionQueries& queries = *unit.queries;
+  const size_t group = shape.heads / shape.kv_heads;
+  const size_t floats = AttentionMemory::state_floats(round_up_16(shape.head_dim));
+  for (size_t t = unit.begin; t < unit.end; ++t) {
+    const int64_t position = queries.positions[t];
+    const int64_t* tile_end = tile.positions + tile.count;
+    const int64_t* begin = std::lower_bound<const int64_t*>(tile.positions, tile_end, first_visible(position, shape));
+    const int64_t* end = std::upper_bound(begin, tile_end, position);
+    if (begin == end) continue;
+    const Visible visible{static_cast<size_t>(begin - tile.positions), static_cast<size_t>(end - tile.positions)};
+    const float* q = queries.q + (t * shape.heads + unit.kv_head * group) * shape.head_dim;
+    float* states = memory.states + (t - unit.begin) * group * floats;
+    for (size_t h = 0; h < group; ++h) {
+      attend_tile(q + h * shape.head_dim, shape, visible, memory, states + h * floats);
+    }
+  }
+}
+
+/// All queries of the unit see the same spans.
+void attend_unit(const AttentionUnit& unit, const AttentionShape& shape, float* thread_memory) {
+  const size_t dim = round_up_16(shape.head_dim), group = shape.heads / shape.kv_heads;
+  const AttentionMemory memory(thread_memory, shape);
+  const AttentionQueries& queries = *unit.queries;
+  const size_t count = (unit.end - unit.begin) * group;
   int64_t first = std::numeric_limits<int64_t>::max(), last = std::numeric_limits<int64_t>::min();
-  for (size_t t = block.begin; t < block.end; ++t) {
+  for (size_t t = unit.begin; t < unit.end; ++t) {
     first = std::min(first, first_visible(queries.positions[t], shape));
     last = std::max(last, queries.positions[t]);
   }
-  for (size_t i = 0; i < tokens * group; ++i) {
-    float* state = memory.states + i * state_size;
-    std::fill(state, state + state_size, 0.f);
-    state[0] = AttentionState().maximum;
-  }
-  Tile tile;
-  TileReader reader(queries.view, kv_head, shape.head_dim, first, memory);
-  while (reader.next(last, tile)) {
-    for (size_t t = 0; t < tokens; ++t) {
-      const int64_t position = queries.positions[block.begin + t];
-      const int64_t* tile_end = tile.positions + tile.count;
-      const int64_t* begin = std::lower_bound<const int64_t*>(tile.positions, tile_end, first_visible(position, shape));
-      const int64_t* end = std::upper_bound(begin, tile_end, position);
-      if (begin == end) continue;
-      const Visible visible{static_cast<size_t>(begin - tile.positions), static_cast<size_t>(end - tile.positions)};
-      const float* q = queries.q + ((block.begin + t) * shape.heads + kv_head * group) * shape.head_dim;
-      for (size_t h = 0; h < group; ++h) {
-        attend_tile(q + h * shape.head_dim, shape, visible, memory, memory.states + (t * group + h) * state_size);
-      }
+  first = std::max(first, unit.first_stretch * kStretchPositions);
+  if (unit.last_stretch < last / kStretchPositions) last = (unit.last_stretch + 1) * kStretchPositions - 1;
+
+  clear_states(memory.states, count, dim);
+  clear_states(memory.totals, count, dim);
+  int64_t stretch = -1;
+  const auto finish_stretch = [&] {
+    if (stretch < 0) return;
+    float* to = memory.totals;
+    if (unit.kept) {
+      to = unit.kept + static_cast<size_t>(stretch - unit.first_stretch) * count * AttentionMemory::state_floats(dim);
     }
+    merge_all(memory.states, count, dim, to);
+    clear_states(memory.states, count, dim);
+  };
+  Tile tile;
+  TileReader reader(queries.view, queries.positions[unit.begin], unit.kv_head, shape.head_dim, first, memory);
+  while (reader.next(last, tile)) {
+    const int64_t here = tile.positions[0] / kStretchPositions;
+    if (here != stretch) finish_stretch();
+    stretch = here;
+    attend_tile_all(unit, tile, shape, memory);
   }
-  for (size_t i = 0; i < tokens * group; ++i) {
-    const float* state = memory.states + i * state_size;
-    const float scale = state[1] == 0 ? 0 : 1 / state[1];
-    float* out = queries.out + ((block.begin + i / group) * shape.heads + kv_head * group + i % group) * shape.head_dim;
-    for (size_t d = 0; d < shape.head_dim; ++d) out[d] = state[16 + d] * scale;
+  finish_stretch();
+  if (!unit.kept) write_out(memory.totals, unit, shape);
+}
+
+/// The states that one query's units kept, merged in order.
+void merge_kept(const AttentionUnit& unit, size_t stretches, const AttentionShape& shape, float* thread_memory) {
+  const size_t dim = round_up_16(shape.head_dim), group = shape.heads / shape.kv_heads;
+  const AttentionMemory memory(thread_memory, shape);
+  clear_states(memory.totals, group, dim);
+  for (size_t i = 0; i < stretches; ++i) {
+    merge_all(unit.kept + i * group * AttentionMemory::state_floats(dim), group, dim, memory.totals);
   }
+  write_out(memory.totals, unit, shape);
+}
+
+void clear_kept(float* kept, size_t states, size_t dim) {
+  clear_states(kept, states, dim);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -271,23 +358,88 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace contexture {
 
-HWY_EXPORT(attend_block);
+HWY_EXPORT(attend_unit);
+HWY_EXPORT(merge_kept);
+HWY_EXPORT(clear_kept);
 
-AttentionScratch::AttentionScratch(const AttentionShape& shape, int threads)
-    : floats_(AttentionMemory::floats(shape)), memory_(static_cast<size_t>(threads) * floats_) {}
+namespace {
 
-size_t AttentionScratch::bytes_for(const AttentionShape& shape, int threads) {
-  return AlignedArray<float>::bytes_for(static_cast<size_t>(threads) * AttentionMemory::floats(shape));
+/// Units of work that keep every thread busy to the end.
+size_t wanted_units(int threads) {
+  return 2 * static_cast<size_t>(threads);
 }
 
-bool attention_reads(Format format) {
-  return format == Format::f32 || format == Format::f16 || format == Format::bf16;
+size_t stretches_up_to(int64_t position) {
+  return static_cast<size_t>(position / kStretchPositions) + 1;
+}
+
+}  // namespace
+
+AttentionScratch::AttentionScratch(const AttentionShape& shape, int threads, size_t context)
+    : thread_floats_(AttentionMemory::floats(shape)),
+      stretches_(stretches(shape, threads, context)),
+      memory_(static_cast<size_t>(threads) * thread_floats_),
+      kept_(kept_floats(shape, threads, context)) {}
+
+/// 0: one sequence alone makes units enough.
+size_t AttentionScratch::stretches(const AttentionShape& shape, int threads, size_t context) {
+  if (threads == 1 || shape.kv_heads >= wanted_units(threads) || context == 0) return 0;
+  return stretches_up_to(static_cast<int64_t>(context) - 1);
+}
+
+size_t AttentionScratch::kept_floats(const AttentionShape& shape, int threads, size_t context) {
+  const size_t states = wanted_units(threads) * (shape.heads / shape.kv_heads) * stretches(shape, threads, context);
+  return states * AttentionMemory::state_floats(round_up_16(shape.head_dim));
+}
+
+size_t AttentionScratch::bytes_for(const AttentionShape& shape, int threads, size_t context) {
+  return AlignedArray<float>::bytes_for(static_cast<size_t>(threads) * AttentionMemory::floats(shape)) +
+         AlignedArray<float>::bytes_for(kept_floats(shape, threads, context));
+}
+
+/// One query a sequence, and fewer units than threads want: each is cut into pieces along its stretches.
+static void attend_in_pieces(std::span<const AttentionQueries> sequences, const AttentionShape& shape,
+                             AttentionScratch& scratch, ThreadPool& pool) {
+  const size_t units = sequences.size() * shape.kv_heads, pieces = (wanted_units(pool.threads()) + units - 1) / units;
+  const size_t dim = round_up_16(shape.head_dim), group = shape.heads / shape.kv_heads;
+  const size_t stretch_floats = group * AttentionMemory::state_floats(dim);
+  const size_t unit_floats = scratch.stretches() * stretch_floats;
+  const auto unit_of = [&](size_t i) {
+    return AttentionUnit{.queries = &sequences[i / shape.kv_heads],
+                         .begin = 0,
+                         .end = 1,
+                         .kv_head = i % shape.kv_heads,
+                         .kept = scratch.kept() + i * unit_floats};
+  };
+  pool.run(units * pieces, [&](size_t part, int thread) {
+    AttentionUnit unit = unit_of(part / pieces);
+    const size_t stretches = stretches_up_to(unit.queries->positions[0]), each = (stretches + pieces - 1) / pieces;
+    const size_t first = std::min(part % pieces * each, stretches), last = std::min(first + each, stretches);
+    if (first == last) return;
+    unit.first_stretch = static_cast<int64_t>(first);
+    unit.last_stretch = static_cast<int64_t>(last) - 1;
+    unit.kept += first * stretch_floats;
+    HWY_DYNAMIC_DISPATCH(clear_kept)(unit.kept, (last - first) * group, dim);
+    HWY_DYNAMIC_DISPATCH(attend_unit)(unit, shape, scratch.of_thread(thread));
+  });
+  pool.run(units, [&](size_t i, int thread) {
+    const AttentionUnit unit = unit_of(i);
+    const size_t stretches = stretches_up_to(unit.queries->positions[0]);
+    HWY_DYNAMIC_DISPATCH(merge_kept)(unit, stretches, shape, scratch.of_thread(thread));
+  });
 }
 
 void attend(std::span<const AttentionQueries> sequences, const AttentionShape& shape, AttentionScratch& scratch,
             ThreadPool& pool) {
   size_t blocks = 0;
-  for (const AttentionQueries& s : sequences) blocks += (s.positions.size() + kQueryBlock - 1) / kQueryBlock;
+  bool pieces_fit = scratch.stretches() > 0;
+  for (const AttentionQueries& s : sequences) {
+    blocks += (s.positions.size() + kQueryBlock - 1) / kQueryBlock;
+    pieces_fit &= s.positions.size() == 1 && stretches_up_to(s.positions[0]) <= scratch.stretches();
+  }
+  if (pieces_fit && blocks * shape.kv_heads < wanted_units(pool.threads())) {
+    return attend_in_pieces(sequences, shape, scratch, pool);
+  }
   // Later blocks of a prompt see more tokens: taken first, so that the last part to be handed out is a short one.
   pool.run(blocks * shape.kv_heads, [&](size_t part, int thread) {
     size_t block = blocks - 1 - part / shape.kv_heads;
@@ -297,9 +449,12 @@ void attend(std::span<const AttentionQueries> sequences, const AttentionShape& s
         block -= blocks_here;
         continue;
       }
-      const size_t begin = block * kQueryBlock;
-      const QueryBlock queries{&s, begin, std::min(s.positions.size(), begin + kQueryBlock)};
-      HWY_DYNAMIC_DISPATCH(attend_block)(queries, part % shape.kv_heads, shape, scratch.of_thread(thread));
+      const size_t end = std::min(s.positions.size(), (block + 1) * kQueryBlock);
+      for (size_t begin = block * kQueryBlock, next; begin < end; begin = next) {
+        next = end_of_one_view(s, begin, end);
+        const AttentionUnit unit{.queries = &s, .begin = begin, .end = next, .kv_head = part % shape.kv_heads};
+        HWY_DYNAMIC_DISPATCH(attend_unit)(unit, shape, scratch.of_thread(thread));
+      }
       return;
     }
   });
@@ -311,18 +466,17 @@ void attend_plain(const float* q, int64_t position, CacheView view, const Attent
     std::vector<double> scores, values;
     std::vector<float> row(dim);
     for (const TokenSpan& span : view) {
+      if (!span.seen_from(position)) continue;
       for (size_t t = 0; t < span.count; ++t) {
-        const int64_t at = span.first_position + static_cast<int64_t>(t) * span.position_stride;
+        const int64_t at = span.position(t);
         if (at > position || at < first_visible(position, shape)) continue;
-        info(span.k_format)
-            .decode(span.k + t * span.k_token_stride + head / group * span.k_head_stride, row.data(), dim);
+        decode_kv_row(span.k_format, span.k_row(t, head / group), row.data(), dim);
         double score = 0;
         for (size_t d = 0; d < dim; ++d) score += static_cast<double>(q[head * dim + d]) * row[d];
         score *= shape.scale;
         if (shape.softcap != 0) score = shape.softcap * std::tanh(score / shape.softcap);
         scores.push_back(score);
-        info(span.v_format)
-            .decode(span.v + t * span.v_token_stride + head / group * span.v_head_stride, row.data(), dim);
+        decode_kv_row(span.v_format, span.v_row(t, head / group), row.data(), dim);
         values.insert(values.end(), row.begin(), row.end());
       }
     }

@@ -11,7 +11,8 @@
 namespace contexture {
 
 /// Tokens are taken in tiles of this many absolute positions, [0, 128), [128, 256) …, and the tiles' states merge in
-/// position order: so neither spans, chunks, threads nor company change a bit of the result.
+/// position order, in an order of its own that depends on nothing else: so neither spans, chunks, threads nor company
+/// change a bit of the result.
 constexpr int64_t kTilePositions = 128;
 
 struct AttentionShape {
@@ -31,24 +32,29 @@ struct AttentionQueries {
   CacheView view;                      // the sequence's tokens in this layer, the queries' own included
 };
 
-/// Memory for attend, per thread.
+/// Memory for attend: per thread, and for the parts of a sequence that are computed by different threads. Sequences of
+/// up to `context` tokens are cut so; longer ones are computed all the same, each KV head by one thread.
 class AttentionScratch {
  public:
-  AttentionScratch(const AttentionShape& shape, int threads);
-  static size_t bytes_for(const AttentionShape& shape, int threads);
-  float* of_thread(int thread) { return memory_.data() + static_cast<size_t>(thread) * floats_; }
+  AttentionScratch(const AttentionShape& shape, int threads, size_t context = 0);
+  static size_t bytes_for(const AttentionShape& shape, int threads, size_t context = 0);
+
+  float* of_thread(int thread) { return memory_.data() + static_cast<size_t>(thread) * thread_floats_; }
+  float* kept() { return kept_.data(); }
+  /// Stretches of positions that there is room for; 0: sequences are never cut.
+  size_t stretches() const { return stretches_; }
 
  private:
-  size_t floats_;
-  AlignedArray<float> memory_;
+  static size_t stretches(const AttentionShape& shape, int threads, size_t context);
+  static size_t kept_floats(const AttentionShape& shape, int threads, size_t context);
+
+  size_t thread_floats_, stretches_;
+  AlignedArray<float> memory_, kept_;
 };
 
-/// Whether this format of K or V can be read. A plan asks before it is made; nothing falls back in silence.
-bool attention_reads(Format format);
-
 /// Causal attention of every query over its sequence: a token at position p sees the tokens at positions ≤ p, wherever
-/// they lie, within the window. A query that sees nothing gets zeros. f32 throughout. K and V are read once for all
-/// query heads that share them and for up to 16 queries.
+/// they lie, within the window. A query that sees nothing gets zeros. f32 throughout. K and V may be in any format that
+/// is_kv_format knows, and are read once for all query heads that share them and for up to 16 queries.
 void attend(std::span<const AttentionQueries> sequences, const AttentionShape& shape, AttentionScratch& scratch,
             ThreadPool& pool);
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "tensor/format.h"
@@ -13,16 +14,31 @@ namespace contexture {
 struct TokenSpan {
   Format k_format = Format::f16;
   Format v_format = Format::f16;
-  const std::byte* k = nullptr;  // (count, kv_heads, head_dim) with the strides below
+  const std::byte* k = nullptr;  // (count, kv_heads) rows of head_dim (tensor/kv_row.h), with the strides below
   const std::byte* v = nullptr;
   size_t k_token_stride = 0, k_head_stride = 0;  // bytes
   size_t v_token_stride = 0, v_head_stride = 0;
   size_t count = 0;             // tokens
   int64_t first_position = 0;   // absolute
   int64_t position_stride = 1;  // 1 in a page, N on a rank that holds every N-th token
+  // Queries at positions in [queries_from, queries_until) see it; to others it is not there. A cache that holds a token
+  // twice, once exact and once quantised, says so which of its queries reads which: each must see every token once.
+  int64_t queries_from = 0;
+  int64_t queries_until = std::numeric_limits<int64_t>::max();
+
+  bool seen_from(int64_t query_position) const {
+    return query_position >= queries_from && query_position < queries_until;
+  }
+  int64_t position(size_t token) const { return first_position + static_cast<int64_t>(token) * position_stride; }
+  const std::byte* k_row(size_t token, size_t kv_head) const {
+    return k + token * k_token_stride + kv_head * k_head_stride;
+  }
+  const std::byte* v_row(size_t token, size_t kv_head) const {
+    return v + token * v_token_stride + kv_head * v_head_stride;
+  }
 };
 
-/// Everything that a sequence holds in one layer, by ascending position.
+/// Everything that a sequence holds in one layer. For every query, the spans that it sees ascend by position.
 using CacheView = std::span<const TokenSpan>;
 
 }  // namespace contexture

@@ -264,6 +264,48 @@ inline void unpack_floats(Format format, const std::byte* HWY_RESTRICT from, siz
   for (; i < count; ++i) to[i] = half_to_float(halves[i]);
 }
 
+/// The floats of `count` int8 quants, times `scale`.
+HWY_INLINE void scale_quants(const int8_t* HWY_RESTRICT quants, float scale, size_t count, float* HWY_RESTRICT to) {
+  for (size_t i = 0; i < count; ++i) to[i] = static_cast<float>(quants[i]) * scale;
+}
+
+/// A block of a cache's row, whole or short.
+HWY_INLINE void unpack_kv_block(const BlockQ8_0& block, size_t count, float* HWY_RESTRICT to) {
+  scale_quants(block.q, half_to_float(block.d), count, to);
+}
+
+HWY_INLINE void unpack_kv_block(const BlockQ4_0& block, size_t count, float* HWY_RESTRICT to) {
+  int8_t quants[32];
+  if (count == 32) {
+    unpack_four_bits(block.nibbles, 8, quants);
+  } else {
+    for (size_t i = 0; i < count / 2; ++i) {
+      quants[i] = static_cast<int8_t>((block.nibbles[i] & 15) - 8);
+      quants[count / 2 + i] = static_cast<int8_t>((block.nibbles[i] >> 4) - 8);
+    }
+  }
+  scale_quants(quants, half_to_float(block.d), count, to);
+}
+
+template <class Block>
+HWY_INLINE void unpack_kv_blocks(const std::byte* HWY_RESTRICT from, size_t count, float* HWY_RESTRICT to) {
+  for (size_t at = 0; at < count; at += 32, from += sizeof(Block)) {
+    unpack_kv_block(*reinterpret_cast<const Block*>(from), count - at < 32 ? count - at : 32, to + at);
+  }
+}
+
+/// A row of a cache (tensor/kv_row.h) as floats: the list of the formats that attention reads, which is is_kv_format's.
+inline void unpack_kv(Format format, const std::byte* HWY_RESTRICT from, size_t count, float* HWY_RESTRICT to) {
+  switch (format) {
+    case Format::q8_0:
+      return unpack_kv_blocks<BlockQ8_0>(from, count, to);
+    case Format::q4_0:
+      return unpack_kv_blocks<BlockQ4_0>(from, count, to);
+    default:
+      return unpack_floats(format, from, count, to);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace contexture
 HWY_AFTER_NAMESPACE();

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kernels/elementwise.h"
+#include "kernels/hadamard.h"
 #include "model/families.h"
 #include "model/model.h"
 
@@ -103,6 +104,11 @@ class ForwardPass {
       }
       finish_heads(q, c_.heads, w.q_norm, rope, t);
       finish_heads(k, c_.kv_heads, w.k_norm, rope, t);
+      if (cache_.rotation().k) {
+        hadamard(q, c_.heads, c_.head_dim);
+        hadamard(k, c_.kv_heads, c_.head_dim);
+      }
+      if (cache_.rotation().v) hadamard(ws_.v.data() + t * kv_dim, c_.kv_heads, c_.head_dim);
     });
   }
 
@@ -193,6 +199,10 @@ class ForwardPass {
                                .view = CacheView(ws_.spans).subspan(first_span)});
     }
     attend(ws_.sequences, c_.attention_shape(layer), ws_.attention, pool_);
+    if (step_.observer) step_.observer->on_attention(layer, c_.attention_shape(layer), ws_.sequences);
+    if (cache_.rotation().v) {
+      each_token([&](size_t t) { hadamard(ws_.attended.data() + t * c_.heads * c_.head_dim, c_.heads, c_.head_dim); });
+    }
   }
 
   /// Norm and output of the rows that want logits, gathered at the front.

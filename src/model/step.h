@@ -5,8 +5,17 @@
 #include <span>
 
 #include "cache/cache.h"
+#include "kernels/attention.h"
 
 namespace contexture {
+
+/// Sees every attention of a pass as it was computed: traces and checks.
+class AttentionObserver {
+ public:
+  virtual ~AttentionObserver() = default;
+  /// q, the views and `out` as attention had them: rotated where the cache is (Rotation). They hold until this returns.
+  virtual void on_attention(size_t layer, const AttentionShape& shape, std::span<const AttentionQueries> sequences) = 0;
+};
 
 /// What a forward pass computes: any mixture of prompt chunks and single tokens of many sequences. Tokens of one
 /// sequence follow each other, by ascending position, and have been appended to the cache. All spans have one length.
@@ -16,6 +25,7 @@ struct Step {
   std::span<const SequenceId> sequences;
   std::span<const uint8_t> wants_logits;         // 1: the logits after this token are wanted
   const std::atomic<bool>* cancelled = nullptr;  // looked at after every layer: once true the pass ends without logits
+  AttentionObserver* observer = nullptr;
 };
 
 }  // namespace contexture

@@ -40,7 +40,7 @@ Workspace::Workspace(const ModelConfig& c, const WorkspaceSize& s)
       slots(s.tokens),
       experts(c, s.tokens),
       matmul(s.tokens, widest_input(c), s.threads),
-      attention(c.attention_shape(), s.threads) {
+      attention(c.attention_shape(), s.threads, s.context) {
   spans.reserve(s.sequences * s.spans);
   sequences.reserve(s.sequences);
 }
@@ -55,7 +55,7 @@ size_t Workspace::bytes_for(const ModelConfig& c, const WorkspaceSize& s) {
   bytes += AlignedArray<Slot>::bytes_for(s.tokens);
   bytes += ExpertScratch::bytes_for(c, s.tokens);
   bytes += MatmulScratch::bytes_for(s.tokens, widest_input(c), s.threads);
-  bytes += AttentionScratch::bytes_for(c.attention_shape(), s.threads);
+  bytes += AttentionScratch::bytes_for(c.attention_shape(), s.threads, s.context);
   bytes += s.sequences * s.spans * sizeof(TokenSpan) + s.sequences * sizeof(AttentionQueries);
   return bytes;
 }

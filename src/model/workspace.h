@@ -16,6 +16,7 @@ struct WorkspaceSize {
   size_t logit_rows = 1;  // of a step that want logits
   size_t sequences = 1;   // of a step
   size_t spans = 1;       // of a sequence (spans_of)
+  size_t context = 0;     // tokens of a sequence
   int threads = 1;
 };
 

@@ -13,7 +13,7 @@ namespace {
 
 const std::map<std::string, int> kOrder = {{"base", 1},  {"jinja", 2},   {"tensor", 3},  {"files", 4},
                                            {"text", 5},  {"chat", 6},    {"kernels", 7}, {"cache", 8},
-                                           {"model", 9}, {"engine", 10}, {"cli", 11}};
+                                           {"model", 9}, {"engine", 10}, {"verify", 11}, {"cli", 12}};
 
 TEST(Floors, NoIncludePointsUp) {
   const std::regex include("^#include \"([a-z_]+)/[^\"]+\"");

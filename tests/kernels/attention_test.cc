@@ -9,6 +9,7 @@
 
 #include "kernels/attention_state.h"
 #include "support/random.h"
+#include "tensor/kv_row.h"
 
 namespace contexture {
 namespace {
@@ -37,19 +38,24 @@ class Context {
     }
   }
 
+  void change_formats(Format k_format, Format v_format) {
+    k_format_ = k_format;
+    v_format_ = v_format;
+  }
+
   std::vector<TokenSpan> spans;
 
  private:
   /// (head, token, channel), with room for one token more in each head, all bytes 0xff (NaN in every format) before.
   const std::byte* fill(const std::vector<float>& from, Format format, size_t first, size_t count, size_t& token_stride,
                         size_t& head_stride) {
-    token_stride = bytes_of(format, shape_.head_dim);
+    token_stride = kv_row_bytes(format, shape_.head_dim);
     head_stride = token_stride * (count + 1);
     memory_.emplace_back(head_stride * shape_.kv_heads, std::byte{0xff});
     for (size_t head = 0; head < shape_.kv_heads; ++head) {
       for (size_t t = 0; t < count; ++t) {
-        info(format).encode(from.data() + ((first + t) * shape_.kv_heads + head) * shape_.head_dim,
-                            memory_.back().data() + head * head_stride + t * token_stride, shape_.head_dim);
+        encode_kv_row(format, from.data() + ((first + t) * shape_.kv_heads + head) * shape_.head_dim,
+                      memory_.back().data() + head * head_stride + t * token_stride, shape_.head_dim);
       }
     }
     return memory_.back().data();
@@ -71,9 +77,9 @@ AttentionShape shape_of(size_t heads, size_t kv_heads, size_t head_dim) {
 }
 
 std::vector<float> attended(const AttentionShape& shape, const std::vector<float>& q,
-                            const std::vector<int64_t>& positions, CacheView view, int threads) {
+                            const std::vector<int64_t>& positions, CacheView view, int threads, size_t context = 0) {
   std::vector<float> out(q.size(), std::numeric_limits<float>::signaling_NaN());
-  AttentionScratch scratch(shape, threads);
+  AttentionScratch scratch(shape, threads, context);
   ThreadPool pool(threads);
   const AttentionQueries queries{q.data(), out.data(), positions, view};
   attend({&queries, 1}, shape, scratch, pool);
@@ -92,8 +98,8 @@ TEST(Attention, AgreesWithTheOracle) {
     for (const size_t dim : {8, 24, 64, 80, 128, 256}) {
       for (const size_t tokens : {1, 5, 127, 128, 129, 300}) {
         const AttentionShape shape = shape_of(heads, kv_heads, dim);
-        const Format formats[] = {Format::f32, Format::f16, Format::bf16};
-        Context context(random, shape, formats[random() % 3], formats[random() % 3], tokens);
+        const Format formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
+        Context context(random, shape, formats[random() % 5], formats[random() % 5], tokens);
         context.cut({tokens});
         const size_t queries = std::min<size_t>(tokens, 1 + random() % 20);
         const std::vector<float> q = random_floats(random, queries * heads * dim);
@@ -204,6 +210,53 @@ TEST(Attention, GivesTheSameBitsForAnySpansThreadsCompanyAndTargets) {
     hwy::SetSupportedTargetsForTest(left & -left);
     EXPECT_EQ(whole, attended(shape, q, positions, context.spans, 1)) << hwy::TargetName(left & -left);
     hwy::SetSupportedTargetsForTest(0);
+  }
+}
+
+TEST(Attention, OneSequenceCutOverThreadsGivesTheSameBits) {
+  std::mt19937 random = fresh_random();
+  for (const size_t tokens : {1, 511, 512, 513, 1500, 2700}) {
+    AttentionShape shape = shape_of(4, 2, 24);
+    shape.window = random() % 2 ? static_cast<int64_t>(1 + random() % 1500) : 0;
+    Context context(random, shape, Format::q8_0, Format::f16, tokens);
+    context.cut({tokens / 2, tokens - tokens / 2});
+    const std::vector<float> q = random_floats(random, shape.heads * shape.head_dim);
+    const std::vector<int64_t> last = last_positions(tokens, 1);
+    const std::vector<float> alone = attended(shape, q, last, context.spans, 1);
+    for (const int threads : {2, 3, 16}) {
+      EXPECT_EQ(alone, attended(shape, q, last, context.spans, threads, tokens)) << tokens << " tokens, " << threads;
+      EXPECT_EQ(alone, attended(shape, q, last, context.spans, threads, tokens / 3)) << "more than was planned for";
+    }
+  }
+}
+
+// A mixed cache's view: tokens that are there twice, for earlier and for later queries.
+TEST(Attention, EachQuerySeesTheSpansMeantForIt) {
+  std::mt19937 random = fresh_random();
+  const AttentionShape shape = shape_of(4, 2, 40);
+  const size_t tokens = 300, queries = 50;
+  Context exact(random, shape, Format::f32, Format::f32, tokens);
+  exact.cut({100, 100, 100});
+  Context coarse = exact;
+  coarse.change_formats(Format::q4_0, Format::q8_0);
+  coarse.cut({100, 100, 100});
+  std::vector<TokenSpan> view{coarse.spans[0], coarse.spans[1], exact.spans[1], exact.spans[2]};
+  view[1].queries_from = view[2].queries_until = 271;
+  const std::vector<float> q = random_floats(random, queries * shape.heads * shape.head_dim);
+  const std::vector<int64_t> positions = last_positions(tokens, queries);
+  const std::vector<float> out = attended(shape, q, positions, view, 2);
+  const size_t row = shape.heads * shape.head_dim;
+  for (size_t t = 0; t < queries; ++t) {
+    const bool early = positions[t] < 271;
+    const std::vector<TokenSpan> own{coarse.spans[0], (early ? exact : coarse).spans[1], exact.spans[2]};
+    const auto begin = static_cast<ptrdiff_t>(t * row), end = begin + static_cast<ptrdiff_t>(row);
+    const std::vector<float> one(q.begin() + begin, q.begin() + end);
+    const std::vector<float> alone = attended(shape, one, {positions[t]}, own, 1);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), out.begin() + begin)) << "query at " << positions[t];
+    std::vector<double> expected(row), of_view(row);
+    attend_plain(one.data(), positions[t], own, shape, expected.data());
+    attend_plain(one.data(), positions[t], view, shape, of_view.data());
+    EXPECT_EQ(expected, of_view);
   }
 }
 
