@@ -146,7 +146,7 @@ class MixedCache final : public Cache {
     if (s.intact_from > sizes_.sinks) at = std::max(at, lost);
     at = std::min(at, s.length);
     builder.add_cold(sizes_.sinks, at, 0);
-    const int64_t hot = sizes_.hot_from(s.length - 1);
+    const int64_t hot = std::min(s.length, sizes_.hot_from(s.length - 1));
     for (int64_t end; at < hot; at = end) {
       end = (at / kColdBlock + 1) * kColdBlock;
       builder.add_cold(at, end, sizes_.cold_from(end));

@@ -46,6 +46,8 @@ void add_logits(CLI::App& app);
 void add_info(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_verify(CLI::App& app);
+void add_eval(CLI::App& app);
 
 /// A whole number in [low, high]; CLI11 alone would take -1 for the largest unsigned one.
 CLI::Validator whole_number(int64_t low, int64_t high);

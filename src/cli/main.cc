@@ -50,6 +50,8 @@ int run_program(int argc, char** argv) {
   add_info(app);
   add_plan(app);
   add_convert(app);
+  add_verify(app);
+  add_eval(app);
   try {
     app.parse(with_known_spellings(argc, argv));
   } catch (const CLI::ParseError& e) {

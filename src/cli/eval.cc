@@ -1,0 +1,11 @@
+#include "cli/command.h"
+
+namespace contexture::cli {
+
+/// Each of its subcommands is a file.
+void add_eval(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("eval", "measure what a cache layout or format does to a model's answers");
+  command->require_subcommand(1);
+}
+
+}  // namespace contexture::cli
