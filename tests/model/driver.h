@@ -20,6 +20,16 @@ inline std::vector<int32_t> random_tokens(size_t count, size_t vocabulary) {
   return tokens;
 }
 
+/// The largest difference between logits and an oracle's, over the root of the mean square of the oracle's.
+inline double relative_error(const std::vector<float>& logits, const std::vector<double>& expected) {
+  double worst = 0, squares = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    worst = std::max(worst, std::fabs(logits[i] - expected[i]));
+    squares += expected[i] * expected[i];
+  }
+  return worst / std::sqrt(squares / static_cast<double>(logits.size()));
+}
+
 /// Feeds tokens of sequences in steps of any mixture and keeps all logits of each.
 class Driver {
  public:
@@ -40,6 +50,7 @@ class Driver {
                                     .logit_rows = plan.sequences * plan.context,
                                     .sequences = plan.sequences,
                                     .spans = spans_of(plan),
+                                    .context = plan.context,
                                     .threads = threads}),
         pool_(threads) {
     for (float& f : workspace_.hidden.span()) f = NAN;  // nothing may be read before it is written
@@ -59,12 +70,11 @@ class Driver {
     std::vector<int64_t> positions;
     std::vector<SequenceId> sequences;
     for (const Chunk& c : chunks) {
-      for (const int32_t token : c.tokens) {
-        positions.push_back(static_cast<int64_t>(cache_->length(c.sequence)));
-        EXPECT_TRUE(cache_->append(c.sequence, 1));
-        tokens.push_back(token);
-        sequences.push_back(c.sequence);
-      }
+      const size_t first = cache_->length(c.sequence);
+      EXPECT_TRUE(cache_->append(c.sequence, c.tokens.size()));
+      for (size_t i = 0; i < c.tokens.size(); ++i) positions.push_back(static_cast<int64_t>(first + i));
+      tokens.insert(tokens.end(), c.tokens.begin(), c.tokens.end());
+      sequences.insert(sequences.end(), c.tokens.size(), c.sequence);
     }
     const std::vector<uint8_t> wants(tokens.size(), 1);
     const std::span<const float> logits =

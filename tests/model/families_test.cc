@@ -175,12 +175,7 @@ TEST_P(QuantisedFamilies, AgreeWithTheOracleOfTheSameRounding) {
     for (int sequence = 0; sequence < 21; ++sequence) {
       const auto [tokens, expected] = draw(opened, 3, shape.vocabulary);
       const std::vector<float> logits = Driver(model, 1, tokens.size(), 2).in_chunks(tokens, 2);
-      double worst = 0, squares = 0;
-      for (size_t i = 0; i < logits.size(); ++i) {
-        worst = std::max(worst, std::fabs(logits[i] - expected[i]));
-        squares += expected[i] * expected[i];
-      }
-      relative_errors.push_back(worst / std::sqrt(squares / static_cast<double>(logits.size())));
+      relative_errors.push_back(relative_error(logits, expected));
     }
     std::sort(relative_errors.begin(), relative_errors.end());
     EXPECT_LT(relative_errors[12], 2e-5) << name(format) << ": the same sums in float32 and float64";

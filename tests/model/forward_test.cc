@@ -67,12 +67,7 @@ TEST(Forward, QuantisedModelsAgreeWithTheOracleOfTheSameRounding) {
       const std::vector<int32_t> tokens = random_tokens(3, shape.vocabulary);
       const std::vector<float> logits = Driver(model, 1, tokens.size(), 2).in_chunks(tokens, 2);
       const std::vector<double> expected = oracle_logits(opened, tokens);
-      double worst = 0, squares = 0;
-      for (size_t i = 0; i < logits.size(); ++i) {
-        worst = std::max(worst, std::fabs(logits[i] - expected[i]));
-        squares += expected[i] * expected[i];
-      }
-      relative_errors.push_back(worst / std::sqrt(squares / static_cast<double>(logits.size())));
+      relative_errors.push_back(relative_error(logits, expected));
     }
     std::sort(relative_errors.begin(), relative_errors.end());
     EXPECT_LT(relative_errors[12], 2e-5) << f.name << ": the same sums in float32 and float64";
@@ -120,6 +115,50 @@ TEST(Forward, GivesTheSameBitsForAnyThreadsChunksAndCompany) {
                         logits.begin() + static_cast<ptrdiff_t>((before + n) * row));
     }
     ASSERT_EQ(reference, in_company) << name(format) << " in company";
+  }
+}
+
+TEST(Forward, RotatedCachesAgreeWithTheOracle) {
+  const RandomModel shape{.heads = 4, .kv_heads = 2, .head_dim = 32, .seed = 9};
+  const TemporaryFile file;
+  write_random_model(shape, file.path());
+  const ModelFile opened = open_model(file.path());
+  const Model model(opened);
+  const std::vector<int32_t> tokens = random_tokens(140, shape.vocabulary);
+  const std::vector<double> expected = oracle_logits(opened, tokens);
+  for (const std::string_view layout : cache_layouts()) {
+    CachePlan plan{.layout = layout,
+                   .shape = model.cache_shape(Format::f32, Format::f32),
+                   .context = tokens.size(),
+                   .hot_tokens = 5,
+                   .cold_k_format = Format::f32,
+                   .cold_v_format = Format::f32,
+                   .rotate = true};
+    const std::vector<float> rotated = Driver(model, plan, 2).in_chunks(tokens, 50);
+    EXPECT_LT(relative_error(rotated, expected), 1e-4) << layout;
+    plan.rotate = false;
+    EXPECT_NE(rotated, Driver(model, plan, 2).in_chunks(tokens, 50)) << layout << ": nothing was rotated";
+  }
+}
+
+// A query's view of a mixed cache is a function of its position: nothing else may change a bit.
+TEST(Forward, AMixedCacheGivesTheSameBitsForAnyThreadsAndChunks) {
+  const RandomModel shape{.dim = 128, .heads = 4, .kv_heads = 2, .head_dim = 40, .vocabulary = 50, .seed = 10};
+  const TemporaryFile file;
+  write_random_model(shape, file.path());
+  const ModelFile opened = open_model(file.path());
+  const Model model(opened);
+  const std::vector<int32_t> tokens = random_tokens(700, shape.vocabulary);
+  CachePlan plan{.layout = "mixed",
+                 .shape = model.cache_shape(Format::f16, Format::bf16),
+                 .context = tokens.size(),
+                 .hot_tokens = 70,
+                 .cold_k_format = Format::q4_0,
+                 .cold_v_format = Format::q8_0};
+  const std::vector<float> reference = Driver(model, plan, 1).in_chunks(tokens, 1);
+  for (const size_t chunk : {7, 32, 200, 512, 700}) {
+    plan.step_tokens = chunk;
+    ASSERT_EQ(reference, Driver(model, plan, chunk % 2 ? 1 : 5).in_chunks(tokens, chunk)) << "chunks of " << chunk;
   }
 }
 
