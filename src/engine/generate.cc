@@ -19,8 +19,8 @@ double seconds_since(Clock::time_point start) {
 /// Feeds one sequence to the model.
 class Feeder {
  public:
-  Feeder(Runtime& runtime, SequenceId sequence, const std::atomic<bool>* cancelled)
-      : runtime_(runtime), sequence_(sequence), cancelled_(cancelled) {
+  Feeder(Runtime& runtime, SequenceId sequence, const GenerationCallbacks& callbacks)
+      : runtime_(runtime), sequence_(sequence), cancelled_(callbacks.cancelled), observer_(callbacks.observer) {
     const size_t most = runtime.workspace().size.tokens;
     positions_.reserve(most);
     sequences_.reserve(most);
@@ -42,7 +42,8 @@ class Feeder {
                     .positions = positions_,
                     .sequences = sequences_,
                     .wants_logits = wants_,
-                    .cancelled = cancelled_};
+                    .cancelled = cancelled_,
+                    .observer = observer_};
     const std::span<const float> logits = runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
     if (cancelled_ && *cancelled_) {
       (void)cache.truncate(sequence_, first);  // some layers have not stored their K and V
@@ -55,6 +56,7 @@ class Feeder {
   Runtime& runtime_;
   SequenceId sequence_;
   const std::atomic<bool>* cancelled_;
+  AttentionObserver* observer_;
   std::vector<int64_t> positions_;
   std::vector<SequenceId> sequences_;
   std::vector<uint8_t> wants_;
@@ -135,7 +137,7 @@ Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId 
   Sampler sampler(options, vocabulary, banned_tokens(tokenizer, options, vocabulary, also_end));
   StreamDecoder decoder(tokenizer, prompt);
   StopMatcher stops(options.stop);
-  Feeder feeder(runtime, sequence, callbacks.cancelled);
+  Feeder feeder(runtime, sequence, callbacks);
 
   Clock::time_point start = Clock::now();
   std::optional<std::span<const float>> logits = prefill(runtime, feeder, prompt.subspan(held), callbacks);

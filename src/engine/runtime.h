@@ -55,6 +55,7 @@ struct GenerationCallbacks {
   std::function<bool(const GeneratedToken&)> on_token;        ///< false: stop
   std::function<void(size_t done, size_t total)> on_prefill;  ///< after each chunk of the prompt
   const std::atomic<bool>* cancelled = nullptr;               ///< looked at after every layer
+  AttentionObserver* observer = nullptr;                      ///< sees every attention
 };
 
 /// Throws Error where a prompt cannot be completed: it is empty, does not fit the context, or has tokens that the model
