@@ -133,6 +133,20 @@ std::string valid_utf8(const std::string& text) {
   return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
 }
 
+std::string describe(const CachePlan& plan) {
+  std::string text = fmt::format("{}, {} tokens, K {} V {}", plan.layout, plan.context, name(plan.shape.k_format),
+                                 name(plan.shape.v_format));
+  if (plan.layout == "mixed") {
+    text += fmt::format(" for {} hot tokens and {} sinks, cold K {} V {}", plan.hot_tokens, plan.sink_tokens,
+                        name(plan.cold_k_format), name(plan.cold_v_format));
+  }
+  const Rotation rotation = rotation_of(plan);
+  if (rotation.k || rotation.v) {
+    text += rotation.k && rotation.v ? ", rotated" : rotation.k ? ", K rotated" : ", V rotated";
+  }
+  return text;
+}
+
 std::string human_bytes(size_t bytes) {
   constexpr const char* units[] = {"B", "kB", "MB", "GB", "TB"};
   double value = static_cast<double>(bytes);

@@ -64,6 +64,9 @@ void print_json(const Json& object);
 /// A text of arbitrary bytes as JSON may hold it: what is not UTF-8 becomes U+FFFD.
 std::string valid_utf8(const std::string& text);
 
+/// How a cache holds its tokens, for people: "paged, 512 tokens, K f16 V q4_0, V rotated".
+std::string describe(const CachePlan& plan);
+
 /// Bytes for people: "1.24 GB".
 std::string human_bytes(size_t bytes);
 

@@ -52,8 +52,8 @@ struct Plan {
     line("weights norms", plan.weights.copied, "f32");
     const CacheShape& shape = plan.cache.shape;
     line("cache", plan.cache_bytes,
-         fmt::format("{}, {} tokens, {} layers of {}, K {} V {}", plan.cache.layout, plan.cache.context, shape.layers,
-                     human_bytes(plan.cache_bytes / shape.layers), name(shape.k_format), name(shape.v_format)));
+         fmt::format("{}; {} layers of {}", describe(plan.cache), shape.layers,
+                     human_bytes(plan.cache_bytes / shape.layers)));
     line("workspace", plan.workspace_bytes,
          fmt::format("steps of {} tokens, {} threads", plan.workspace.tokens, plan.workspace.threads));
     line("total", plan.total_bytes(), "");

@@ -59,10 +59,9 @@ struct Run {
 
   void log_run(Runtime& runtime) const {
     const MemoryPlan& plan = runtime.plan();
-    spdlog::info("{}: {} of {} layers; {} of weights, {} of cache ({}, {} tokens), {} of workspace; {} threads",
-                 model.model, plan.config.family, plan.config.layers, human_bytes(plan.weights_bytes),
-                 human_bytes(plan.cache_bytes), plan.cache.layout, plan.cache.context,
-                 human_bytes(plan.workspace_bytes), runtime.pool().threads());
+    spdlog::info("{}: {} of {} layers; {} of weights, {} of cache ({}), {} of workspace; {} threads", model.model,
+                 plan.config.family, plan.config.layers, human_bytes(plan.weights_bytes), human_bytes(plan.cache_bytes),
+                 describe(plan.cache), human_bytes(plan.workspace_bytes), runtime.pool().threads());
     spdlog::debug("kernels for {}; steps of {} tokens", kernel_target(), plan.workspace.tokens);
   }
 

@@ -180,13 +180,15 @@ TEST(Cli, LogitsAreTheSameForAnyChunkAndThreads) {
 }
 
 TEST(Cli, PlanAddsUp) {
-  const json plan = json::parse(run_program("plan --json --context 100").out);
+  const json plan = json::parse(run_program("plan --json --cache contiguous --context 100").out);
   EXPECT_EQ(plan["total_bytes"].get<size_t>(), plan["weights_bytes"].get<size_t>() + plan["cache_bytes"].get<size_t>() +
                                                    plan["workspace_bytes"].get<size_t>());
-  const json larger = json::parse(run_program("plan --json --context 200 -ctk f32 -ctv f32").out);
+  const json larger = json::parse(run_program("plan --json --cache contiguous --context 200 -ctk f32 -ctv f32").out);
   EXPECT_EQ(larger["cache_bytes"].get<size_t>(), 4 * plan["cache_bytes"].get<size_t>());
   const size_t memory = plan["total_bytes"].get<size_t>();
-  EXPECT_EQ(json::parse(run_program("plan --json --memory " + std::to_string(memory)).out)["max_context"], 100);
+  const std::string fitting = fmt::format("plan --json --cache contiguous --memory {}", memory);
+  EXPECT_EQ(json::parse(run_program(fitting).out)["max_context"], 100);
+  EXPECT_THAT(run_program("plan --cache mixed -ctk bf16").out, HasSubstr("cold K q4_0 V q4_0, rotated"));
   EXPECT_THAT(run_program("plan").out, HasSubstr("total"));
 }
 
