@@ -1,0 +1,33 @@
+#pragma once
+
+#include <limits>
+
+#include "base/thread_pool.h"
+#include "kernels/attention.h"
+
+namespace contexture {
+
+/// What a float64 recomputation says of an attention's output.
+struct AttentionCheck {
+  size_t tokens = 0;            // that the last query should see
+  double max_abs_error = 0;     // largest |out - oracle|
+  double largest_output = 0;    // largest |oracle|
+  double bound_share = 0;       // largest |out - oracle| / bound; above 1: more than rounding explains
+  bool each_token_once = true;  // every query sees each position from its window's first to its own, once and in order
+
+  double relative_error() const;
+  /// NaN, in K, V, q or the output, is never ok.
+  bool ok() const { return each_token_once && bound_share <= 1; }
+};
+
+/// Recomputes the attention of one sequence's queries in float64 from what the cache holds, and compares with
+/// queries.out. The bound is derived (attention_check.cc) from float32's rounding, the head's size, the number of
+/// tokens, and the sizes of the scores and of V in this very attention; it holds for `attend`, whatever the formats.
+/// Positions are ≥ 0.
+AttentionCheck check_attention(const AttentionQueries& queries, const AttentionShape& shape, ThreadPool& pool);
+
+/// What the softmax weights of `attend` over this view add up to: the sum that is farthest from 1, of all queries and
+/// heads (attention over the view with every V replaced by 1).
+double softmax_weight_sum(const AttentionQueries& queries, const AttentionShape& shape, ThreadPool& pool);
+
+}  // namespace contexture
