@@ -48,6 +48,15 @@ std::vector<std::string> cache_formats() {
   return names;
 }
 
+/// A file of models/: beside the program, else where it was built.
+std::string shipped_model(const char* file) {
+  std::error_code ignored;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  const std::filesystem::path beside = program.parent_path().parent_path() / "models" / file;
+  if (std::filesystem::exists(beside, ignored)) return beside.string();
+  return std::string(CONTEXTURE_MODELS_DIR) + "/" + file;
+}
+
 }  // namespace
 
 void ModelFlags::add_to(CLI::App& command) {
@@ -118,11 +127,11 @@ RunOptions CacheFlags::options() const {
 }
 
 std::string bundled_model() {
-  std::error_code ignored;
-  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const std::filesystem::path beside = program.parent_path().parent_path() / "models" / CONTEXTURE_BUNDLED_MODEL;
-  if (std::filesystem::exists(beside, ignored)) return beside.string();
-  return std::string(CONTEXTURE_MODELS_DIR) + "/" + CONTEXTURE_BUNDLED_MODEL;
+  return shipped_model(CONTEXTURE_BUNDLED_MODEL);
+}
+
+std::string needle_model() {
+  return shipped_model("needle.gguf");
 }
 
 void print_json(const Json& object) {

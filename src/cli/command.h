@@ -48,6 +48,7 @@ void add_plan(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_eval_needle(CLI::App& eval);
 
 /// A whole number in [low, high]; CLI11 alone would take -1 for the largest unsigned one.
 CLI::Validator whole_number(int64_t low, int64_t high);
@@ -55,8 +56,9 @@ CLI::Validator whole_number(int64_t low, int64_t high);
 CLI::Validator number(double low, double high);
 constexpr int64_t kManyTokens = int64_t{1} << 40;
 
-/// The model that ships with the program.
+/// The model that ships with the program, and the one that ships to measure caches with (models/needle.md).
 std::string bundled_model();
+std::string needle_model();
 
 /// Prints one JSON object and a newline to stdout.
 void print_json(const Json& object);

@@ -1,0 +1,104 @@
+#include <spdlog/spdlog.h>
+
+#include "base/error.h"
+#include "cli/command.h"
+#include "cli/prefill_progress.h"
+#include "verify/needle.h"
+
+namespace contexture::cli {
+namespace {
+
+/// eval needle: how many of the facts hidden in a context are found again.
+struct EvalNeedle {
+  ModelFlags model;
+  CacheFlags cache;
+  std::vector<size_t> depths;
+  size_t needles = 50;
+
+  void run() {
+    catch_interrupts();
+    const OpenedModel opened = model.open();
+    const NeedleTokens tokens = needle_tokens(opened.file);
+    const size_t most = read_config(opened.file.metadata).context - 1;
+    std::vector<NeedleContext>
+        contexts;  // all made, and refused where they cannot be, before the first line is printed
+    for (const size_t depth : depths) {
+      if (depth > most) fail("depth {}: the model was made for {} and a question; ask for less", depth, most);
+      contexts.push_back(hide_needles(tokens, depth, needles));
+    }
+    if (!model.json) {
+      fmt::print("{:>8}  {:<12}{:<8}{:<8}{:>8}{:>8}{:>11}\n", "depth", "layout", "K", "V", "needles", "found",
+                 "accuracy");
+    }
+    for (const NeedleContext& context : contexts) {
+      if (!measure(opened, context)) return;
+    }
+  }
+
+  /// False where it was interrupted.
+  bool measure(const OpenedModel& opened, const NeedleContext& context) const {
+    const size_t depth = context.tokens.size();
+    Runtime runtime(opened.file, needle_options(cache.options(), depth));
+    NeedleAsker asker(runtime, &interrupted());
+    PrefillProgress progress;
+    if (!asker.read(context.tokens, [&](size_t done) { progress.show(done, depth); })) return false;
+    progress.clear();
+    size_t found = 0;
+    for (const Needle& needle : context.needles) {
+      const std::optional<NeedleAnswer> answer = asker.ask(needle);
+      if (!answer) return false;
+      found += answer->is_right() ? 1 : 0;
+      if (!answer->is_right()) log_wrong(opened, depth, *answer);
+    }
+    print(runtime.plan().cache, depth, found);
+    return true;
+  }
+
+  static void log_wrong(const OpenedModel& opened, size_t depth, const NeedleAnswer& answer) {
+    const auto word = [&](TokenId id) {
+      return opened.tokenizer ? printable(opened.tokenizer->piece(id)) : fmt::format("token {}", id);
+    };
+    spdlog::info("depth {}, key {} at {}: '{}' instead of '{}', whose logit is {:.3g} lower", depth,
+                 word(answer.needle.key), answer.needle.position, word(answer.answer), word(answer.needle.value),
+                 -answer.lead);
+  }
+
+  void print(const CachePlan& plan, size_t depth, size_t found) const {
+    const double accuracy = static_cast<double>(found) / static_cast<double>(needles);
+    if (model.json) {
+      print_json({{"depth", depth},
+                  {"layout", plan.layout},
+                  {"k_format", name(plan.shape.k_format)},
+                  {"v_format", name(plan.shape.v_format)},
+                  {"needles", needles},
+                  {"accuracy", accuracy}});
+    } else {
+      fmt::print("{:>8}  {:<12}{:<8}{:<8}{:>8}{:>8}{:>9.1f} %\n", depth, plan.layout, name(plan.shape.k_format),
+                 name(plan.shape.v_format), needles, found, 100 * accuracy);
+      std::fflush(stdout);
+    }
+  }
+};
+
+}  // namespace
+
+void add_eval_needle(CLI::App& eval) {
+  CLI::App* command = eval.add_subcommand("needle", "how much of what is hidden in a context is found again");
+  auto self = std::make_shared<EvalNeedle>();
+  self->model.add_to(*command);
+  command->preparse_callback([self](size_t) { self->model.model = needle_model(); });
+  command->get_option("--model")->description("a needle model (default: the one that ships)");
+  self->cache.add_to(*command);
+  command->remove_option(command->get_option("--context"));
+  command->add_option("--depths", self->depths, "tokens of the contexts, separated by commas")
+      ->delimiter(',')
+      ->check(whole_number(2, kManyTokens))
+      ->required()
+      ->option_text("N,N,...");
+  command->add_option("--needles", self->needles, "facts hidden in each, all of which are asked for")
+      ->check(whole_number(1, 65536))
+      ->capture_default_str();
+  command->callback([self] { self->run(); });
+}
+
+}  // namespace contexture::cli
