@@ -27,7 +27,7 @@ struct EvalNeedle {
       contexts.push_back(hide_needles(tokens, depth, needles));
     }
     if (!model.json) {
-      fmt::print("{:>8}  {:<12}{:<8}{:<8}{:>8}{:>8}{:>11}\n", "depth", "layout", "K", "V", "needles", "found",
+      fmt::print("{:>8}  {:<12}{:<11}{:<11}{:>7}{:>7}{:>11}\n", "depth", "layout", "K", "V", "needles", "found",
                  "accuracy");
     }
     for (const NeedleContext& context : contexts) {
@@ -65,18 +65,26 @@ struct EvalNeedle {
 
   void print(const CachePlan& plan, size_t depth, size_t found) const {
     const double accuracy = static_cast<double>(found) / static_cast<double>(needles);
+    const bool is_mixed = plan.layout == "mixed";
     if (model.json) {
-      print_json({{"depth", depth},
-                  {"layout", plan.layout},
-                  {"k_format", name(plan.shape.k_format)},
-                  {"v_format", name(plan.shape.v_format)},
-                  {"needles", needles},
-                  {"accuracy", accuracy}});
-    } else {
-      fmt::print("{:>8}  {:<12}{:<8}{:<8}{:>8}{:>8}{:>9.1f} %\n", depth, plan.layout, name(plan.shape.k_format),
-                 name(plan.shape.v_format), needles, found, 100 * accuracy);
-      std::fflush(stdout);
+      Json line = {{"depth", depth},
+                   {"layout", plan.layout},
+                   {"k_format", name(plan.shape.k_format)},
+                   {"v_format", name(plan.shape.v_format)},
+                   {"needles", needles},
+                   {"accuracy", accuracy}};
+      if (is_mixed)
+        line.update({{"cold_k_format", name(plan.cold_k_format)}, {"cold_v_format", name(plan.cold_v_format)}});
+      print_json(line);
+      return;
     }
+    const auto formats = [&](Format hot, Format cold) {
+      return is_mixed ? fmt::format("{}/{}", name(hot), name(cold)) : std::string(name(hot));
+    };
+    fmt::print("{:>8}  {:<12}{:<11}{:<11}{:>7}{:>7}{:>9.1f} %\n", depth, plan.layout,
+               formats(plan.shape.k_format, plan.cold_k_format), formats(plan.shape.v_format, plan.cold_v_format),
+               needles, found, 100 * accuracy);
+    std::fflush(stdout);
   }
 };
 
