@@ -1,5 +1,6 @@
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <iostream>
 
 #include "cli/command.h"
@@ -34,10 +35,24 @@ bool takes_file(const CLI::Option& option) {
   return text == "PATH" || text == "FILE" || text == "FILE.npy" || text == "DIR" || text == "IN" || text == "OUT";
 }
 
+constexpr auto all = [](const CLI::App*) { return true; };
+
+/// The options of a subcommand and of those below it, one of each name.
+std::vector<const CLI::Option*> options_of(const CLI::App& command) {
+  std::vector<const CLI::Option*> options = command.get_options();
+  for (const CLI::App* below : command.get_subcommands(all)) {
+    for (const CLI::Option* option : below->get_options()) {
+      const auto is_same = [&](const CLI::Option* other) { return other->get_name() == option->get_name(); };
+      if (std::none_of(options.begin(), options.end(), is_same)) options.push_back(option);
+    }
+  }
+  return options;
+}
+
 /// What to offer after an option of a subcommand, as branches of a case statement.
 std::string branches_of(const CLI::App& command) {
   std::string text;
-  for (const CLI::Option* option : command.get_options()) {
+  for (const CLI::Option* option : options_of(command)) {
     if (!option->nonpositional() || option->get_type_size_max() == 0) continue;  // flags take nothing
     std::vector<std::string> patterns;
     for (const std::string& name : spellings(*option)) {
@@ -56,12 +71,12 @@ std::string branches_of(const CLI::App& command) {
 std::string bash_script(const CLI::App& app) {
   std::vector<std::string> commands;
   std::string branches, options;
-  const auto all = [](const CLI::App*) { return true; };
   for (const CLI::App* command : app.get_subcommands(all)) {
     commands.push_back(command->get_name());
     branches += branches_of(*command);
     std::vector<std::string> words;
-    for (const CLI::Option* option : command->get_options()) {
+    for (const CLI::App* below : command->get_subcommands(all)) words.push_back(below->get_name());
+    for (const CLI::Option* option : options_of(*command)) {
       if (option->get_name().empty() || !option->nonpositional()) {
         const std::string choice = choices(*option);
         if (!choice.empty()) words.push_back(choice);

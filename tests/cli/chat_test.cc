@@ -340,6 +340,9 @@ TEST(Completion, KnowsSubcommandsOptionsChoicesAndFiles) {
   EXPECT_THAT(offered("contexture chat --chat-format mis"), HasSubstr("mistral-nemo"));
   EXPECT_EQ(offered("contexture run --k-format b"), "bf16\n");
   EXPECT_EQ(offered("contexture run -m models/stories-1m.gg"), "models/stories-1m.gguf\n");
+  EXPECT_EQ(offered("contexture eval need"), "needle\n");
+  EXPECT_EQ(offered("contexture eval needle --dep"), "--depths\n");
+  EXPECT_EQ(offered("contexture eval needle --k-format b"), "bf16\n");
   EXPECT_EQ(offered("contexture run -n 5"), "\n") << "a number is anybody's guess";
   const TemporaryFile spaced(" of two words*.gguf");
   std::ofstream(spaced.path()) << "here";

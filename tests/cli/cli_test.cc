@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "cli/program.h"
 #include "support/random_model.h"
@@ -37,10 +38,26 @@ TEST(Cli, HelpAndWrongUsage) {
     EXPECT_EQ(help.status, 0);
     EXPECT_THAT(help.out, HasSubstr("--model"));
   }
-  for (const char* wrong :
-       {"", "frobnicate", "run --no-such-flag", "run -n many", "run --ctk q3_k", "logits", "run -p a -f b",
-        "run -c -1 -p a", "run -n -2", "run --temp nan", "run --temp -1", "run --top-p 2", "run -s -1",
-        "run --repeat-penalty 0", "run -t 0", "plan --memory -5", "logits --tokens 1 -o x --chunk 0"}) {
+  for (const char* wrong : {"",
+                            "frobnicate",
+                            "run --no-such-flag",
+                            "run -n many",
+                            "run --ctk q3_k",
+                            "logits",
+                            "run -p a -f b",
+                            "run -c -1 -p a",
+                            "run -n -2",
+                            "run --temp nan",
+                            "run --temp -1",
+                            "run --top-p 2",
+                            "run -s -1",
+                            "run --repeat-penalty 0",
+                            "run -t 0",
+                            "plan --memory -5",
+                            "eval",
+                            "eval needle",
+                            "eval needle --depths 1",
+                            "logits --tokens 1 -o x --chunk 0"}) {
     const Ended ended = run_program(wrong);
     EXPECT_EQ(ended.status, 2) << wrong;
     EXPECT_EQ(ended.out, "") << wrong;
@@ -212,6 +229,28 @@ TEST(Cli, ResidentMemoryStaysWithinThePlan) {
   EXPECT_GE(static_cast<double>(ended.peak_rss), planned * 0.9) << "the plan holds more than is used";
 }
 #endif
+
+TEST(Cli, EvalNeedle) {
+  const Ended ended = run_program("eval needle --json --depths 101,256 --page-tokens 8 -ctk f32");
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  std::istringstream lines(ended.out);
+  for (const int depth : {101, 256}) {
+    std::string line;
+    ASSERT_TRUE(std::getline(lines, line)) << ended.out;
+    EXPECT_EQ(json::parse(line), json({{"depth", depth},
+                                       {"layout", "paged"},
+                                       {"k_format", "f32"},
+                                       {"v_format", "f16"},
+                                       {"needles", 50},
+                                       {"accuracy", 1.0}}));
+  }
+  EXPECT_THAT(run_program("eval needle --depths 64 --needles 7 --cache mixed").out, HasSubstr("100.0 %"));
+  EXPECT_THAT(run_program("run -m models/needle.gguf -p 'a k7 Q3 b c k7' -n 1 --temp 0").out,
+              StartsWith("a k7 Q3 b c k7 Q3"));
+  expect_error(run_program("eval needle --depths 128 -m models/stories-1m.gguf"), "is no needle model");
+  expect_error(run_program("eval needle --depths 128,300000"), "262143");
+  expect_error(run_program("eval needle --depths 128,99"), "1 to 49");
+}
 
 TEST(Cli, BadFilesGetOneLine) {
   const TemporaryFile bad;
