@@ -35,6 +35,7 @@ struct GenerateOptions {
   float min_p = 0.05f;                 ///< 0: off
   float repeat_penalty = 1.0f;         ///< 1: off; over the last 64 tokens, the prompt's included
   uint64_t seed = 0;                   ///< same seed, same text
+  uint64_t draws = 0;                  ///< random numbers of the seed that are used up: by a text that now goes on
   bool ignore_end = false;             ///< end tokens are never chosen
   bool parse_special = true;           ///< "<|eot_id|>" in the prompt is that token, not text
   bool add_begin = true;               ///< the begin token precedes the prompt, where the model wants one

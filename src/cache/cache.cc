@@ -65,6 +65,17 @@ Rotation rotation_of(const CachePlan& plan) {
   return {helps(plan.shape.k_format, plan.cold_k_format), helps(plan.shape.v_format, plan.cold_v_format)};
 }
 
+void Cache::held(size_t layer, SequenceId sequence, std::vector<HeldRows>& held) const {
+  std::vector<TokenSpan> spans;
+  view(layer, sequence, spans);
+  for (const TokenSpan& span : spans) held.push_back({span});
+}
+
+std::optional<std::vector<WantedRows>> Cache::reserve(SequenceId sequence, size_t length) {
+  if (!append(sequence, length)) return std::nullopt;
+  return std::vector<WantedRows>{{shape_.k_format, shape_.v_format, false, 0, static_cast<int64_t>(length), 0}};
+}
+
 std::vector<std::string_view> cache_layouts() {
   std::vector<std::string_view> names;
   for (const Layout& layout : layouts) names.push_back(layout.name);

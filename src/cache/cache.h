@@ -39,6 +39,7 @@ struct CachePlan {
   Format cold_k_format = Format::q4_0;  // those between in these
   Format cold_v_format = Format::q4_0;
   std::optional<bool> rotate = {};  // K and V before they are stored; nothing said: where it helps (rotation_of)
+  bool resumable = false;  // mixed: what is saved may go on in a longer context, and so every token is held cold too
 };
 
 /// Whether K and V are stored with every head rotated by a Hadamard matrix, which spreads outliers over all channels:
@@ -46,11 +47,26 @@ struct CachePlan {
 /// rotated back. Nobody who reads or writes a cache but the forward pass need know.
 struct Rotation {
   bool k = false, v = false;
+  bool operator==(const Rotation&) const = default;
 };
 
 /// As the plan says; else the side that holds q4_0, where the head size is a power of two. Throws Error where rotation
 /// is asked for and the head size is not one.
 Rotation rotation_of(const CachePlan& plan);
+
+/// Rows of a sequence in one layer as a cache holds them. A mixed cache may hold a token twice: hot and cold.
+struct HeldRows {
+  TokenSpan rows;
+  bool cold = false;
+};
+
+/// Tokens whose rows a cache wants in order to restore a sequence: positions [first, end), in these formats.
+struct WantedRows {
+  Format k_format = Format::f16, v_format = Format::f16;
+  bool cold = false;
+  int64_t first = 0, end = 0;
+  int64_t needed_from = 0;  // those before it are welcome where they are had exactly; they serve truncate
+};
 
 /// Holds the context of sequences. Sequences are written by append and store, read through views; attention knows
 /// nothing else. Not thread-safe: one step at a time; store and view are called for one step's layers in order.
@@ -91,6 +107,15 @@ class Cache {
   /// Appends the sequence's spans in one layer to `spans`, as the queries of the tokens of the last append, and later
   /// ones, see them (CacheView); at most spans_of(plan).
   virtual void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const = 0;
+
+  /// Saving and restoring (cache/saved_context.h). Appends everything that queries to come could read in one layer,
+  /// every copy of a token in order of its position: alike in all layers.
+  virtual void held(size_t layer, SequenceId sequence, std::vector<HeldRows>& held) const;
+  /// Gives an empty sequence `length` tokens, whose rows are to be brought by `restore` before anything reads them;
+  /// which, or nothing with nothing changed where there is no room.
+  [[nodiscard]] virtual std::optional<std::vector<WantedRows>> reserve(SequenceId sequence, size_t length);
+  /// Writes wanted rows as they were held, in the same formats. Call it by ascending positions.
+  virtual void restore(size_t layer, SequenceId sequence, const HeldRows& held) = 0;
 
  protected:
   explicit Cache(const CachePlan& plan) : shape_(plan.shape), rotation_(rotation_of(plan)) {}

@@ -67,6 +67,10 @@ class ContiguousCache final : public Cache {
     spans.push_back(memory_.span(layer, index(sequence), length(sequence), 0));
   }
 
+  void restore(size_t layer, SequenceId sequence, const HeldRows& held) override {
+    memory_.restore(layer, index(sequence), static_cast<size_t>(held.rows.first_position), held.rows);
+  }
+
  private:
   size_t index(SequenceId sequence) const {
     assert(used_.at(static_cast<size_t>(sequence)));

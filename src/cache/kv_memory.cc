@@ -1,5 +1,6 @@
 #include "cache/kv_memory.h"
 
+#include <cassert>
 #include <cstring>
 
 #include "base/error.h"
@@ -77,6 +78,18 @@ TokenSpan KvMemory::span(size_t layer, size_t page, size_t count, int64_t first_
           .count = count,
           .first_position = first_position,
           .position_stride = 1};
+}
+
+void KvMemory::restore(size_t layer, size_t page, size_t first_token, const TokenSpan& rows) {
+  assert(rows.k_format == shape_.k_format && rows.v_format == shape_.v_format);
+  assert(first_token + rows.count <= page_tokens_);
+  for (size_t head = 0; head < shape_.kv_heads; ++head) {
+    for (size_t token = 0; token < rows.count; ++token) {
+      const size_t to = row(layer, page, head, first_token + token);
+      std::memcpy(k_.data() + to * k_row_, rows.k_row(token, head), k_row_);
+      std::memcpy(v_.data() + to * v_row_, rows.v_row(token, head), v_row_);
+    }
+  }
 }
 
 void KvMemory::copy(size_t from_page, size_t to_page, size_t tokens) {

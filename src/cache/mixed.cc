@@ -32,7 +32,7 @@ struct Sizes {
     const size_t step = plan.step_tokens > 0 ? std::min(plan.step_tokens, plan.context) : plan.context;
     blocks_of_step = static_cast<int64_t>(step) / kColdBlock + 2;
     ring = std::min(context - sinks, hot + kColdBlock + static_cast<int64_t>(step));
-    cold = std::max<int64_t>(0, hot_from(context - 1) - sinks);
+    cold = plan.resumable ? context - sinks : std::max<int64_t>(0, hot_from(context - 1) - sinks);
   }
 
   /// The first token after the sinks that a query at `position` reads hot.
@@ -155,6 +155,50 @@ class MixedCache final : public Cache {
     builder.add_hot(std::max(at, sizes_.sinks), s.length);
   }
 
+  /// All of the ring that is intact: a sequence restored can be truncated as far as it could before.
+  void held(size_t layer, SequenceId sequence, std::vector<HeldRows>& held) const override {
+    const Sequence& s = sequences_[index(sequence)];
+    std::vector<TokenSpan> spans;
+    const ViewBuilder builder{*this, layer, index(sequence), spans};
+    builder.add_hot(0, std::min(s.length, sizes_.sinks));
+    builder.add_hot(std::max(s.intact_from, sizes_.sinks), s.length);
+    const size_t hot = spans.size();
+    builder.add_cold(sizes_.sinks, cold_end(s.length), 0);
+    for (size_t i = 0; i < spans.size(); ++i) {
+      spans[i].queries_from = 0;
+      held.push_back({spans[i], i >= hot});
+    }
+  }
+
+  std::optional<std::vector<WantedRows>> reserve(SequenceId sequence, size_t length) override {
+    Sequence& s = sequences_[index(sequence)];
+    assert(s.length == 0);
+    if (length > static_cast<size_t>(sizes_.context)) return std::nullopt;
+    const int64_t end = static_cast<int64_t>(length), sinks = std::min(end, sizes_.sinks);
+    s.length = end;
+    s.appended = 0;
+    s.intact_from = std::max(end, sizes_.sinks);  // until restore brings more
+    const int64_t ring = std::max(sinks, end - sizes_.ring), next_sees = std::clamp(sizes_.hot_from(end), ring, end);
+    const CacheShape cold = cold_.shape();
+    return std::vector<WantedRows>{{shape_.k_format, shape_.v_format, false, 0, sinks, 0},
+                                   {shape_.k_format, shape_.v_format, false, ring, end, next_sees},
+                                   {cold.k_format, cold.v_format, true, sinks, std::max(sinks, cold_end(end)), sinks}};
+  }
+
+  void restore(size_t layer, SequenceId sequence, const HeldRows& held) override {
+    Sequence& s = sequences_[index(sequence)];
+    const size_t page = index(sequence);
+    if (held.cold) {
+      cold_.restore(layer, page, static_cast<size_t>(held.rows.first_position - sizes_.sinks), held.rows);
+      return;
+    }
+    for (size_t i = 0; i < held.rows.count; ++i) {
+      const int64_t at = held.rows.position(i);
+      hot_.restore(layer, page, static_cast<size_t>(place(at)), held.rows.part(i, 1));
+      if (at >= sizes_.sinks) s.intact_from = std::min(s.intact_from, at);
+    }
+  }
+
  private:
   struct Sequence {
     bool used = false;
@@ -192,6 +236,9 @@ class MixedCache final : public Cache {
   int64_t place(int64_t position) const {
     return position < sizes_.sinks ? position : sizes_.sinks + (position - sizes_.sinks) % sizes_.ring;
   }
+
+  /// Where the tokens of a sequence end of which there are cold copies.
+  int64_t cold_end(int64_t length) const { return std::min(length, sizes_.sinks + sizes_.cold); }
 
   size_t index(SequenceId sequence) const {
     assert(sequences_.at(static_cast<size_t>(sequence)).used);

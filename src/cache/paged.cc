@@ -82,6 +82,15 @@ class PagedCache final : public Cache {
     }
   }
 
+  void restore(size_t layer, SequenceId sequence, const HeldRows& held) override {
+    for (size_t done = 0, count; done < held.rows.count; done += count) {
+      const size_t position = static_cast<size_t>(held.rows.position(done)), first = position % page_tokens_;
+      count = std::min(page_tokens_ - first, held.rows.count - done);
+      const PageId page = book_.pages(sequence)[position / page_tokens_];
+      memory_.restore(layer, static_cast<size_t>(page), first, held.rows.part(done, count));
+    }
+  }
+
  private:
   void carry_out(const std::optional<PageBook::Copy>& copy) {
     if (copy) memory_.copy(static_cast<size_t>(copy->from), static_cast<size_t>(copy->to), copy->tokens);

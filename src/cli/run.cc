@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/prefill_progress.h"
+#include "cli/run_session.h"
 #include "cli/sampling_flags.h"
 #include "kernels/bandwidth.h"
 #include "kernels/matmul.h"
@@ -15,7 +16,7 @@ struct Run {
   ModelFlags model;
   CacheFlags cache;
   SamplingFlags sampling;
-  std::string prompt, file, dash;
+  std::string prompt, file, dash, session;
   bool no_special = false, no_bos = false, log_probabilities = false;
 
   void run() {
@@ -23,26 +24,39 @@ struct Run {
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::string text = prompt_text();
-    const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
-    const GenerateOptions generate = sampling.options(opened.file.metadata);
+    GenerateOptions generate = sampling.options(opened.file.metadata);
+    std::optional<RunSession> kept;
+    if (!session.empty()) kept.emplace(session, opened.file.path);
+    const bool goes_on = kept && kept->is_there() && text.empty();
+    std::vector<TokenId> ids;
+    if (goes_on) {
+      ids = kept->go_on(generate, sampling.has_seed());
+    } else {
+      ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
+    }
     RunOptions options = cache.options();
+    options.cache.resumable = kept.has_value();
     const ModelConfig config = read_config(opened.file.metadata);
-    if (options.cache.context == 0) options.cache.context = default_context(config, ids.size(), generate.max_tokens);
+    if (options.cache.context == 0) {
+      options.cache.context = default_context(config, ids.size(), generate.max_tokens);
+      if (kept) options.cache.context = std::max(options.cache.context, kept->length());
+    }
     if (options.cache.context > config.context) {
       spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", config.context);
     }
 
     const MemoryPlan plan = plan_memory(opened.file, options);
-    check_prompt(plan, ids);
+    if (!goes_on) check_prompt(plan, ids);
     Runtime runtime(opened.file, plan);
     log_run(runtime);
+    const OwnedSequence sequence(runtime.cache());
+    if (kept) kept->restore(opened.file, runtime, sequence.id(), ids);
     show(text);
     PrefillProgress progress;
-    const Generation made =
-        contexture::generate(runtime, tokenizer, ids, generate,
-                             {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
-                              .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
-                              .cancelled = &interrupted()});
+    const Generation made = generate_in(runtime, tokenizer, sequence.id(), ids, generate,
+                                        {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
+                                         .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
+                                         .cancelled = &interrupted()});
     progress.clear();
     show("\n");
     fmt::print(stderr, "seed {}\n", generate.seed);
@@ -51,6 +65,7 @@ struct Run {
     } else {
       print_speed(made, runtime, opened.file);
     }
+    if (kept) kept->save(runtime, sequence.id(), ids, made, generate);
   }
 
   void show(std::string_view text) const {
@@ -84,7 +99,7 @@ struct Run {
               {"prompt_tokens", made.prompt_tokens},
               {"generated_tokens", made.token_ids.size()},
               {"token_ids", made.token_ids},
-              {"prefill_tokens_per_second", per_second(made.prompt_tokens, made.prefill_seconds)},
+              {"prefill_tokens_per_second", per_second(made.prefilled_tokens, made.prefill_seconds)},
               {"decode_tokens_per_second", decode_speed(made)},
               {"finish_reason", name(made.finish_reason)}};
     if (log_probabilities) j["log_probabilities"] = made.log_probabilities;
@@ -97,7 +112,7 @@ struct Run {
     const size_t bytes = runtime.model().bytes_per_token() + bytes_read(runtime.plan().cache, depth);
     const double moved = static_cast<double>(bytes) * decode_speed(made);
     std::string line = fmt::format("{} prompt tokens at {:.1f}/s, {} generated", made.prompt_tokens,
-                                   per_second(made.prompt_tokens, made.prefill_seconds), made.token_ids.size());
+                                   per_second(made.prefilled_tokens, made.prefill_seconds), made.token_ids.size());
     if (made.token_ids.size() > 1) line += fmt::format(" at {:.1f}/s", decode_speed(made));
     line += fmt::format(" ({})", name(made.finish_reason));
     if (made.token_ids.size() > 1) line += fmt::format(", {:.2f} GB/s moved", moved / 1e9);
@@ -129,6 +144,11 @@ void add_run(CLI::App& app) {
                     "with --json: the natural log-probability of every token, under the same key");
   command->add_flag("--no-bos", self->no_bos, "without the begin token that the model asks for");
   command->add_flag("--no-special", self->no_special, "special tokens in the prompt are text like any other");
+  command
+      ->add_option("--session", self->session,
+                   "keep the context in FILE: what the prompt has in common with it is not run again; without a prompt "
+                   "the text there goes on; the file is written at the end, after Ctrl-C too")
+      ->option_text("FILE");
   command->callback([self] { self->run(); });
 }
 

@@ -14,6 +14,7 @@ class SamplingFlags {
   /// As given; temperature, top-k and top-p that were not given as the model's makers advise
   /// (general.sampling.temp, .top_k, .top_p), where they do; without --seed, with a random one.
   GenerateOptions options(const Metadata& metadata) const;
+  bool has_seed() const { return seed_->count() > 0; }
 
  private:
   GenerateOptions given_;

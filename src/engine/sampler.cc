@@ -36,6 +36,7 @@ Sampler::Sampler(const GenerateOptions& options, size_t vocabulary, std::vector<
         "sampling options out of range: temperature 0 to 1000, top-p and min-p 0 to 1, repetition penalty 0.01 to 100");
   }
   candidates_.reserve(vocabulary);
+  random_.discard(options.draws);
 }
 
 Sampler::Choice Sampler::choose(std::span<const float> logits, std::span<const TokenId> history) {

@@ -36,6 +36,15 @@ struct TokenSpan {
   const std::byte* v_row(size_t token, size_t kv_head) const {
     return v + token * v_token_stride + kv_head * v_head_stride;
   }
+  /// Some of its tokens, from `token` on.
+  TokenSpan part(size_t token, size_t tokens) const {
+    TokenSpan span = *this;
+    span.k = k_row(token, 0);
+    span.v = v_row(token, 0);
+    span.count = tokens;
+    span.first_position = position(token);
+    return span;
+  }
 };
 
 /// Everything that a sequence holds in one layer. For every query, the spans that it sees ascend by position.

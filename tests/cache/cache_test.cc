@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cache/page_book.h"
+#include "cache/saved_context.h"
 #include "support/random.h"
 #include "tensor/float16.h"
 #include "tensor/kv_row.h"
@@ -84,7 +85,7 @@ TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
   int next = 0;
   for (int operation = 0; operation < 5000; ++operation) {
     const auto some = [&] { return std::next(model.begin(), static_cast<ptrdiff_t>(random() % model.size())); };
-    switch (random() % 6) {
+    switch (random() % 7) {
       case 0: {
         const auto created = cache->create();
         ASSERT_EQ(created.has_value(), model.size() < plan.sequences);
@@ -122,6 +123,18 @@ TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
           ASSERT_EQ(left, length);
         }
         tokens.resize(left);
+        break;
+      }
+      case 4: {  // out of the cache and back in, among others
+        if (model.empty()) break;
+        const auto gone = some();
+        const std::vector<int> tokens = gone->second;
+        const SwappedContext swapped = swap_out(*cache, gone->first);
+        cache->free(gone->first);
+        model.erase(gone);
+        const SequenceId back = cache->create().value();
+        ASSERT_TRUE(swap_in(*cache, back, swapped));
+        ASSERT_TRUE(model.emplace(back, tokens).second);
         break;
       }
       default: {

@@ -1,0 +1,54 @@
+#include "cli/run_session.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+
+namespace contexture::cli {
+
+RunSession::RunSession(const std::string& path, const std::string& model_path)
+    : path_(path), model_name_(std::filesystem::path(model_path).filename().string()) {
+  const AtomicFile can_be_written(path);  // rather now than after the work
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return;
+  map_.emplace(path);
+  session_ = read_session(map_->bytes(), path);
+}
+
+std::vector<TokenId> RunSession::go_on(GenerateOptions& options, bool has_seed) const {
+  const SessionState& state = session_->state;
+  if (!has_seed || options.seed == state.seed) {
+    options.seed = state.seed;
+    options.draws = state.draws;
+  }
+  return state.tokens;
+}
+
+void RunSession::restore(const ModelFile& model, Runtime& runtime, SequenceId sequence,
+                         std::span<const TokenId> prompt) {
+  model_ = identify_model(model, runtime.pool());
+  if (!session_) return;
+  restore_session(*session_, runtime, sequence, model_);
+  const std::vector<TokenId>& had = session_->state.tokens;
+  const size_t alike =
+      static_cast<size_t>(std::mismatch(had.begin(), had.end(), prompt.begin(), prompt.end()).first - had.begin());
+  const size_t length = runtime.cache().length(sequence);
+  size_t reused =
+      std::min({alike, length, prompt.empty() ? 0 : prompt.size() - 1});  // the last one's logits are needed
+  if (reused < length) reused = runtime.cache().truncate(sequence, reused);
+  fmt::print(stderr, "session: {} of {} prompt tokens reused\n", reused, prompt.size());
+  session_.reset();
+  map_.reset();
+}
+
+void RunSession::save(Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt, const Generation& made,
+                      const GenerateOptions& options) const {
+  SessionState state{
+      .tokens = {prompt.begin(), prompt.end()}, .seed = options.seed, .draws = options.draws + made.token_ids.size()};
+  state.tokens.insert(state.tokens.end(), made.token_ids.begin(), made.token_ids.end());
+  save_session(path_, runtime, sequence, state, model_, model_name_);
+}
+
+}  // namespace contexture::cli

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "engine/session.h"
+
+namespace contexture::cli {
+
+/// `run --session FILE`: the context of one run for the next. A prompt is the whole text: the tokens that it begins
+/// with as the session does are not run again. Without a prompt the session's text goes on, random numbers included.
+/// Everything here throws Error.
+class RunSession {
+ public:
+  /// Reads the file, where there is one, and makes sure that it can be written.
+  RunSession(const std::string& path, const std::string& model_path);
+
+  bool is_there() const { return session_.has_value(); }
+  /// Tokens that the cache must hold.
+  size_t length() const { return session_ ? static_cast<size_t>(session_->context.length) : 0; }
+  /// The session's tokens, to be gone on from with the session's random numbers, unless a seed was given that is not
+  /// its own.
+  std::vector<TokenId> go_on(GenerateOptions& options, bool has_seed) const;
+
+  /// Fills an empty sequence with as much of the session as the prompt begins with, and says so.
+  void restore(const ModelFile& model, Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt);
+  void save(Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt, const Generation& made,
+            const GenerateOptions& options) const;
+
+ private:
+  std::string path_, model_name_;
+  std::optional<MappedFile> map_;
+  std::optional<Session> session_;
+  Digest model_;
+};
+
+}  // namespace contexture::cli

@@ -1,0 +1,355 @@
+// A session file, version 1. All numbers are little-endian; sections follow each other without gaps:
+//
+//   header      304 bytes: struct Header below
+//   tokens      i32 each, then zeros up to a multiple of 16 bytes
+//   layers      for every layer, its rows as the cache held them: run after run (the header lists them) K (kv_heads,
+//               tokens) rows, then V (kv_heads, tokens) rows, each from a multiple of 16 bytes on; the bytes of a row
+//               are described in tensor/kv_row.h
+//
+// Each section ends with 16 bytes more: the XXH3-128 of its bytes, low half first, seeded with its number (header 0,
+// tokens 1, layers from 2 on), so that sections that changed places are found too. The file ends with the last one.
+
+#include "engine/session.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cstring>
+#include <memory>
+#include <type_traits>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "tensor/kv_row.h"
+
+namespace contexture {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "session files are read in place");
+
+constexpr char kMagic[] = {'C', 'T', 'X', 'S', 'E', 'S', 'S', 'N'};
+constexpr uint32_t kVersion = 1;
+constexpr size_t kChecksumBytes = 16;
+constexpr size_t kMostRuns = 3;
+
+template <size_t size>
+struct Name {
+  char text[size];  // padded with zeros
+
+  void set(std::string_view from) {
+    std::memset(text, 0, size);
+    from.copy(text, size);
+  }
+  std::string get() const { return {text, strnlen(text, size)}; }
+};
+
+struct Header {
+  char magic[8];
+  uint32_t version;
+  uint32_t rotation;  // 1: K is rotated, 2: V
+  Digest model;       // engine/model_identity.h
+  uint64_t rope;
+  uint64_t length;  // tokens whose K and V are held
+  uint64_t tokens;  // tokens of the text: at least as many
+  uint64_t seed, draws;
+  uint64_t hot_tokens, sink_tokens;  // of a mixed cache
+  uint32_t layers, kv_heads, head_dim;
+  uint32_t runs;  // 0 to 3
+  Name<16> layout;
+  struct Run {
+    uint64_t first, count;  // tokens
+    Name<8> k_format, v_format;
+    uint64_t cold;  // 1: of a mixed cache's cold part
+  } run[kMostRuns];
+  Name<64> model_name;
+};
+static_assert(std::has_unique_object_representations_v<Header> && sizeof(Header) == 304);
+
+Digest checksum(std::span<const std::byte> bytes, uint64_t section) {
+  const XXH128_hash_t hash = XXH3_128bits_withSeed(bytes.data(), bytes.size(), section);
+  return {hash.low64, hash.high64};
+}
+
+size_t aligned(size_t bytes) {
+  return (bytes + 15) / 16 * 16;
+}
+
+/// Takes a session file apart; nothing is believed before its checksum has been verified.
+class Reader {
+ public:
+  Reader(std::span<const std::byte> bytes, const std::string& path, bool verify)
+      : bytes_(bytes), path_(path), verify_(verify) {}
+
+  Session read() {
+    const Header header = read_header();
+    Session session = meaning_of(header);
+    SavedContext& context = session.context;
+    try {
+      context.check();
+    } catch (const Error& error) {
+      refuse(error.what());
+    }
+    // The token ids alone take more bytes than the length has tokens, so that no product below can be beyond the file
+    // and unnoticed: check() has counted each in 64 bits.
+    const size_t token_bytes = aligned(header.tokens * sizeof(TokenId));
+    const size_t layer_bytes = context.layer_bytes() + kChecksumBytes;
+    const size_t fixed = sizeof(Header) + token_bytes + 2 * kChecksumBytes;
+    size_t size = 0;
+    if (__builtin_mul_overflow(layer_bytes, context.layers, &size) || __builtin_add_overflow(size, fixed, &size) ||
+        size != bytes_.size()) {
+      refuse(fmt::format("it has {} bytes and should have {}", bytes_.size(), size));
+    }
+    const auto tokens = section(sizeof(Header) + kChecksumBytes, token_bytes, 1, "its token ids");
+    session.state.tokens.resize(header.tokens);
+    std::memcpy(session.state.tokens.data(), tokens.data(), header.tokens * sizeof(TokenId));
+    session.layers = bytes_.subspan(fixed);
+    for (size_t layer = 0; layer < context.layers; ++layer) {
+      section(fixed + layer * layer_bytes, layer_bytes - kChecksumBytes, 2 + layer, "the K and V of a layer");
+    }
+    return session;
+  }
+
+ private:
+  [[noreturn]] void refuse(std::string_view what) const {
+    fail("session {} is damaged: {}; delete it and run its text again", printable(path_, 400), what);
+  }
+
+  std::span<const std::byte> section(size_t at, size_t size, uint64_t number, std::string_view what) const {
+    const std::span<const std::byte> bytes = bytes_.subspan(at, size);
+    Digest written;
+    std::memcpy(&written, bytes_.data() + at + size, sizeof(written));
+    if (verify_ && written != checksum(bytes, number)) refuse(fmt::format("the checksum of {} does not match", what));
+    return bytes;
+  }
+
+  Header read_header() const {
+    if (bytes_.size() < sizeof(kMagic) || std::memcmp(bytes_.data(), kMagic, sizeof(kMagic)) != 0) {
+      fail("{} is no session file; give another path with --session, or delete it", printable(path_, 400));
+    }
+    if (bytes_.size() < sizeof(Header) + kChecksumBytes) refuse("it is cut off");
+    Header header;
+    std::memcpy(&header, bytes_.data(), sizeof(header));
+    if (header.version != kVersion) {
+      fail(
+          "session {} is of version {}, and this program knows version {}; use the program that wrote it, or delete it",
+          printable(path_, 400), header.version, kVersion);
+    }
+    section(0, sizeof(Header), 0, "its header");
+    return header;
+  }
+
+  Session meaning_of(const Header& h) const {
+    if (h.tokens > bytes_.size() / sizeof(TokenId) || h.length > h.tokens || h.draws > h.tokens) {
+      refuse(fmt::format("it cannot hold {} tokens", h.tokens));
+    }
+    if (h.runs > kMostRuns || h.rotation > 3) refuse("its header makes no sense");
+    Session s{.path = path_,
+              .model = h.model,
+              .rope = h.rope,
+              .model_name = h.model_name.get(),
+              .layout = h.layout.get(),
+              .hot_tokens = h.hot_tokens,
+              .sink_tokens = h.sink_tokens,
+              .state = {.seed = h.seed, .draws = h.draws},
+              .context = {.layers = h.layers,
+                          .kv_heads = h.kv_heads,
+                          .head_dim = h.head_dim,
+                          .rotation = {.k = (h.rotation & 1) != 0, .v = (h.rotation & 2) != 0},
+                          .length = static_cast<int64_t>(h.length),
+                          .runs = {}},
+              .layers = {}};
+    for (const Header::Run& run : std::span(h.run).first(h.runs)) {
+      const std::optional<Format> k = format_from_name(run.k_format.get()), v = format_from_name(run.v_format.get());
+      if (!k || !v || run.first > h.length || run.count > h.length || run.cold > 1) {
+        refuse("its header makes no sense");
+      }
+      s.context.runs.push_back(
+          {*k, *v, run.cold != 0, static_cast<int64_t>(run.first), static_cast<int64_t>(run.count)});
+    }
+    return s;
+  }
+
+  std::span<const std::byte> bytes_;
+  const std::string& path_;
+  bool verify_;
+};
+
+/// Writes sections in large pieces, each with its checksum behind it.
+class Writer {
+ public:
+  explicit Writer(const std::string& path) : file_(path), hash_(XXH3_createState()) { buffer_.reserve(kBuffer); }
+
+  void begin() { XXH3_128bits_reset_withSeed(hash_.get(), sections_++); }
+  void write(std::span<const std::byte> bytes) {
+    if (bytes.empty()) return;
+    XXH3_128bits_update(hash_.get(), bytes.data(), bytes.size());
+    put(bytes);
+  }
+  void end() {
+    const XXH128_hash_t hash = XXH3_128bits_digest(hash_.get());
+    const Digest digest{hash.low64, hash.high64};
+    put(std::as_bytes(std::span(&digest, 1)));
+  }
+  void publish() {
+    flush();
+    file_.publish();
+  }
+
+ private:
+  static constexpr size_t kBuffer = size_t{1} << 20;
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+
+  void put(std::span<const std::byte> bytes) {
+    if (buffer_.size() + bytes.size() > kBuffer) flush();
+    if (bytes.size() >= kBuffer) return file_.write(bytes);
+    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+  }
+  void flush() {
+    file_.write(buffer_);
+    buffer_.clear();
+  }
+
+  AtomicFile file_;
+  std::vector<std::byte> buffer_;
+  std::unique_ptr<XXH3_state_t, Free> hash_;
+  uint64_t sections_ = 0;
+};
+
+/// "mixed, K f16 and V f16, cold K q4_0 and V q4_0, rotated"
+std::string describe(const Session& session) {
+  std::string text = session.layout;
+  for (const SavedRun& run : session.context.runs) {
+    const std::string formats =
+        fmt::format(", {}K {} and V {}", run.cold ? "cold " : "", name(run.k_format), name(run.v_format));
+    if (text.find(formats) == std::string::npos) text += formats;
+  }
+  if (session.layout == "mixed") text += fmt::format(", {} hot, {} sinks", session.hot_tokens, session.sink_tokens);
+  if (session.context.rotation != Rotation{}) text += ", rotated";
+  return printable(text);
+}
+std::string describe(const CachePlan& plan) {
+  std::string text =
+      fmt::format("{}, K {} and V {}", plan.layout, name(plan.shape.k_format), name(plan.shape.v_format));
+  if (plan.layout == "mixed") {
+    text += fmt::format(", cold K {} and V {}, {} hot, {} sinks", name(plan.cold_k_format), name(plan.cold_v_format),
+                        plan.hot_tokens, plan.sink_tokens);
+  }
+  if (rotation_of(plan) != Rotation{}) text += ", rotated";
+  return text;
+}
+
+/// Whether a context was computed with a cache in which the same tokens have the same bits.
+bool computed_alike(const Session& session, const CachePlan& plan) {
+  const bool was_mixed = session.layout == "mixed", is_mixed = plan.layout == "mixed";
+  if (was_mixed != is_mixed) return false;
+  return !is_mixed || (session.hot_tokens == plan.hot_tokens && session.sink_tokens == plan.sink_tokens);
+}
+
+}  // namespace
+
+Session read_session(std::span<const std::byte> bytes, const std::string& path, bool verify) {
+  return Reader(bytes, path, verify).read();
+}
+
+void restore_session(const Session& session, Runtime& runtime, SequenceId sequence, const Digest& model) {
+  const std::string path = printable(session.path, 400);
+  const SavedContext& context = session.context;
+  const CachePlan& plan = runtime.plan().cache;
+  if (session.model != model) {
+    fail("session {} is of another model ({}); give that one with -m, or another file with --session", path,
+         printable(session.model_name));
+  }
+  const CacheShape& shape = runtime.cache().shape();
+  if (context.layers != shape.layers || context.kv_heads != shape.kv_heads || context.head_dim != shape.head_dim) {
+    fail("session {} is damaged: its shape is not the model's; delete it and run its text again", path);
+  }
+  for (const TokenId id : session.state.tokens) {
+    if (id < 0 || static_cast<size_t>(id) >= runtime.plan().config.vocabulary) {
+      fail("session {} is damaged: token {} is outside the model's vocabulary; delete it and run its text again", path,
+           id);
+    }
+  }
+  if (static_cast<size_t>(context.length) > plan.context) {
+    fail("session {} holds {} tokens and the context {}; ask for more with -c {}", path, context.length, plan.context,
+         session.state.tokens.size() + 1);
+  }
+  if (session.rope != identify_rope(runtime.model())) {
+    fail(
+        "session {} was made with a context on the other side of {} tokens, where this model rotates K otherwise; "
+        "set -c accordingly, or delete it",
+        path, runtime.plan().config.rope().original_context);
+  }
+  const size_t stride = context.layer_bytes() + kChecksumBytes;
+  const std::optional<Restored> restored = restore_context(
+      runtime.cache(), sequence, context, [&](size_t layer) { return session.layers.data() + layer * stride; });
+  if (!restored) fail("the cache has no room for the {} tokens of session {}", context.length, path);
+  if (restored->converted > 0 || !computed_alike(session, plan)) {
+    spdlog::warn(
+        "session {} was saved from another cache ({}) and is converted to this one ({}): answers may differ "
+        "slightly from those of a run that never stopped",
+        path, describe(session), describe(plan));
+  }
+  if (restored->clamped > 0) {
+    spdlog::warn("session {}: {} values of K and V are beyond what their format holds, and are clamped", path,
+                 restored->clamped);
+  }
+}
+
+void save_session(const std::string& path, Runtime& runtime, SequenceId sequence, const SessionState& state,
+                  const Digest& model, const std::string& model_name) {
+  const Cache& cache = runtime.cache();
+  const CachePlan& plan = runtime.plan().cache;
+  const SavedContext saved = describe_context(cache, sequence);
+  assert(saved.runs.size() <= kMostRuns && static_cast<size_t>(saved.length) <= state.tokens.size());
+  Header header{};
+  std::copy(std::begin(kMagic), std::end(kMagic), header.magic);
+  header.version = kVersion;
+  header.rotation = (saved.rotation.k ? 1u : 0u) | (saved.rotation.v ? 2u : 0u);
+  header.model = model;
+  header.rope = identify_rope(runtime.model());
+  header.length = static_cast<uint64_t>(saved.length);
+  header.tokens = state.tokens.size();
+  header.seed = state.seed;
+  header.draws = std::min<uint64_t>(state.draws, state.tokens.size());
+  if (plan.layout == "mixed") {
+    header.hot_tokens = plan.hot_tokens;
+    header.sink_tokens = plan.sink_tokens;
+  }
+  header.layers = static_cast<uint32_t>(saved.layers);
+  header.kv_heads = static_cast<uint32_t>(saved.kv_heads);
+  header.head_dim = static_cast<uint32_t>(saved.head_dim);
+  header.runs = static_cast<uint32_t>(saved.runs.size());
+  header.layout.set(plan.layout);
+  header.model_name.set(model_name);
+  for (size_t r = 0; r < saved.runs.size(); ++r) {
+    const SavedRun& run = saved.runs[r];
+    header.run[r] = {static_cast<uint64_t>(run.first), static_cast<uint64_t>(run.count), {}, {}, run.cold};
+    header.run[r].k_format.set(name(run.k_format));
+    header.run[r].v_format.set(name(run.v_format));
+  }
+
+  Writer writer(path);
+  writer.begin();
+  writer.write(std::as_bytes(std::span(&header, 1)));
+  writer.end();
+  writer.begin();
+  const std::span<const std::byte> tokens = std::as_bytes(std::span(state.tokens));
+  constexpr std::array<std::byte, 16> zeros{};
+  writer.write(tokens);
+  writer.write(std::span(zeros).first(aligned(tokens.size()) - tokens.size()));
+  writer.end();
+  for (size_t layer = 0; layer < saved.layers; ++layer) {
+    writer.begin();
+    save_layer(cache, sequence, saved, layer, [&](std::span<const std::byte> bytes) { writer.write(bytes); });
+    writer.end();
+  }
+  writer.publish();
+}
+
+}  // namespace contexture
