@@ -111,7 +111,9 @@ struct Run {
     const size_t depth = made.prompt_tokens + made.token_ids.size() / 2;
     const size_t bytes = runtime.model().bytes_per_token() + bytes_read(runtime.plan().cache, depth);
     const double moved = static_cast<double>(bytes) * decode_speed(made);
-    std::string line = fmt::format("{} prompt tokens at {:.1f}/s, {} generated", made.prompt_tokens,
+    const size_t held = made.prompt_tokens - made.prefilled_tokens;
+    std::string line = fmt::format("{}{} prompt tokens at {:.1f}/s, {} generated",
+                                   held > 0 ? fmt::format("{} of ", made.prefilled_tokens) : "", made.prompt_tokens,
                                    per_second(made.prefilled_tokens, made.prefill_seconds), made.token_ids.size());
     if (made.token_ids.size() > 1) line += fmt::format(" at {:.1f}/s", decode_speed(made));
     line += fmt::format(" ({})", name(made.finish_reason));
