@@ -127,6 +127,26 @@ TEST(SavedContext, ComesBackToTheBit) {
   }
 }
 
+// Without room for cold copies of all tokens some are made of the hot ones, in a longer context: that is counted.
+TEST(SavedContext, WhatIsLackingIsConverted) {
+  std::mt19937 random = fresh_random();
+  CachePlan plan = plan_of({"mixed", Format::f16, Format::f16}, 2, 200);
+  plan.resumable = false;
+  const auto from = make_cache(plan);
+  const SequenceId source = from->create().value();
+  append_random(*from, source, 200, random);
+  const SwappedContext swapped = swap_out(*from, source);
+  const auto converted_in = [&](size_t context) {
+    plan.context = context;
+    const auto to = make_cache(plan);
+    return restore_context(*to, to->create().value(), swapped.saved,
+                           [&](size_t layer) { return swapped.rows.data() + layer * swapped.saved.layer_bytes(); })
+        ->converted;
+  };
+  EXPECT_EQ(converted_in(200), 0u);
+  EXPECT_EQ(converted_in(400), kLayers * kHeads * (200 - 128));
+}
+
 // What comes after is what it would have been: tokens cool, are truncated, are overwritten.
 TEST(SavedContext, GoesOnAsIfItHadNeverBeenAway) {
   std::mt19937 random = fresh_random();

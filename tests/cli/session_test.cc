@@ -56,7 +56,8 @@ TEST_F(RunSessionTest, GoesOnAsIfItHadNeverStopped) {
 
 TEST_F(RunSessionTest, WithoutASeedItGoesOnWithItsOwn) {
   const std::vector<int> whole = ids(run_program("run --json --ignore-eos -n 30 -s 11" + prompt_));
-  EXPECT_EQ(joined(ids(run("-n 10 -s 11" + prompt_)), ids(run("-n 20"))), whole);
+  const std::vector<int> begun = ids(run("-n 10 -s 11" + prompt_));
+  EXPECT_EQ(joined(begun, ids(run("-n 20"))), whole);
 }
 
 TEST_F(RunSessionTest, APromptIsTheWholeText) {
