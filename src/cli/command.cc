@@ -98,10 +98,10 @@ void CacheFlags::add_to(CLI::App& command) {
   command.add_option("--cold-v-format", cold_v_format, "mixed cache: format of V between them")
       ->check(CLI::IsMember(cache_formats()))
       ->capture_default_str();
-  command
-      .add_flag("--rotate,!--no-rotate", rotate,
-                "store K and V rotated by a Hadamard matrix: few bits then lose less (default: where q4_0 holds them)")
-      ->default_str("");
+  // Not bound to `rotate`: CLI11 would write false to it where neither flag is given.
+  command.add_flag_function(
+      "--rotate,!--no-rotate", [this](int64_t given) { rotate = given > 0; },
+      "store K and V rotated by a Hadamard matrix: few bits then lose less (default: where q4_0 holds them)");
   command.add_option("-c,--context", context, "tokens of context (default: what the prompt and -n need)")
       ->check(whole_number(1, kManyTokens))
       ->option_text("N");
@@ -126,8 +126,20 @@ RunOptions CacheFlags::options() const {
   return options;
 }
 
+std::vector<std::string> with_known_spellings(std::vector<std::string> arguments) {
+  for (std::string& argument : arguments) {
+    if (argument == "-ctk") argument = "--k-format";
+    if (argument == "-ctv") argument = "--v-format";
+  }
+  return arguments;
+}
+
 std::string bundled_model() {
   return shipped_model(CONTEXTURE_BUNDLED_MODEL);
+}
+
+std::string heldout_text() {
+  return shipped_model("stories-1m.heldout.txt");
 }
 
 std::string needle_model() {

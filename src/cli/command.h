@@ -48,7 +48,10 @@ void add_plan(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_eval_perplexity(CLI::App& eval);
+void add_eval_kl(CLI::App& eval);
 void add_eval_needle(CLI::App& eval);
+void add_eval_report(CLI::App& eval);
 
 /// A whole number in [low, high]; CLI11 alone would take -1 for the largest unsigned one.
 CLI::Validator whole_number(int64_t low, int64_t high);
@@ -56,8 +59,13 @@ CLI::Validator whole_number(int64_t low, int64_t high);
 CLI::Validator number(double low, double high);
 constexpr int64_t kManyTokens = int64_t{1} << 40;
 
-/// The model that ships with the program, and the one that ships to measure caches with (models/needle.md).
+/// Arguments with the spellings of llama.cpp's users that CLI11 would read as several flags (-ctk: -c -t -k) replaced.
+std::vector<std::string> with_known_spellings(std::vector<std::string> arguments);
+
+/// The model that ships with the program, a text of its kind that it has not seen, and the model that ships to measure
+/// caches with (models/needle.md).
 std::string bundled_model();
+std::string heldout_text();
 std::string needle_model();
 
 /// Prints one JSON object and a newline to stdout.

@@ -6,7 +6,10 @@ namespace contexture::cli {
 void add_eval(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "measure what a cache layout or format does to a model's answers");
   command->require_subcommand(1);
+  add_eval_perplexity(*command);
+  add_eval_kl(*command);
   add_eval_needle(*command);
+  add_eval_report(*command);
 }
 
 }  // namespace contexture::cli

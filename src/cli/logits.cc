@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/numpy_writer.h"
+#include "verify/text_reader.h"
 
 namespace contexture::cli {
 namespace {
@@ -33,23 +34,12 @@ struct Logits {
 
   std::string write(Runtime& runtime, size_t vocabulary) const {
     NumpyWriter writer(output, tokens.size(), vocabulary);
-    const SequenceId sequence = runtime.cache().create().value();
-    const std::vector<SequenceId> sequences(chunk, sequence);
-    const std::vector<uint8_t> wants(chunk, 1);
-    std::vector<int64_t> positions(chunk);
+    TextReader reader(runtime, &interrupted());
     for (size_t at = 0; at < tokens.size(); at += chunk) {
-      const size_t count = std::min(chunk, tokens.size() - at);
-      if (!runtime.cache().append(sequence, count)) fail("the context is full");
-      for (size_t i = 0; i < count; ++i) positions[i] = static_cast<int64_t>(at + i);
-      const std::span<const float> logits =
-          runtime.model().forward({.tokens = std::span(tokens).subspan(at, count),
-                                   .positions = std::span(positions).first(count),
-                                   .sequences = std::span(sequences).first(count),
-                                   .wants_logits = std::span(wants).first(count),
-                                   .cancelled = &interrupted()},
-                                  runtime.cache(), runtime.workspace(), runtime.pool());
-      if (interrupted()) fail("interrupted; {} is not written", printable(output, 400));
-      writer.add(logits);
+      const std::span<const TokenId> some = std::span(tokens).subspan(at, std::min(chunk, tokens.size() - at));
+      const std::optional<std::span<const float>> logits = reader.feed(some);
+      if (!logits) fail("interrupted; {} is not written", printable(output, 400));
+      writer.add(*logits);
     }
     return writer.finish();
   }

@@ -20,18 +20,6 @@ void check_processor() {
 #endif
 }
 
-/// llama.cpp's users type -ctk and -ctv; CLI11 would read them as -c -t -k.
-std::vector<std::string> with_known_spellings(int argc, char** argv) {
-  std::vector<std::string> arguments;
-  for (int i = argc - 1; i > 0; --i) {  // CLI11 takes them last first
-    std::string argument = argv[i];
-    if (argument == "-ctk") argument = "--k-format";
-    if (argument == "-ctv") argument = "--v-format";
-    arguments.push_back(std::move(argument));
-  }
-  return arguments;
-}
-
 int run_program(int argc, char** argv) {
   CLI::App app("Contexture runs language models, and lets you choose how their context is held.", "contexture");
   app.set_version_flag("--version", "contexture " CONTEXTURE_VERSION);
@@ -53,7 +41,8 @@ int run_program(int argc, char** argv) {
   add_verify(app);
   add_eval(app);
   try {
-    app.parse(with_known_spellings(argc, argv));
+    // CLI11 takes them last first.
+    app.parse(with_known_spellings({std::reverse_iterator(argv + argc), std::reverse_iterator(argv + 1)}));
   } catch (const CLI::ParseError& e) {
     const int status = app.exit(e, std::cout, std::cerr);
     return status == 0 ? 0 : 2;

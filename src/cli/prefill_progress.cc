@@ -7,12 +7,12 @@
 
 namespace contexture::cli {
 
-PrefillProgress::PrefillProgress() : terminal_(isatty(STDERR_FILENO)) {}
+PrefillProgress::PrefillProgress(std::string_view doing) : doing_(doing), terminal_(isatty(STDERR_FILENO)) {}
 
 void PrefillProgress::show(size_t done, size_t total) {
   if (!terminal_ || total < 1024) return;
   if (done == total) return clear();
-  fmt::print(stderr, "\rreading the prompt: {} of {} tokens", done, total);
+  fmt::print(stderr, "\r{}: {} of {} tokens", doing_, done, total);
   std::fflush(stderr);
   shown_ = true;
 }

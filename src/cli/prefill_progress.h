@@ -1,13 +1,14 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 
 namespace contexture::cli {
 
-/// How far the reading of a long prompt is: a line on stderr that goes away, where stderr is a terminal.
+/// How far the reading of a long prompt or text is: a line on stderr that goes away, where stderr is a terminal.
 class PrefillProgress {
  public:
-  PrefillProgress();
+  explicit PrefillProgress(std::string_view doing = "reading the prompt");
   ~PrefillProgress() { clear(); }
   PrefillProgress(const PrefillProgress&) = delete;
   PrefillProgress& operator=(const PrefillProgress&) = delete;
@@ -17,6 +18,7 @@ class PrefillProgress {
   void clear();
 
  private:
+  std::string_view doing_;
   bool terminal_;
   bool shown_ = false;
 };

@@ -37,7 +37,7 @@ DistributionDistance distance_between(std::span<const float> reference, std::spa
     const double log_p = reference[i] - reference_total, log_q = other[i] - other_total;
     distance.kl += std::exp(log_p) * (log_p - log_q);
   }
-  distance.kl = std::max(0.0, distance.kl);  // rounding alone takes it below
+  if (distance.kl < 0) distance.kl = 0;  // rounding alone takes it below; what is not a number stays so
   const std::vector<size_t> a = largest(reference, 5), b = largest(other, 5);
   distance.same_top1 = a[0] == b[0];
   const auto shared =

@@ -205,7 +205,12 @@ TEST(Cli, PlanAddsUp) {
   const size_t memory = plan["total_bytes"].get<size_t>();
   const std::string fitting = fmt::format("plan --json --cache contiguous --memory {}", memory);
   EXPECT_EQ(json::parse(run_program(fitting).out)["max_context"], 100);
-  EXPECT_THAT(run_program("plan --cache mixed -ctk bf16").out, HasSubstr("cold K q4_0 V q4_0"));
+  EXPECT_THAT(run_program("plan --cache mixed -ctk bf16").out, HasSubstr("cold K q4_0 V q4_0, rotated"));
+  for (const char* not_rotated : {"-ctk q8_0 -ctv f16", "-ctk q4_0 -ctv q4_0 --no-rotate"}) {
+    EXPECT_THAT(run_program(std::string("plan ") + not_rotated).out, testing::Not(HasSubstr("rotated")));
+  }
+  EXPECT_THAT(run_program("plan -ctk q4_0").out, HasSubstr(", K rotated"));
+  EXPECT_THAT(run_program("plan -ctk f16 -ctv f16 --rotate").out, HasSubstr(", rotated"));
   EXPECT_THAT(run_program("plan").out, HasSubstr("total"));
 }
 
