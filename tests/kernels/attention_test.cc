@@ -43,6 +43,9 @@ class Context {
     v_format_ = v_format;
   }
 
+  /// V of every token and channel; before cut().
+  void set_v(float value) { v_.assign(v_.size(), value); }
+
   std::vector<TokenSpan> spans;
 
  private:
@@ -287,6 +290,22 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   std::vector<double> expected(8);
   attend_plain(q.data(), 299, context.spans, shape, expected.data());
   for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(out[i], expected[i], 1e-2);
+}
+
+TEST(Attention, WeightsSumToOneAtAnyLength) {
+  std::mt19937 random = fresh_random();
+  const AttentionShape shape = shape_of(4, 2, 16);
+  for (const size_t tokens : {128, 512, 2048, 4096, 8192}) {
+    Context context(random, shape, Format::f16, Format::f16, tokens);
+    context.set_v(1);
+    const std::vector<float> q = random_floats(random, shape.heads * shape.head_dim, 3);
+    for (const size_t page : {size_t{32}, tokens}) {
+      context.cut(std::vector<size_t>(tokens / page, page));
+      for (const float sum : attended(shape, q, {static_cast<int64_t>(tokens) - 1}, context.spans, 2, tokens)) {
+        ASSERT_NEAR(sum, 1, 1e-5) << tokens << " in pages of " << page;
+      }
+    }
+  }
 }
 
 TEST(Attention, NotANumberStaysNotANumber) {
