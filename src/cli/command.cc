@@ -40,14 +40,6 @@ CLI::Validator in_range(Number low, Number high, const std::string& name, Parse 
       "");
 }
 
-std::vector<std::string> cache_formats() {
-  std::vector<std::string> names;
-  for (const FormatInfo& f : all_formats()) {
-    if (is_kv_format(f.format)) names.emplace_back(f.name);
-  }
-  return names;
-}
-
 /// A file of models/: beside the program, else where it was built.
 std::string shipped_model(const char* file) {
   std::error_code ignored;
@@ -132,6 +124,14 @@ std::vector<std::string> with_known_spellings(std::vector<std::string> arguments
     if (argument == "-ctv") argument = "--v-format";
   }
   return arguments;
+}
+
+std::vector<std::string> cache_formats() {
+  std::vector<std::string> names;
+  for (const FormatInfo& f : all_formats()) {
+    if (is_kv_format(f.format)) names.emplace_back(f.name);
+  }
+  return names;
 }
 
 std::string bundled_model() {

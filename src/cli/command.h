@@ -47,6 +47,7 @@ void add_info(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_verify(CLI::App& app);
+void add_verify_layouts(CLI::App& verify);
 void add_eval(CLI::App& app);
 void add_eval_perplexity(CLI::App& eval);
 void add_eval_kl(CLI::App& eval);
@@ -61,6 +62,9 @@ constexpr int64_t kManyTokens = int64_t{1} << 40;
 
 /// Arguments with the spellings of llama.cpp's users that CLI11 would read as several flags (-ctk: -c -t -k) replaced.
 std::vector<std::string> with_known_spellings(std::vector<std::string> arguments);
+
+/// Names of the formats that a cache holds K and V in.
+std::vector<std::string> cache_formats();
 
 /// The model that ships with the program, a text of its kind that it has not seen, and the model that ships to measure
 /// caches with (models/needle.md).

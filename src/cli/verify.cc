@@ -6,6 +6,7 @@ namespace contexture::cli {
 void add_verify(CLI::App& app) {
   CLI::App* command = app.add_subcommand("verify", "prove that every way to hold the context gives the same answer");
   command->require_subcommand(1);
+  add_verify_layouts(*command);
 }
 
 }  // namespace contexture::cli

@@ -1,0 +1,168 @@
+#include "verify/layouts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "support/random_model.h"
+
+namespace contexture {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr size_t kVocabulary = 80;
+
+/// A random model's file, and what a check of it says.
+class LayoutsTest : public testing::Test {
+ protected:
+  explicit LayoutsTest(RandomModel model = {.ffn_dim = 32, .vocabulary = kVocabulary}) {
+    write_random_model(model, temporary_.path());
+    file_ = open_model(temporary_.path());
+    checks_.prompt = made_prompt(300, kVocabulary);
+    checks_.layouts = cache_layouts();
+    checks_.k_formats = checks_.v_formats = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
+  }
+
+  bool check() {
+    results_.clear();
+    return check_layouts(file_, checks_,
+                         {.on_run = {}, .on_result = [&](const LayoutResult& r) { results_.push_back(r); }});
+  }
+  std::string failures() const {
+    std::string all;
+    for (const LayoutResult& r : results_) {
+      for (const std::string& failure : r.failures) all += fmt::format("{}: {}\n", r.cache.layout, failure);
+    }
+    return all;
+  }
+
+  TemporaryFile temporary_;
+  ModelFile file_;
+  LayoutChecks checks_;
+  std::vector<LayoutResult> results_;
+};
+
+TEST_F(LayoutsTest, AllHold) {
+  EXPECT_TRUE(check()) << failures();
+  std::set<std::tuple<std::string_view, Format, Format>> lines;
+  size_t attentions = 0;
+  for (const LayoutResult& r : results_) {
+    const CacheShape& shape = r.cache.shape;
+    lines.insert({r.cache.layout, shape.k_format, shape.v_format});
+    EXPECT_GT(r.ways, 0u);
+    EXPECT_EQ(r.same, r.ways);
+    EXPECT_LE(r.oracle.rounding_share, 1);
+    EXPECT_LE(r.oracle.format_share, 1);
+    if (shape.k_format == Format::f32 && shape.v_format == Format::f32 && r.cache.layout != "mixed") {
+      EXPECT_EQ(r.kl, 0);
+      EXPECT_EQ(r.oracle.format_share, 0) << "f32 costs nothing";
+    } else if (shape.v_format == Format::q4_0) {
+      EXPECT_GT(r.kl, 0);
+      EXPECT_GT(r.oracle.format_share, 0.1) << "a bound that is never approached says little";
+    }
+    attentions += r.oracle.attentions;
+  }
+  EXPECT_EQ(lines.size(), 75u);
+  EXPECT_GE(attentions, 75u * 2 * 32) << "in both layers the first block and the last";
+}
+
+TEST_F(LayoutsTest, EveryWayOfOnePairHolds) {
+  checks_.prompt.resize(170);
+  checks_.k_formats = {Format::q8_0};
+  checks_.v_formats = {Format::f16};
+  checks_.layouts = {"mixed"};
+  checks_.all = true;
+  EXPECT_TRUE(check()) << failures();
+  ASSERT_EQ(results_.size(), 1u);
+  EXPECT_EQ(results_[0].ways, 5u * 4 * 3 * 2) << "starts, chunks, threads, alone and not";
+  EXPECT_EQ(results_[0].oracle.attentions, 2 * 170u);
+}
+
+/// A plant, and what the report of it must say.
+struct Plant {
+  std::string_view fault, says;
+};
+
+class PlantTest : public LayoutsTest, public testing::WithParamInterface<Plant> {};
+
+TEST_P(PlantTest, IsFound) {
+  checks_.fault = fault_from_name(GetParam().fault);
+  ASSERT_NE(checks_.fault, nullptr);
+  EXPECT_FALSE(check());
+  EXPECT_THAT(failures(), HasSubstr(GetParam().says));
+  ASSERT_FALSE(results_.empty());
+  for (size_t i = 0; i + 1 < results_.size(); ++i) EXPECT_TRUE(results_[i].ok()) << "the first failure ends it";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PlantTest,
+                         testing::Values(Plant{"k-by-v-stride", "K of the token at 1 is read as"},
+                                         Plant{"heads-and-tokens", "of the token at 1 is read as"},
+                                         Plant{"output-transposed", "of what float32's rounding explains"},
+                                         Plant{"cold-ignored", "not every token is seen once"},
+                                         Plant{"token-hidden", "not every token is seen once"},
+                                         Plant{"future-seen", "stands at position -1"},
+                                         Plant{"fixed-maximum", "not every token is seen once"},
+                                         Plant{"one-tile-softmax", "of what float32's rounding explains"},
+                                         Plant{"whole-pages", "logits differ"},
+                                         Plant{"position", "of the token at 1 is read as"},
+                                         Plant{"hash", "paged: a prefix hit"}, Plant{"fork", "fork"},
+                                         Plant{"chunk-boundary", "mixed: "}, Plant{"coarse", "keeps it within"}),
+                         [](const auto& info) {
+                           std::string name(info.param.fault);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST(Faults, EachIsPlantedInOnePlaceAndTested) {
+  std::set<std::string_view> names;
+  for (const Fault& fault : all_faults()) {
+    EXPECT_TRUE(names.insert(fault.name).second) << fault.name;
+    EXPECT_NE(fault.make_cache == nullptr, fault.change_output == nullptr) << fault.name;
+    EXPECT_EQ(fault_from_name(fault.name), &fault);
+  }
+  EXPECT_EQ(names.size(), 14u) << "a new one needs a line in PlantTest";
+  EXPECT_EQ(fault_from_name("none"), nullptr);
+}
+
+TEST_F(LayoutsTest, CancelledItSaysNothing) {
+  const std::atomic<bool> cancelled = true;
+  checks_.cancelled = &cancelled;
+  EXPECT_FALSE(check());
+  EXPECT_TRUE(results_.empty());
+}
+
+TEST_F(LayoutsTest, TheShortestPrompt) {
+  checks_.k_formats = checks_.v_formats = {Format::f16};
+  checks_.prompt.resize(kShortestPrompt);
+  EXPECT_TRUE(check()) << failures();
+  checks_.prompt.resize(kShortestPrompt - 1);
+  EXPECT_THROW((void)check(), Error);
+}
+
+/// Windows and soft-caps: the oracle knows them.
+class WindowedLayoutsTest : public LayoutsTest {
+ protected:
+  WindowedLayoutsTest()
+      : LayoutsTest({.family = "gemma2",
+                     .heads = 6,
+                     .kv_heads = 3,
+                     .head_dim = 40,
+                     .vocabulary = kVocabulary,
+                     .window = 150,
+                     .score_gain = 2,
+                     .score_cap = 5}) {}
+};
+
+TEST_F(WindowedLayoutsTest, AllHold) {
+  checks_.k_formats = {Format::f32, Format::q8_0};
+  checks_.v_formats = {Format::f16, Format::q4_0};
+  EXPECT_TRUE(check()) << failures();
+  EXPECT_EQ(results_.size(), 12u);
+}
+
+}  // namespace
+}  // namespace contexture
