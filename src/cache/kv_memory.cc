@@ -93,6 +93,7 @@ void KvMemory::restore(size_t layer, size_t page, size_t first_token, const Toke
 }
 
 void KvMemory::copy(size_t from_page, size_t to_page, size_t tokens) {
+  if (tokens == 0) return;  // where no page has room for one there is no memory, and memcpy takes no null
   for (size_t layer = 0; layer < shape_.layers; ++layer) {
     for (size_t head = 0; head < shape_.kv_heads; ++head) {
       const size_t from = row(layer, from_page, head, 0), to = row(layer, to_page, head, 0);
