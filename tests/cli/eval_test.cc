@@ -9,7 +9,9 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "cli/program.h"
 #include "support/random_model.h"
@@ -117,6 +119,32 @@ TEST(Eval, AnotherModelMayBeTheReference) {
   EXPECT_EQ(apart["against"]["layout"], "paged") << "its cache is the usual one";
   EXPECT_EQ(result_of("eval kl -f - -m " + one.path() + " --against '-m " + one.path() + "'")["kl_max"], 0);
   expect_refused("eval kl -f - -m " + one.path() + " --against '-m " + smaller.path() + "'", 1, "258");
+}
+
+TEST(Eval, TheReportHasARowForEveryWay) {
+  const TemporaryFile model, out(".md");
+  write_random_model({.vocabulary = 259}, model.path(), true);
+  const std::string report = "eval report -c 40 -f - -m " + model.path();
+  const Ended printed = run_program(report, kStory);
+  ASSERT_EQ(printed.status, 0) << printed.err;
+  EXPECT_THAT(printed.out, HasSubstr("| contiguous | f32 | f32 |"));
+  EXPECT_THAT(printed.out, HasSubstr("| paged | q8_0 | q4_0 rotated |"));
+  EXPECT_THAT(printed.out, HasSubstr("| mixed | q4_0 rotated, hot f16 | q4_0 rotated, hot f16 |"));
+  const Ended written = run_program(report + " -o " + out.path(), kStory);
+  EXPECT_EQ(written.out, "");
+  std::ifstream file(out.path());
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), printed.out);
+
+  std::istringstream lines(run_program(report + " --json", kStory).out);
+  std::map<std::string, int> rows;
+  for (std::string line; std::getline(lines, line);) {
+    const json row = json::parse(line);
+    ++rows[row["layout"]];
+    if (row["k_format"] == "f32") EXPECT_EQ(row["kl_max"], 0);
+  }
+  EXPECT_EQ(rows["contiguous"], rows["paged"]);
+  EXPECT_GT(rows["mixed"], 0);
+  expect_refused("eval report -m " + model.path(), 1, "-f");
 }
 
 TEST(Eval, WrongReferencesAreNamed) {
