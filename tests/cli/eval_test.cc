@@ -1,5 +1,6 @@
 // eval perplexity and eval kl, as they are typed.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -46,7 +47,7 @@ TEST(Eval, PerplexityIsWhatTheLogitsSay) {
   const TemporaryFile out(".npy");
   const json ids = json::parse(run_program("tokenize --json -", kStory).out)["ids"];
   std::string list;
-  for (const int id : ids) list += (list.empty() ? "" : ",") + std::to_string(id);
+  for (const int id : ids) list += fmt::format("{}{}", list.empty() ? "" : ",", id);
   ASSERT_EQ(run_program("logits --tokens " + list + " -o " + out.path()).status, 0);
   std::ifstream file(out.path(), std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
@@ -140,7 +141,9 @@ TEST(Eval, TheReportHasARowForEveryWay) {
   for (std::string line; std::getline(lines, line);) {
     const json row = json::parse(line);
     ++rows[row["layout"]];
-    if (row["k_format"] == "f32") EXPECT_EQ(row["kl_max"], 0);
+    if (row["k_format"] == "f32") {
+      EXPECT_EQ(row["kl_max"], 0);
+    }
   }
   EXPECT_EQ(rows["contiguous"], rows["paged"]);
   EXPECT_GT(rows["mixed"], 0);

@@ -156,7 +156,9 @@ TEST_F(Scoring, DivergenceNeedsOneVocabulary) {
   const TemporaryFile smaller;
   write_random_model({.vocabulary = kVocabulary - 1}, smaller.path());
   const ModelFile other = open_model(smaller.path());
-  Runtime reference(other, {.cache = {.context = 10}, .chunk = 10, .logit_rows = 10}), run = runtime(10);
+  CachePlan ten;
+  ten.context = 10;
+  Runtime reference(other, {.cache = ten, .chunk = 10, .logit_rows = 10}), run = runtime(10);
   EXPECT_THROW((void)measure_divergence(random_text(10, 6), {.tokens = 10}, reference, run), Error);
 }
 
