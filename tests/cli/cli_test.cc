@@ -38,26 +38,10 @@ TEST(Cli, HelpAndWrongUsage) {
     EXPECT_EQ(help.status, 0);
     EXPECT_THAT(help.out, HasSubstr("--model"));
   }
-  for (const char* wrong : {"",
-                            "frobnicate",
-                            "run --no-such-flag",
-                            "run -n many",
-                            "run --ctk q3_k",
-                            "logits",
-                            "run -p a -f b",
-                            "run -c -1 -p a",
-                            "run -n -2",
-                            "run --temp nan",
-                            "run --temp -1",
-                            "run --top-p 2",
-                            "run -s -1",
-                            "run --repeat-penalty 0",
-                            "run -t 0",
-                            "plan --memory -5",
-                            "eval",
-                            "eval needle",
-                            "eval needle --depths 1",
-                            "logits --tokens 1 -o x --chunk 0"}) {
+  for (const char* wrong : {"", "frobnicate", "run --no-such-flag", "run -n many", "run --ctk q3_k", "logits",
+                            "run -p a -f b", "run -c -1 -p a", "run -n -2", "run --temp nan", "run --temp -1",
+                            "run --top-p 2", "run -s -1", "run --repeat-penalty 0", "run -t 0", "plan --memory -5",
+                            "eval needle", "eval needle --depths 1", "logits --tokens 1 -o x --chunk 0"}) {
     const Ended ended = run_program(wrong);
     EXPECT_EQ(ended.status, 2) << wrong;
     EXPECT_EQ(ended.out, "") << wrong;
