@@ -51,13 +51,16 @@ std::vector<Case> cases_of(std::string_view layout, const LayoutChecks& checks) 
   return cases;
 }
 
-/// The mixed cache's other choices follow from its formats' places: any two of K, V, cold K and cold V meet in all
-/// combinations (a Latin square of order 5), with boundaries of several kinds.
-void choose_cold(CachePlan& cache, size_t k, size_t v, const LayoutChecks& checks) {
-  const auto& ks = checks.k_formats;
-  const auto& vs = checks.v_formats;
-  cache.cold_k_format = ks[(k + v) % ks.size()];
-  cache.cold_v_format = vs[(k + 2 * v) % vs.size()];
+/// The mixed cache's other choices follow from its formats: over all pairs any two of K, V, cold K and cold V meet in
+/// all combinations (a Latin square of order 5), with boundaries of several kinds.
+void choose_cold(CachePlan& cache) {
+  constexpr Format formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
+  const auto place = [&](Format format) {
+    return static_cast<size_t>(std::find(std::begin(formats), std::end(formats), format) - std::begin(formats));
+  };
+  const size_t k = place(cache.shape.k_format), v = place(cache.shape.v_format);
+  cache.cold_k_format = formats[(k + v) % 5];
+  cache.cold_v_format = formats[(k + 2 * v) % 5];
   constexpr size_t hot[] = {100, 40, 256}, sinks[] = {4, 0, 21};
   cache.hot_tokens = hot[(k + v) % 3];
   cache.sink_tokens = sinks[(k + 2 * v) % 3];
@@ -96,7 +99,7 @@ class Checker {
           CachePlan cache{.layout = checks_.layouts[i],
                           .shape = {.k_format = checks_.k_formats[k], .v_format = checks_.v_formats[v]}};
           const bool is_mixed = cache.layout == "mixed";
-          if (is_mixed) choose_cold(cache, k, v, checks_);
+          if (is_mixed) choose_cold(cache);
           std::optional<Reference> own;
           std::optional<Reference>& reference = is_mixed ? own : plain;
           if (!reference) reference = make_reference(cache);
