@@ -48,6 +48,7 @@ void add_plan(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_verify_layouts(CLI::App& verify);
+void add_verify_trace(CLI::App& verify);
 void add_eval(CLI::App& app);
 void add_eval_perplexity(CLI::App& eval);
 void add_eval_kl(CLI::App& eval);

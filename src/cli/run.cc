@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <iostream>
 
 #include "base/error.h"
@@ -6,6 +7,7 @@
 #include "cli/prefill_progress.h"
 #include "cli/run_session.h"
 #include "cli/sampling_flags.h"
+#include "cli/trace_flags.h"
 #include "kernels/bandwidth.h"
 #include "kernels/matmul.h"
 
@@ -16,6 +18,7 @@ struct Run {
   ModelFlags model;
   CacheFlags cache;
   SamplingFlags sampling;
+  TraceFlags tracing;
   std::string prompt, file, dash, session;
   bool no_special = false, no_bos = false, log_probabilities = false;
 
@@ -47,6 +50,7 @@ struct Run {
 
     const MemoryPlan plan = plan_memory(opened.file, options);
     if (!goes_on) check_prompt(plan, ids);
+    const std::unique_ptr<TraceWriter> trace = tracing.open(name_of(opened.file), config.layers);
     Runtime runtime(opened.file, plan);
     log_run(runtime);
     const OwnedSequence sequence(runtime.cache());
@@ -56,7 +60,8 @@ struct Run {
     const Generation made = generate_in(runtime, tokenizer, sequence.id(), ids, generate,
                                         {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
                                          .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
-                                         .cancelled = &interrupted()});
+                                         .cancelled = &interrupted(),
+                                         .observer = trace.get()});
     progress.clear();
     show("\n");
     fmt::print(stderr, "seed {}\n", generate.seed);
@@ -66,6 +71,7 @@ struct Run {
       print_speed(made, runtime, opened.file);
     }
     if (kept) kept->save(runtime, sequence.id(), ids, made, generate);
+    if (trace) trace->finish();
   }
 
   void show(std::string_view text) const {
@@ -78,6 +84,10 @@ struct Run {
                  plan.config.family, plan.config.layers, human_bytes(plan.weights_bytes), human_bytes(plan.cache_bytes),
                  describe(plan.cache), human_bytes(plan.workspace_bytes), runtime.pool().threads());
     spdlog::debug("kernels for {}; steps of {} tokens", kernel_target(), plan.workspace.tokens);
+  }
+
+  static std::string name_of(const ModelFile& file) {
+    return file.metadata.get_string("general.name", std::filesystem::path(file.path).stem().string());
   }
 
   std::string prompt_text() const {
@@ -142,6 +152,7 @@ void add_run(CLI::App& app) {
   prompt->add_option("stdin", self->dash, "- reads the prompt from stdin")->check(CLI::IsMember({"-"}));
   prompt->require_option(0, 1);
   self->sampling.add_to(*command);
+  self->tracing.add_to(*command);
   command->add_flag("--log-probabilities", self->log_probabilities,
                     "with --json: the natural log-probability of every token, under the same key");
   command->add_flag("--no-bos", self->no_bos, "without the begin token that the model asks for");

@@ -227,9 +227,9 @@ std::string_view ggml_type_name(uint32_t type) {
   return type < std::size(names) ? names[type] : std::string_view();
 }
 
-Format read_format(Cursor& in) {
+Format read_format(Cursor& in, bool with_integers) {
   const auto type = in.number<uint32_t>();
-  if (const auto format = format_from_gguf(type)) return *format;
+  if (const auto format = format_from_gguf(type); format && (with_integers || !is_integer(*format))) return *format;
   std::string known;
   for (const FormatInfo& format : all_formats()) known += fmt::format("{}{}", known.empty() ? "" : ", ", format.name);
   const std::string_view name = ggml_type_name(type);
@@ -262,12 +262,12 @@ std::vector<int64_t> read_shape(Cursor& in) {
   return shape;
 }
 
-TensorEntry read_tensor(Cursor& in) {
+TensorEntry read_tensor(Cursor& in, bool with_integers) {
   in.enter("the list of tensors");
   std::string name = in.text();
   in.enter(fmt::format("tensor {}", printable(name)));
   std::vector<int64_t> shape = read_shape(in);
-  const Format format = read_format(in);
+  const Format format = read_format(in, with_integers);
   const FormatInfo& layout = info(format);
   if (shape.back() % layout.block != 0) {
     fail("{}: {} has rows of {} elements, but {} comes in blocks of {}; download or convert the model again", in.path(),
@@ -326,7 +326,7 @@ size_t gguf_alignment(const Metadata& metadata) {
   return static_cast<size_t>(alignment);
 }
 
-ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path) {
+ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path, bool with_integers) {
   if (!is_gguf(bytes)) fail("{} is no GGUF file; check the path", printable(path, 400));
   Cursor in(bytes, path);
   ModelFile model;
@@ -349,7 +349,7 @@ ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path) {
 
   std::vector<TensorEntry> entries;
   entries.reserve(tensors);
-  for (uint64_t i = 0; i < tensors; ++i) entries.push_back(read_tensor(in));
+  for (uint64_t i = 0; i < tensors; ++i) entries.push_back(read_tensor(in, with_integers));
 
   // A file without tensors may end before the padding.
   const size_t data = std::min((in.position() + alignment - 1) / alignment * alignment, bytes.size());

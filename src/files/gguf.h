@@ -13,8 +13,8 @@ bool is_gguf(std::span<const std::byte> bytes);
 
 /// Reads one GGUF file (v2 or v3, little-endian); of a split model, one part. Tensors point into `bytes`; `path` is for
 /// messages alone. Throws Error on anything that does not hold together, and allocates no more than a small multiple
-/// of the bytes that are really there.
-ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path);
+/// of the bytes that are really there. No model has tensors of integers: they are refused unless asked for.
+ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path, bool with_integers = false);
 
 /// The same for a file on the disk. Where it is one part of a split model, the whole model (gguf_split.cc).
 ModelFile open_gguf(MappedFile file);

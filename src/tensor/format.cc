@@ -77,12 +77,15 @@ constexpr FormatInfo table[] = {
     line<BlockQ4_K>(Format::q4_k, "q4_k", 12, encode_blocks<BlockQ4_K>),
     line<BlockQ5_K>(Format::q5_k, "q5_k", 13),
     line<BlockQ6_K>(Format::q6_k, "q6_k", 14, encode_blocks<BlockQ6_K>),
+    {Format::i8, "i8", 24, 1, 1, nullptr, nullptr},
+    {Format::i64, "i64", 27, 1, 8, nullptr, nullptr},
 };
 
 }  // namespace
 
 std::span<const FormatInfo> all_formats() {
-  return table;
+  constexpr size_t integers = 2;
+  return std::span(table).first(std::size(table) - integers);
 }
 
 const FormatInfo& info(Format format) {
@@ -90,7 +93,7 @@ const FormatInfo& info(Format format) {
 }
 
 std::optional<Format> format_from_name(std::string_view name) {
-  for (const FormatInfo& f : table) {
+  for (const FormatInfo& f : all_formats()) {
     if (f.name == name) return f.format;
   }
   return std::nullopt;

@@ -10,7 +10,12 @@ namespace contexture {
 
 /// How numbers lie in memory. Block formats hold runs of consecutive columns of one row; their bytes are described at
 /// the head of each format's file in this folder.
-enum class Format : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k };
+enum class Format : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, i8, i64 };
+
+/// Integers, which no weight and no cache is held in: a trace's positions, say.
+constexpr bool is_integer(Format format) {
+  return format == Format::i8 || format == Format::i64;
+}
 
 /// One line of the table of formats.
 struct FormatInfo {
@@ -23,9 +28,12 @@ struct FormatInfo {
   void (*encode)(const float* in, std::byte* blocks, size_t count);   ///< nullptr: this format is only read
 };
 
+/// All but the integers, which have neither decode nor encode.
 std::span<const FormatInfo> all_formats();
 const FormatInfo& info(Format format);
+/// Among all_formats().
 std::optional<Format> format_from_name(std::string_view name);
+/// Integers too.
 std::optional<Format> format_from_gguf(uint32_t gguf_type);
 
 inline std::string_view name(Format format) {

@@ -16,7 +16,7 @@ using testing::Not;
 
 // Types of metadata and of tensors, as the files number them.
 constexpr uint32_t u8 = 0, u32 = 4, f32 = 6, boolean = 7, string = 8, array = 9, u64 = 10;
-constexpr uint32_t ggml_f32 = 0, ggml_q4_0 = 2, ggml_iq4_xs = 23;
+constexpr uint32_t ggml_f32 = 0, ggml_q4_0 = 2, ggml_iq4_xs = 23, ggml_i64 = 27;
 
 std::string error_in(std::span<const std::byte> bytes) {
   const std::string message = error_of([&] { (void)read_gguf(bytes, "tiny.gguf"); });
@@ -158,6 +158,11 @@ TEST(Gguf, RefusesAnUnknownTensorTypeByName) {
   EXPECT_THAT(error_in(one_tensor({32}, ggml_iq4_xs, 0)),
               AllOf(HasSubstr("tensor t"), HasSubstr("23 (IQ4_XS)"), HasSubstr("q4_k")));
   EXPECT_THAT(error_in(one_tensor({32}, 4711, 0)), HasSubstr("type 4711, which is not supported"));
+  const Bytes integers = one_tensor({8}, ggml_i64, 0);
+  EXPECT_THAT(error_in(integers), HasSubstr("27 (I64)")) << "no model has them";
+  const ModelFile trace = read_gguf(integers, "tiny.gguf", /*with_integers=*/true);
+  EXPECT_EQ(trace.find("t")->format, Format::i64);
+  EXPECT_EQ(trace.find("t")->data.size(), 64u);
 }
 
 TEST(Gguf, RefusesWrongNumbersOfDimensions) {
