@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,13 +18,23 @@ namespace contexture {
 
 /// What is loaded, and how its context is held.
 struct LoadOptions {
-  std::string model_path = {};       ///< a GGUF file, or a llama2.c .bin beside its tokenizer
-  std::string tokenizer_path = {};   ///< empty: inside the model file or beside it
-  int threads = 0;                   ///< 0: one a physical core
-  size_t context = 0;                ///< tokens of prompt and answer; 0: what each call needs, up to the model's own
-  std::string cache = "contiguous";  ///< layout
-  std::string k_format = "f16";      ///< f32, f16 or bf16
+  std::string model_path = {};      ///< what the program takes as -m: a GGUF file, a Hugging Face folder...
+  std::string tokenizer_path = {};  ///< empty: inside the model file or beside it
+  int threads = 0;                  ///< 0: one a physical core
+  size_t context = 0;               ///< tokens of prompt and answer; 0: what each call needs, up to the model's own
+  size_t sequences = 1;             ///< that generate_all runs side by side
+
+  std::string cache = "paged";   ///< or "contiguous", "mixed"
+  std::string k_format = "f16";  ///< f32, f16, bf16, q8_0 or q4_0
   std::string v_format = "f16";
+  std::optional<bool> rotate =
+      {};                   ///< K and V before they are stored, against outliers; by itself where q4_0 holds them
+  size_t page_tokens = 32;  ///< paged: a power of two from 8 to 256
+  size_t pool_tokens = 0;   ///< paged: of all sequences together; 0: enough for each to fill its context
+  size_t hot_tokens = 256;  ///< mixed: the last so many tokens are held in k_format and v_format,
+  size_t sink_tokens = 4;   ///< and the first so many,
+  std::string cold_k_format = "q4_0";  ///< those between in these
+  std::string cold_v_format = "q4_0";
 };
 
 /// How the next token is chosen, and when to stop. Filters apply in this order: repetition penalty, top-k, top-p,
@@ -58,12 +70,29 @@ enum class FinishReason : uint8_t {
 };
 std::string_view name(FinishReason reason);
 
+/// What the cache held of a prompt already, and why not more.
+struct PrefixReport {
+  struct Difference {
+    size_t position = 0;  ///< in the prompt, from 0
+    int32_t held = 0;     ///< the token that the cache had there
+    int32_t given = 0;    ///< the prompt's
+    std::string held_text = {};
+    std::string given_text = {};
+  };
+  size_t reused_tokens = 0;  ///< of the prompt
+  size_t lost_tokens = 0;    ///< equal to the prompt's, but no longer held in the form that the next token must see: a
+                           ///< mixed cache keeps the hot copy of the last tokens only
+  std::optional<Difference> first_difference = {};  ///< nothing where all that was held is the prompt's beginning
+};
+
 struct Generation {
   std::string text;                      ///< without the prompt, the stop text and end tokens
   std::vector<int32_t> token_ids;        ///< generated ones; an end token is not among them
   std::vector<float> log_probabilities;  ///< one a token
   size_t prompt_tokens = 0;
-  size_t prefilled_tokens = 0;  ///< of the prompt: those that had to be run; a conversation's history is held already
+  size_t prefilled_tokens = 0;   ///< of the prompt: those that had to be run, since the cache did not hold them
+  size_t recomputed_tokens = 0;  ///< run again, because the pool was full and others came first (generate_all)
+  PrefixReport prefix = {};
   FinishReason finish_reason = FinishReason::length;
   double prefill_seconds = 0;
   double decode_seconds = 0;  ///< of all tokens but the first, which comes with the prefill
@@ -83,6 +112,12 @@ struct ConversationOptions {
   std::string chat_format = {};  ///< "chatml", "llama3"...; empty: the chat template that the model file brings
 };
 
+/// One of several prompts that are completed side by side.
+struct GenerationRequest {
+  std::string prompt = {};
+  GenerateOptions options = {};
+};
+
 /// A loaded model with the memory to run it. Movable. One generate at a time.
 class LanguageModel {
  public:
@@ -90,11 +125,19 @@ class LanguageModel {
   LanguageModel(LanguageModel&&) noexcept;
   ~LanguageModel();
 
-  /// Completes a prompt. `on_token` sees every token as it is made; it returns false to stop.
+  /// Completes a prompt. `on_token` sees every token as it is made; it returns false to stop. What a paged cache still
+  /// holds of prompts before that began alike is not run again (Generation::prefix).
   Generation generate(std::string_view prompt, const GenerateOptions& options = {},
                       const std::function<bool(const GeneratedToken&)>& on_token = {});
 
-  /// Ends a running generate after the present layer of its present step. From any thread, and from a signal handler.
+  /// Completes prompts side by side, LoadOptions::sequences at a time, in the order given. Each gets the text that
+  /// generate gives it alone, however small the pool: where it is full, the youngest waits and is computed again.
+  /// `on_token` is told which of the requests made the token; where it returns false, that one stops.
+  std::vector<Generation> generate_all(std::span<const GenerationRequest> requests,
+                                       const std::function<bool(size_t request, const GeneratedToken&)>& on_token = {});
+
+  /// Ends a running generate or generate_all after the present layer of its present step. From any thread, and from a
+  /// signal handler.
   void cancel() noexcept;
 
  private:

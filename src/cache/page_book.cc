@@ -109,8 +109,10 @@ void PageBook::truncate(SequenceId sequence, size_t length) {
 
 void PageBook::remember(SequenceId sequence, std::span<const int32_t> tokens) {
   Sequence& s = at(sequence);
-  assert(s.tokens.size() + tokens.size() <= s.length);
-  s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
+  assert(tokens.size() <= s.length);
+  if (tokens.size() <= s.tokens.size()) return;
+  assert(std::equal(s.tokens.begin(), s.tokens.end(), tokens.begin()));
+  s.tokens.insert(s.tokens.end(), tokens.begin() + static_cast<ptrdiff_t>(s.tokens.size()), tokens.end());
   register_pages(s, /*with_partial=*/false);
 }
 
@@ -141,6 +143,15 @@ size_t PageBook::adopt(SequenceId sequence, std::span<const int32_t> tokens, std
   }
   s.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(s.length));
   return s.length;
+}
+
+std::optional<int32_t> PageBook::next_held(std::span<const int32_t> tokens) const {
+  PageId parent = kNoPage;
+  for (; tokens.size() >= page_tokens_; tokens = tokens.subspan(page_tokens_)) {
+    parent = tree_.find(parent, tokens.first(page_tokens_));
+    if (parent == kNoPage) return std::nullopt;
+  }
+  return tree_.next(parent, tokens);
 }
 
 PageId PageBook::take_page() {

@@ -35,11 +35,15 @@ class PageBook {
   bool append(SequenceId sequence, size_t tokens, std::optional<Copy>& copy);
   void truncate(SequenceId sequence, size_t length);
 
-  /// The ids of the tokens after those remembered so far, whose K and V have been stored: what lets others find them.
+  /// The ids of the sequence's first tokens, whose K and V have been stored: what lets others find them. Those told
+  /// before are told again.
   void remember(SequenceId sequence, std::span<const int32_t> tokens);
   /// Gives an empty sequence as many of these tokens as pages hold already; how many. At most one copy, of the page of
   /// which only a part fits.
   size_t adopt(SequenceId sequence, std::span<const int32_t> tokens, std::optional<Copy>& copy);
+
+  /// A token that follows these, from the first on, in some page.
+  std::optional<int32_t> next_held(std::span<const int32_t> tokens) const;
 
   size_t length(SequenceId sequence) const { return at(sequence).length; }
   std::span<const PageId> pages(SequenceId sequence) const { return at(sequence).pages; }

@@ -64,6 +64,8 @@ class PagedCache final : public Cache {
     return adopted;
   }
 
+  std::optional<int32_t> next_held(std::span<const int32_t> tokens) const override { return book_.next_held(tokens); }
+
   Slot slot(SequenceId sequence, size_t position) const override {
     const size_t page = static_cast<size_t>(book_.pages(sequence)[position / page_tokens_]);
     return static_cast<Slot>(page * page_tokens_ + position % page_tokens_);

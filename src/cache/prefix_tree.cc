@@ -44,6 +44,16 @@ PrefixTree::Match PrefixTree::longest(PageId parent, std::span<const int32_t> to
   return best;
 }
 
+std::optional<int32_t> PrefixTree::next(PageId parent, std::span<const int32_t> tokens) const {
+  for (PageId page = first_child(parent); page != kNoPage; page = at(page).next_sibling) {
+    const std::span<const int32_t> held = this->tokens(page);
+    if (held.size() > tokens.size() && std::equal(tokens.begin(), tokens.end(), held.begin())) {
+      return held[tokens.size()];
+    }
+  }
+  return std::nullopt;
+}
+
 void PrefixTree::insert(PageId parent, PageId page, std::span<const int32_t> tokens) {
   assert(!contains(page) && !tokens.empty() && tokens.size() <= page_tokens_);
   assert(find(parent, tokens) == kNoPage);

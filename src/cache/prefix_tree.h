@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,9 @@ class PrefixTree {
   };
   /// The child of `parent` that begins with most of these tokens: how many; {kNoPage, 0} where none shares the first.
   Match longest(PageId parent, std::span<const int32_t> tokens) const;
+
+  /// What follows these tokens in a child of `parent`; fewer than a page has.
+  std::optional<int32_t> next(PageId parent, std::span<const int32_t> tokens) const;
 
   /// Makes `page` a child of `parent`: 1 to page_tokens tokens. It must not be in the tree, nor an equal one be there.
   void insert(PageId parent, PageId page, std::span<const int32_t> tokens);

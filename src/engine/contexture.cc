@@ -5,24 +5,34 @@
 
 #include "base/error.h"
 #include "engine/conversation.h"
-#include "engine/runtime.h"
+#include "engine/scheduler.h"
 
 namespace contexture {
 namespace {
 
 Format format_named(const std::string& name) {
   const std::optional<Format> format = format_from_name(name);
-  if (!format) fail("unknown format '{}'; a cache is f32, f16 or bf16", printable(name));
+  if (!format) fail("unknown format '{}'; a cache is f32, f16, bf16, q8_0 or q4_0", printable(name));
   return *format;
 }
 
+/// `load` must outlive what this returns.
 RunOptions run_options(const LoadOptions& load) {
   RunOptions run;
   run.cache.layout = load.cache;
   run.cache.shape.k_format = format_named(load.k_format);
   run.cache.shape.v_format = format_named(load.v_format);
+  run.cache.sequences = std::max<size_t>(1, load.sequences);
   run.cache.context = load.context;
+  run.cache.page_tokens = load.page_tokens;
+  run.cache.pool_tokens = load.pool_tokens;
+  run.cache.hot_tokens = load.hot_tokens;
+  run.cache.sink_tokens = load.sink_tokens;
+  run.cache.cold_k_format = format_named(load.cold_k_format);
+  run.cache.cold_v_format = format_named(load.cold_v_format);
+  run.cache.rotate = load.rotate;
   run.threads = load.threads > 0 ? load.threads : physical_cores();
+  run.logit_rows = run.cache.sequences;
   return run;
 }
 
@@ -63,6 +73,30 @@ struct LanguageModel::Impl {
     run.cache.context = context;
     runtime.emplace(opened.file, run);
   }
+
+  Request request(std::string_view prompt, const GenerateOptions& options,
+                  const std::function<bool(const GeneratedToken&)>& on_token) {
+    return {.prompt = opened.need_tokenizer().encode(
+                prompt, {.add_begin = options.add_begin, .parse_special = options.parse_special}),
+            .options = options,
+            .callbacks = {.on_token = on_token, .on_prefill = {}, .cancelled = &cancelled},
+            .also_end = std::nullopt};
+  }
+
+  std::vector<Generation> complete(const std::vector<Request>& requests) {
+    cancelled = false;
+    if (load.context == 0) {
+      const ModelConfig config = read_config(opened.file.metadata);
+      size_t context = 0;
+      for (const Request& r : requests) {
+        context = std::max(context, default_context(config, r.prompt.size(), r.options.max_tokens));
+      }
+      prepare(context);
+    }
+    Scheduler scheduler(*runtime, opened.need_tokenizer());
+    for (const Request& r : requests) scheduler.submit(r);
+    return scheduler.run();
+  }
 };
 
 LanguageModel::LanguageModel(const LoadOptions& options) : impl_(std::make_unique<Impl>(options)) {}
@@ -71,15 +105,19 @@ LanguageModel::~LanguageModel() = default;
 
 Generation LanguageModel::generate(std::string_view prompt, const GenerateOptions& options,
                                    const std::function<bool(const GeneratedToken&)>& on_token) {
-  impl_->cancelled = false;
-  const Tokenizer& tokenizer = impl_->opened.need_tokenizer();
-  const std::vector<TokenId> ids =
-      tokenizer.encode(prompt, {.add_begin = options.add_begin, .parse_special = options.parse_special});
-  if (impl_->load.context == 0) {
-    impl_->prepare(default_context(read_config(impl_->opened.file.metadata), ids.size(), options.max_tokens));
+  return std::move(impl_->complete({impl_->request(prompt, options, on_token)}).front());
+}
+
+std::vector<Generation> LanguageModel::generate_all(
+    std::span<const GenerationRequest> requests,
+    const std::function<bool(size_t request, const GeneratedToken&)>& on_token) {
+  if (requests.empty()) return {};
+  std::vector<Request> all;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const auto tell = [&on_token, i](const GeneratedToken& token) { return !on_token || on_token(i, token); };
+    all.push_back(impl_->request(requests[i].prompt, requests[i].options, tell));
   }
-  return contexture::generate(*impl_->runtime, tokenizer, ids, options,
-                              {.on_token = on_token, .on_prefill = {}, .cancelled = &impl_->cancelled});
+  return impl_->complete(all);
 }
 
 void LanguageModel::cancel() noexcept {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/prefix_report.h"
 
 namespace contexture {
 namespace {
@@ -82,9 +83,14 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
   turn.seed += turns_;  // no two answers are drawn with the same numbers
   if (!turn_end_.text.empty()) turn.stop.push_back(turn_end_.text);
   const size_t kept = std::min(common_prefix(held_, prompt), prompt.size() - 1);
+  const auto difference = first_difference(tokenizer_, held_, prompt);
   held_.clear();  // until it is known what the sequence holds: an exception may pass
-  (void)runtime_.cache().truncate(sequence_.id(), kept);  // what it does not keep is run again
+  // A mixed cache may leave fewer than it is asked to: generate_in runs what the sequence does not hold.
+  (void)runtime_.cache().truncate(sequence_.id(), kept);
   Generation made = generate_in(runtime_, tokenizer_, sequence_.id(), prompt, turn, callbacks, turn_end_.token);
+  PrefixReport& prefix = made.prefix;
+  prefix.lost_tokens = kept - std::min(kept, prefix.reused_tokens);
+  if (difference && prefix.reused_tokens <= kept) prefix.first_difference = difference;
 
   std::vector<TokenId> all = prompt;
   all.insert(all.end(), made.token_ids.begin(), made.token_ids.end());

@@ -36,10 +36,13 @@ class Runtime {
   ThreadPool pool_;
 };
 
-/// A sequence in a cache, freed when this goes. Throws Error where the cache has no room for another.
+/// A sequence in a cache, freed when this goes.
 class OwnedSequence {
  public:
+  /// A new one. Throws Error where the cache has no room for another.
   explicit OwnedSequence(Cache& cache);
+  /// One that is there.
+  OwnedSequence(Cache& cache, SequenceId id) : cache_(cache), id_(id) {}
   ~OwnedSequence() { cache_.free(id_); }
   OwnedSequence(const OwnedSequence&) = delete;
   OwnedSequence& operator=(const OwnedSequence&) = delete;
@@ -66,8 +69,9 @@ void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt);
 Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                     const GenerateOptions& options, const GenerationCallbacks& callbacks);
 
-/// The same in a sequence that already holds the first tokens of the prompt: only the others are run, at least one.
-/// `also_end` ends it beside the vocabulary's end tokens. Afterwards the sequence holds the tokens that were run: of
+/// The same in a sequence that already holds the first tokens of the prompt: only the others are run, at least one. One
+/// that holds nothing first adopts what the cache has of the prompt. `also_end` ends it beside the vocabulary's end
+/// tokens. Afterwards the sequence holds the tokens that were run: of
 /// the prompt and what was generated, all but perhaps the last ones.
 Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
                        std::span<const TokenId> prompt, const GenerateOptions& options,

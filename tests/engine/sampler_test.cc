@@ -17,9 +17,10 @@ const GenerateOptions kPlain{.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 
 /// How often each token is chosen of `draws`.
 std::map<TokenId, int> draw(const GenerateOptions& options, const std::vector<float>& logits, int draws = 20000,
                             const std::vector<TokenId>& history = {}, const std::vector<TokenId>& banned = {}) {
-  Sampler sampler(options, logits.size(), banned);
+  Sampler sampler(options, banned);
+  Sampler::Candidates candidates;
   std::map<TokenId, int> counts;
-  for (int i = 0; i < draws; ++i) ++counts[sampler.choose(logits, history).id];
+  for (int i = 0; i < draws; ++i) ++counts[sampler.choose(logits, history, candidates).id];
   return counts;
 }
 
@@ -91,9 +92,10 @@ TEST(Sampler, SameSeedSameTokens) {
   const auto choices = [&](uint64_t seed) {
     GenerateOptions options;
     options.seed = seed;
-    Sampler sampler(options, logits.size(), {});
+    Sampler sampler(options, {});
+    Sampler::Candidates candidates;
     std::vector<TokenId> ids;
-    for (int i = 0; i < 50; ++i) ids.push_back(sampler.choose(logits, {}).id);
+    for (int i = 0; i < 50; ++i) ids.push_back(sampler.choose(logits, {}, candidates).id);
     return ids;
   };
   EXPECT_EQ(choices(9), choices(9));
@@ -103,8 +105,9 @@ TEST(Sampler, SameSeedSameTokens) {
 TEST(Sampler, LogProbabilitiesAreOfTheUntouchedDistribution) {
   GenerateOptions options;
   options.temperature = 0.1f;
-  Sampler sampler(options, 2, {});
-  const Sampler::Choice choice = sampler.choose(logits_of({0.75, 0.25}), {});
+  Sampler sampler(options, {});
+  Sampler::Candidates candidates;
+  const Sampler::Choice choice = sampler.choose(logits_of({0.75, 0.25}), {}, candidates);
   EXPECT_EQ(choice.id, 0);
   EXPECT_NEAR(choice.log_probability, std::log(0.75), 1e-6);
 }

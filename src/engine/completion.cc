@@ -1,0 +1,117 @@
+#include "engine/completion.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/error.h"
+
+namespace contexture {
+namespace {
+
+std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOptions& options, size_t vocabulary,
+                                   std::optional<TokenId> also_end) {
+  std::vector<TokenId> banned;
+  // Rows past the tokenizer's last piece are padding of the matrix: there is no text for them.
+  for (size_t id = 0; id < vocabulary; ++id) {
+    const bool is_real = id < tokenizer.size() && tokenizer.vocabulary().types[id] != PieceType::unused;
+    if (!is_real) banned.push_back(static_cast<TokenId>(id));
+  }
+  if (!options.ignore_end) return banned;
+  for (const TokenId id : tokenizer.vocabulary().end_tokens) {
+    if (static_cast<size_t>(id) < vocabulary) banned.push_back(id);
+  }
+  if (also_end && static_cast<size_t>(*also_end) < vocabulary) banned.push_back(*also_end);
+  return banned;
+}
+
+std::span<const TokenId> checked(const MemoryPlan& plan, std::span<const TokenId> prompt) {
+  check_prompt(plan, prompt);
+  return prompt;
+}
+
+}  // namespace
+
+void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt) {
+  if (prompt.empty()) fail("the prompt is empty and this model has no begin token; give a prompt with -p");
+  const size_t context = plan.cache.context;
+  if (prompt.size() > context) {
+    fail("the prompt has {} tokens and the context {}; ask for more with -c or shorten it", prompt.size(), context);
+  }
+  const size_t vocabulary = plan.config.vocabulary;
+  for (const TokenId id : prompt) {
+    if (id < 0 || static_cast<size_t>(id) >= vocabulary) {
+      fail("token {} is outside the model's vocabulary of {}; is this its tokenizer?", id, vocabulary);
+    }
+  }
+}
+
+Completion::Completion(const MemoryPlan& plan, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                       const GenerateOptions& options, const GenerationCallbacks& callbacks,
+                       std::optional<TokenId> also_end)
+    : tokenizer_(tokenizer),
+      max_tokens_(options.max_tokens),
+      also_end_(also_end),
+      callbacks_(callbacks),
+      sampler_(options, banned_tokens(tokenizer, options, plan.config.vocabulary, also_end)),
+      decoder_(tokenizer, checked(plan, prompt)),
+      stops_(options.stop) {
+  const size_t most = std::min(max_tokens_, plan.cache.context + 1 - prompt.size());
+  tokens_.reserve(prompt.size() + most);
+  tokens_.assign(prompt.begin(), prompt.end());
+  result_.prompt_tokens = prompt.size();
+  result_.token_ids.reserve(most);
+  result_.log_probabilities.reserve(most);
+}
+
+double Completion::seconds_since_mark() {
+  const Clock::time_point now = Clock::now();
+  return std::chrono::duration<double>(now - std::exchange(mark_, now).value_or(now)).count();
+}
+
+void Completion::begin(const PrefixReport& prefix) {
+  if (mark_) return;  // it was preempted and comes back
+  mark_ = Clock::now();
+  result_.prefix = prefix;
+  furthest_ = prefix.reused_tokens;
+}
+
+void Completion::ran(size_t count, size_t length) {
+  assert(count <= length && length <= tokens_.size());
+  const size_t first = length - count, prompt = result_.prompt_tokens;
+  result_.recomputed_tokens += std::min(furthest_, length) - std::min(furthest_, first);
+  const size_t before = std::exchange(furthest_, std::max(furthest_, length));
+  if (before >= prompt || furthest_ == before) return;
+  result_.prefilled_tokens += std::min(prompt, furthest_) - before;
+  const size_t held = result_.prefix.reused_tokens;
+  if (callbacks_.on_prefill) callbacks_.on_prefill(std::min(prompt, furthest_) - held, prompt - held);
+}
+
+void Completion::take(std::span<const float> logits, Sampler::Candidates& candidates) {
+  assert(!finished_);
+  if (!std::exchange(prefilled_, true)) result_.prefill_seconds = seconds_since_mark();
+  if (max_tokens_ == 0) return finish(FinishReason::length);
+  const auto [id, log_probability] = sampler_.choose(logits, tokens_, candidates);
+  if (tokenizer_.is_end(id) || id == also_end_) return finish(FinishReason::end);
+  tokens_.push_back(id);
+  result_.token_ids.push_back(id);
+  result_.log_probabilities.push_back(log_probability);
+  const std::string text = stops_.push(decoder_.push(id));
+  result_.text += text;
+  const bool go_on = !callbacks_.on_token || callbacks_.on_token({id, log_probability, text});
+  if (stops_.stopped()) return finish(FinishReason::stop);
+  if (!go_on || is_cancelled()) return finish(FinishReason::cancelled);
+  if (result_.token_ids.size() == max_tokens_) finish(FinishReason::length);
+}
+
+void Completion::finish(FinishReason reason) {
+  assert(!finished_);
+  finished_ = true;
+  result_.finish_reason = reason;
+  (prefilled_ ? result_.decode_seconds : result_.prefill_seconds) = seconds_since_mark();
+  if (stops_.stopped()) return;
+  const std::string rest = stops_.push(decoder_.finish()) + stops_.finish();
+  result_.text += rest;
+  if (!rest.empty() && callbacks_.on_token) callbacks_.on_token({-1, 0, rest});
+}
+
+}  // namespace contexture

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/runtime.h"
+#include "engine/sampler.h"
+#include "engine/stop_matcher.h"
+
+namespace contexture {
+
+/// A prompt on its way to a text: the tokens so far, and what the next logits make of them. It knows no cache: whoever
+/// runs it (Scheduler) sees to it that a sequence holds tokens(), hands in the logits after the last of them, and may
+/// take the sequence away in between and compute it again.
+class Completion {
+ public:
+  /// `tokenizer` must outlive this. Throws Error as check_prompt, and for options that mean nothing.
+  Completion(const MemoryPlan& plan, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+             const GenerateOptions& options, const GenerationCallbacks& callbacks, std::optional<TokenId> also_end);
+
+  /// The prompt and what was generated. The logits after the last one are what take() wants.
+  std::span<const TokenId> tokens() const { return tokens_; }
+  size_t prompt_tokens() const { return result_.prompt_tokens; }
+  const GenerationCallbacks& callbacks() const { return callbacks_; }
+  bool is_cancelled() const { return callbacks_.cancelled && *callbacks_.cancelled; }
+  bool is_finished() const { return finished_; }
+
+  /// It has a sequence, which holds some of the tokens. Its clock starts with the first.
+  void begin(const PrefixReport& prefix);
+  /// The sequence now holds the first `length` tokens, the last `count` of which were run.
+  void ran(size_t count, size_t length);
+  /// Chooses the next token, or ends. `candidates`: as Sampler::choose.
+  void take(std::span<const float> logits, Sampler::Candidates& candidates);
+  void finish(FinishReason reason);
+
+  Generation result() && { return std::move(result_); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double seconds_since_mark();
+
+  const Tokenizer& tokenizer_;
+  const size_t max_tokens_;
+  const std::optional<TokenId> also_end_;
+  const GenerationCallbacks callbacks_;
+  std::vector<TokenId> tokens_;
+  Sampler sampler_;
+  StreamDecoder decoder_;
+  StopMatcher stops_;
+  Generation result_;
+  std::optional<Clock::time_point> mark_;  // the beginning, then the first logits
+  size_t furthest_ = 0;                    // tokens that a sequence has held at once
+  bool prefilled_ = false, finished_ = false;
+};
+
+}  // namespace contexture

@@ -1,0 +1,54 @@
+#include "engine/prefix_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace contexture {
+namespace {
+
+PrefixReport::Difference difference(const Tokenizer& tokenizer, size_t position, TokenId held, TokenId given) {
+  const auto text = [&](TokenId id) {
+    const bool is_known = id >= 0 && static_cast<size_t>(id) < tokenizer.size();
+    return is_known ? tokenizer.bytes(id, /*show_special=*/true) : std::string();
+  };
+  return {position, held, given, text(held), text(given)};
+}
+
+}  // namespace
+
+PrefixReport adopt_prefix(Cache& cache, SequenceId sequence, const Tokenizer& tokenizer,
+                          std::span<const TokenId> tokens) {
+  const std::span<const TokenId> all_but_last = tokens.first(tokens.size() - 1);
+  PrefixReport report;
+  report.reused_tokens = cache.adopt(sequence, all_but_last);
+  if (report.reused_tokens == all_but_last.size()) return report;
+  const TokenId given = all_but_last[report.reused_tokens];
+  const std::optional<TokenId> held = cache.next_held(all_but_last.first(report.reused_tokens));
+  if (held && *held != given) report.first_difference = difference(tokenizer, report.reused_tokens, *held, given);
+  return report;
+}
+
+std::optional<PrefixReport::Difference> first_difference(const Tokenizer& tokenizer, std::span<const TokenId> held,
+                                                         std::span<const TokenId> prompt) {
+  const auto [h, p] = std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end());
+  if (h == held.end() || prompt.end() - p <= 1) return std::nullopt;
+  return difference(tokenizer, static_cast<size_t>(p - prompt.begin()), *h, *p);
+}
+
+std::string explain_prefix(const Generation& made) {
+  const PrefixReport& prefix = made.prefix;
+  std::string line = fmt::format("{} of {} prompt tokens were held", prefix.reused_tokens, made.prompt_tokens);
+  if (const auto& d = prefix.first_difference) {
+    line += fmt::format("; token {} differs: held {} \"{}\", given {} \"{}\"", d->position, d->held,
+                        printable(d->held_text), d->given, printable(d->given_text));
+  }
+  if (prefix.lost_tokens > 0) {
+    line += fmt::format("; {} more were the same, but their hot copies are overwritten", prefix.lost_tokens);
+  }
+  return line + fmt::format("; {} were run, in {:.3f} s", made.prefilled_tokens, made.prefill_seconds);
+}
+
+}  // namespace contexture

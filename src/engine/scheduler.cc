@@ -1,0 +1,187 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/error.h"
+#include "engine/prefix_report.h"
+
+namespace contexture {
+
+Scheduler::Scheduler(Runtime& runtime, const Tokenizer& tokenizer) : runtime_(runtime), tokenizer_(tokenizer) {
+  const WorkspaceSize& size = runtime.workspace().size;
+  parts_.reserve(size.sequences);
+  tokens_.reserve(size.tokens);
+  positions_.reserve(size.tokens);
+  sequences_.reserve(size.tokens);
+  wants_logits_.reserve(size.tokens);
+}
+
+std::unique_ptr<Scheduler::Member> Scheduler::make_member(const Request& r) {
+  auto member = std::unique_ptr<Member>(
+      new Member{submitted_, Completion(runtime_.plan(), tokenizer_, r.prompt, r.options, r.callbacks, r.also_end)});
+  ++submitted_;
+  return member;
+}
+
+void Scheduler::submit(const Request& request) {
+  waiting_.push_back(make_member(request));
+}
+
+void Scheduler::submit_in(SequenceId sequence, const Request& request) {
+  assert(running_.empty() && waiting_.empty());
+  running_.push_back(make_member(request));
+  Member& member = *running_.back();
+  member.sequence = sequence;
+  const size_t held = runtime_.cache().length(sequence);
+  assert(held < request.prompt.size());
+  member.completion.begin(held == 0 ? adopt_prefix(runtime_.cache(), sequence, tokenizer_, request.prompt)
+                                    : PrefixReport{.reused_tokens = held});
+}
+
+std::vector<Generation> Scheduler::run() {
+  while (!running_.empty() || !waiting_.empty()) step();
+  submitted_ = 0;
+  return std::exchange(results_, {});
+}
+
+/// Whoever came first is fed first, so that the oldest always gets on: who holds tokens that it needs is younger.
+void Scheduler::step() {
+  tokens_.clear();
+  positions_.clear();
+  sequences_.clear();
+  wants_logits_.clear();
+  parts_.clear();
+  logit_rows_ = 0;
+  finish_cancelled();
+  for (size_t i = 0; i < running_.size() && room() > 0; ++i) feed(*running_[i]);
+  admit();
+  if (!parts_.empty()) forward();
+  collect_finished();
+}
+
+/// Puts into the step what it has room for of the tokens that the sequence does not hold yet.
+void Scheduler::feed(Member& member) {
+  if (member.completion.is_finished()) return;
+  Cache& cache = runtime_.cache();
+  const std::span<const TokenId> tokens = member.completion.tokens();
+  if (tokens.size() > runtime_.plan().cache.context) return member.completion.finish(FinishReason::context);
+  const size_t held = cache.length(member.sequence);
+  size_t count = std::min(tokens.size() - held, room());
+  if (held + count == tokens.size() && logit_rows_ == runtime_.workspace().size.logit_rows) --count;
+  if (count == 0) return;
+  while (!cache.append(member.sequence, count)) {
+    if (running_.size() == 1) return member.completion.finish(FinishReason::context);
+    const bool is_youngest = running_.back().get() == &member;
+    preempt_youngest();
+    if (is_youngest) return;
+  }
+  const bool wants_logits = held + count == tokens.size();
+  parts_.push_back({&member, count, wants_logits});
+  for (size_t i = held; i < held + count; ++i) {
+    tokens_.push_back(tokens[i]);
+    positions_.push_back(static_cast<int64_t>(i));
+  }
+  sequences_.insert(sequences_.end(), count, member.sequence);
+  wants_logits_.insert(wants_logits_.end(), count, 0);
+  wants_logits_.back() = wants_logits;
+  logit_rows_ += wants_logits;
+}
+
+void Scheduler::admit() {
+  Cache& cache = runtime_.cache();
+  while (!full_ && room() > 0 && !waiting_.empty()) {
+    const std::optional<SequenceId> id = cache.create();
+    if (!id) {
+      if (running_.empty()) fail("no room for another sequence; make the cache for more of them");
+      return;
+    }
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+    Member& member = *running_.back();
+    member.owned.emplace(cache, *id);
+    member.sequence = *id;
+    member.completion.begin(adopt_prefix(cache, *id, tokenizer_, member.completion.tokens()));
+    feed(member);
+  }
+}
+
+void Scheduler::preempt_youngest() {
+  waiting_.push_front(std::move(running_.back()));
+  running_.pop_back();
+  waiting_.front()->owned.reset();
+  full_ = true;
+  ++preemptions_;
+}
+
+void Scheduler::forward() {
+  Cache& cache = runtime_.cache();
+  // One flag, or one observer, for the whole pass: those of a single request are not all the others'.
+  const auto common = [&](auto GenerationCallbacks::*member) {
+    const auto of = [&](const Part& part) { return part.member->completion.callbacks().*member; };
+    const auto first = of(parts_.front());
+    return std::ranges::all_of(parts_, [&](const Part& p) { return of(p) == first; }) ? first : nullptr;
+  };
+  const std::atomic<bool>* cancelled = common(&GenerationCallbacks::cancelled);
+  const Step step{.tokens = tokens_,
+                  .positions = positions_,
+                  .sequences = sequences_,
+                  .wants_logits = wants_logits_,
+                  .cancelled = cancelled,
+                  .observer = common(&GenerationCallbacks::observer)};
+  std::span<const float> logits = runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
+  if (cancelled && *cancelled) {  // some layers have not stored their K and V
+    for (const Part& part : parts_) {
+      (void)cache.truncate(part.member->sequence, cache.length(part.member->sequence) - part.count);
+    }
+    return finish_cancelled();
+  }
+  for (const Part& part : parts_) {
+    Completion& completion = part.member->completion;
+    const size_t length = cache.length(part.member->sequence);
+    cache.remember(part.member->sequence, completion.tokens().first(length));
+    completion.ran(part.count, length);
+    if (!part.wants_logits) continue;
+    const size_t vocabulary = runtime_.model().config().vocabulary;
+    completion.take(logits.first(vocabulary), candidates_);
+    logits = logits.subspan(vocabulary);
+  }
+}
+
+void Scheduler::finish_cancelled() {
+  for (auto* members : {&running_, &waiting_}) {
+    for (const auto& member : *members) {
+      Completion& completion = member->completion;
+      if (!completion.is_finished() && completion.is_cancelled()) completion.finish(FinishReason::cancelled);
+    }
+  }
+}
+
+void Scheduler::collect_finished() {
+  results_.resize(submitted_);
+  for (auto* members : {&running_, &waiting_}) {
+    const size_t gone = std::erase_if(*members, [&](const std::unique_ptr<Member>& member) {
+      if (!member->completion.is_finished()) return false;
+      results_[member->number] = std::move(member->completion).result();
+      return true;
+    });
+    if (gone > 0) full_ = false;
+  }
+}
+
+Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                    const GenerateOptions& options, const GenerationCallbacks& callbacks) {
+  Scheduler scheduler(runtime, tokenizer);
+  scheduler.submit({{prompt.begin(), prompt.end()}, options, callbacks, std::nullopt});
+  return std::move(scheduler.run().front());
+}
+
+Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
+                       std::span<const TokenId> prompt, const GenerateOptions& options,
+                       const GenerationCallbacks& callbacks, std::optional<TokenId> also_end) {
+  Scheduler scheduler(runtime, tokenizer);
+  scheduler.submit_in(sequence, {{prompt.begin(), prompt.end()}, options, callbacks, also_end});
+  return std::move(scheduler.run().front());
+}
+
+}  // namespace contexture
