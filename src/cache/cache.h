@@ -94,9 +94,11 @@ class Cache {
   /// Tokens, as appended.
   virtual size_t length(SequenceId sequence) const = 0;
 
-  /// Tells the ids of a sequence's first tokens, all layers of which have been stored: sequences to come that begin
-  /// alike may then adopt them. Those told before are told again. A layout that shares nothing ignores it.
+  /// Tells the ids of the tokens after those told so far, once all layers hold them: sequences to come that begin alike
+  /// may then adopt them. A layout that shares nothing ignores it.
   virtual void remember(SequenceId, std::span<const int32_t>) {}
+  /// How many of a sequence's tokens have been told, or were adopted.
+  virtual size_t remembered(SequenceId) const { return 0; }
   /// Gives an empty sequence as many of these tokens, from the first on, as the cache holds already; how many.
   virtual size_t adopt(SequenceId, std::span<const int32_t>) { return 0; }
   /// A token that follows these, from the first on, in what the cache holds: it tells where a prompt that was not

@@ -109,10 +109,8 @@ void PageBook::truncate(SequenceId sequence, size_t length) {
 
 void PageBook::remember(SequenceId sequence, std::span<const int32_t> tokens) {
   Sequence& s = at(sequence);
-  assert(tokens.size() <= s.length);
-  if (tokens.size() <= s.tokens.size()) return;
-  assert(std::equal(s.tokens.begin(), s.tokens.end(), tokens.begin()));
-  s.tokens.insert(s.tokens.end(), tokens.begin() + static_cast<ptrdiff_t>(s.tokens.size()), tokens.end());
+  assert(s.tokens.size() + tokens.size() <= s.length);
+  s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
   register_pages(s, /*with_partial=*/false);
 }
 

@@ -35,8 +35,7 @@ class PageBook {
   bool append(SequenceId sequence, size_t tokens, std::optional<Copy>& copy);
   void truncate(SequenceId sequence, size_t length);
 
-  /// The ids of the sequence's first tokens, whose K and V have been stored: what lets others find them. Those told
-  /// before are told again.
+  /// The ids of the tokens after those remembered so far, whose K and V have been stored: what lets others find them.
   void remember(SequenceId sequence, std::span<const int32_t> tokens);
   /// Gives an empty sequence as many of these tokens as pages hold already; how many. At most one copy, of the page of
   /// which only a part fits.
@@ -46,6 +45,7 @@ class PageBook {
   std::optional<int32_t> next_held(std::span<const int32_t> tokens) const;
 
   size_t length(SequenceId sequence) const { return at(sequence).length; }
+  size_t remembered(SequenceId sequence) const { return at(sequence).tokens.size(); }
   std::span<const PageId> pages(SequenceId sequence) const { return at(sequence).pages; }
   size_t page_tokens() const { return page_tokens_; }
   /// Pages that could be had now: never used, or kept for prompts to come and not in use.

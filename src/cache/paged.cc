@@ -56,6 +56,7 @@ class PagedCache final : public Cache {
   }
 
   void remember(SequenceId sequence, std::span<const int32_t> tokens) override { book_.remember(sequence, tokens); }
+  size_t remembered(SequenceId sequence) const override { return book_.remembered(sequence); }
 
   size_t adopt(SequenceId sequence, std::span<const int32_t> tokens) override {
     std::optional<PageBook::Copy> copy;

@@ -138,8 +138,9 @@ void Scheduler::forward() {
   }
   for (const Part& part : parts_) {
     Completion& completion = part.member->completion;
-    const size_t length = cache.length(part.member->sequence);
-    cache.remember(part.member->sequence, completion.tokens().first(length));
+    const SequenceId sequence = part.member->sequence;
+    const size_t length = cache.length(sequence), told = cache.remembered(sequence);
+    cache.remember(sequence, completion.tokens().first(length).subspan(told));
     completion.ran(part.count, length);
     if (!part.wants_logits) continue;
     const size_t vocabulary = runtime_.model().config().vocabulary;

@@ -113,7 +113,7 @@ TEST(PageBook, TheLongestUnusedGoesFirst) {
     const size_t have = pool.book.length(id);
     std::vector<int32_t> rest = counting(first + static_cast<int32_t>(have), count - have);
     ASSERT_TRUE(pool.append(id, rest));
-    pool.book.remember(id, counting(first, count));
+    pool.book.remember(id, rest);
     pool.book.free(id);
   };
   const auto kept = [&](int32_t first, size_t count) {
@@ -162,6 +162,7 @@ void run_random_operations(size_t operations, size_t pages, size_t page_tokens, 
   const size_t sequences = 6, context = 100;
   Pool pool(pages, page_tokens, sequences, context);
   std::map<SequenceId, std::vector<int32_t>> model;
+  std::map<SequenceId, size_t> remembered;
   const auto random_tokens = [&](size_t n) {
     std::vector<int32_t> tokens(n);
     for (int32_t& t : tokens) t = static_cast<int32_t>(random() % 2);  // so that prefixes meet often
@@ -178,12 +179,14 @@ void run_random_operations(size_t operations, size_t pages, size_t page_tokens, 
       const size_t adopted = pool.adopt(*id, prompt);
       ASSERT_LE(adopted, prompt.size());
       model[*id].assign(prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(adopted));
+      remembered[*id] = adopted;
     } else if (kind == 1) {
       const auto from = some();
       const auto id = pool.book.fork(from->first);
       ASSERT_EQ(id.has_value(), model.size() < sequences);
       if (!id) continue;
       model[*id] = from->second;
+      remembered[*id] = remembered[from->first];
     } else if (kind == 2) {
       const auto gone = some();
       pool.book.free(gone->first);
@@ -193,9 +196,13 @@ void run_random_operations(size_t operations, size_t pages, size_t page_tokens, 
       const size_t length = random() % (tokens.size() + 1);
       pool.book.truncate(id, length);
       tokens.resize(length);
+      remembered[id] = std::min(remembered[id], length);
     } else if (kind == 4) {
       auto& [id, tokens] = *some();
-      pool.book.remember(id, std::span(tokens).first(random() % (tokens.size() + 1)));
+      size_t& done = remembered[id];
+      const size_t more = random() % (tokens.size() - done + 1);
+      pool.book.remember(id, std::span(tokens).subspan(done, more));
+      done += more;
     } else {
       auto& [id, tokens] = *some();
       const std::vector<int32_t> more = random_tokens(random() % 20);
