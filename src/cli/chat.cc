@@ -12,6 +12,7 @@
 #include "cli/prefill_progress.h"
 #include "cli/sampling_flags.h"
 #include "engine/conversation.h"
+#include "engine/prefix_report.h"
 
 namespace contexture::cli {
 namespace {
@@ -154,7 +155,7 @@ struct Chat {
     if (last_.finish_reason == FinishReason::length)
       fmt::print(stderr, "(stopped after {} tokens; see -n)\n", last_.token_ids.size());
     if (last_.finish_reason == FinishReason::context) fmt::print(stderr, "(stopped: the context is full; see -c)\n");
-    spdlog::info("{} of {} prompt tokens were new; {}", last_.prefilled_tokens, last_.prompt_tokens, speed());
+    spdlog::info("{}; {}", explain_prefix(last_), speed());
   }
 
   std::string speed() const {

@@ -1,5 +1,7 @@
 #include "cli/command.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -20,9 +22,14 @@ std::atomic<int> interrupts_left{0};
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
               "set from a signal handler");
 
+/// Ends the program where it stands; what has been written to stdout has been flushed by who wrote it.
+void end_at_once(int) {
+  _exit(kInterruptedStatus);
+}
+
 void on_interrupt(int) {
   interrupt_flag = true;
-  if (--interrupts_left <= 0) std::signal(SIGINT, SIG_DFL);
+  if (--interrupts_left <= 0) std::signal(SIGINT, end_at_once);
 }
 
 template <class Number, class Parse>
@@ -207,7 +214,7 @@ void catch_interrupts(int times) {
   interrupts_left = times;
   interrupt_flag = false;
   struct sigaction action = {};
-  action.sa_handler = times > 0 ? on_interrupt : SIG_DFL;
+  action.sa_handler = times > 0 ? on_interrupt : end_at_once;
   action.sa_flags = 0;  // no SA_RESTART: a read of stdin must end too
   sigaction(SIGINT, &action, nullptr);
 }

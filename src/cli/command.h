@@ -88,8 +88,11 @@ std::string human_bytes(size_t bytes);
 /// The bytes of a file, or of stdin where the path is "-".
 std::string read_text(const std::string& path);
 
-/// Makes the next `times` Ctrl-C set `interrupted` instead of ending the program; the one after them ends it. Called
-/// again, it forgets those that came.
+/// The program's exit status after Ctrl-C: 128 + SIGINT, as shells say it.
+constexpr int kInterruptedStatus = 130;
+
+/// Makes the next `times` Ctrl-C set `interrupted` instead of ending the program; the one after them ends it at
+/// once, with that status. Called again, it forgets those that came.
 void catch_interrupts(int times = 1);
 /// A command that runs for long looks at it and ends cleanly.
 const std::atomic<bool>& interrupted();

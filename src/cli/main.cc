@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
   } catch (const std::exception& e) {
     fmt::print(stderr, "error: {}\n", e.what());
   }
-  if (cli::interrupted()) status = 130;  // 128 + SIGINT, as shells say it
+  if (cli::interrupted()) status = cli::kInterruptedStatus;
   std::cout.flush();
   if ((!std::cout || std::fflush(stdout) != 0) && status == 0) {
     fmt::print(stderr, "error: cannot write to stdout; is the disk full?\n");

@@ -8,6 +8,7 @@
 #include "cli/run_session.h"
 #include "cli/sampling_flags.h"
 #include "cli/trace_flags.h"
+#include "engine/prefix_report.h"
 #include "kernels/bandwidth.h"
 #include "kernels/matmul.h"
 
@@ -64,6 +65,7 @@ struct Run {
                                          .observer = trace.get()});
     progress.clear();
     show("\n");
+    spdlog::info(explain_prefix(made));
     fmt::print(stderr, "seed {}\n", generate.seed);
     if (model.json) {
       print_json(result(made));
@@ -112,6 +114,12 @@ struct Run {
               {"prefill_tokens_per_second", per_second(made.prefilled_tokens, made.prefill_seconds)},
               {"decode_tokens_per_second", decode_speed(made)},
               {"finish_reason", name(made.finish_reason)}};
+    j["reused_tokens"] = made.prefix.reused_tokens;
+    if (const auto& d = made.prefix.first_difference) {
+      j["first_difference"] = {{"position", d->position},
+                               {"held", {{"id", d->held}, {"text", valid_utf8(d->held_text)}}},
+                               {"given", {{"id", d->given}, {"text", valid_utf8(d->given_text)}}}};
+    }
     if (log_probabilities) j["log_probabilities"] = made.log_probabilities;
     return j;
   }

@@ -25,12 +25,11 @@ std::optional<Vocabulary> vocabulary_beside(const ModelFile& model) {
   std::filesystem::path folder = model.path;
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder, ignored)) folder = folder.parent_path();
-  for (const std::string& name : {fmt::format("tok{}.bin", size), std::string("tokenizer.json"),
-                                  std::string("tokenizer.model"), std::string("tokenizer.bin")}) {
-    if (!std::filesystem::is_regular_file(folder / name, ignored)) continue;
-    return vocabulary_from_file((folder / name).string(), size);
-  }
-  return std::nullopt;
+  const std::filesystem::path sized = folder / fmt::format("tok{}.bin", size);
+  const bool is_sized = std::filesystem::is_regular_file(sized, ignored);
+  const std::string file = is_sized ? sized.string() : find_vocabulary_file(folder.string());
+  if (file.empty()) return std::nullopt;
+  return vocabulary_from_file(file, size);
 }
 
 }  // namespace
@@ -38,7 +37,7 @@ std::optional<Vocabulary> vocabulary_beside(const ModelFile& model) {
 std::optional<Vocabulary> find_vocabulary(const ModelFile& model, const std::string& tokenizer_path) {
   if (tokenizer_path.empty()) {
     if (std::optional<Vocabulary> inside = vocabulary_of(model.metadata)) return inside;
-    if (model.kind.starts_with("GGUF")) return std::nullopt;
+    if (model.holds_vocabulary) return std::nullopt;
   }
   std::optional<Vocabulary> found =
       tokenizer_path.empty() ? vocabulary_beside(model) : vocabulary_from_file(tokenizer_path, vocabulary_size(model));

@@ -40,15 +40,18 @@ std::optional<PrefixReport::Difference> first_difference(const Tokenizer& tokeni
 
 std::string explain_prefix(const Generation& made) {
   const PrefixReport& prefix = made.prefix;
-  std::string line = fmt::format("{} of {} prompt tokens were held", prefix.reused_tokens, made.prompt_tokens);
+  std::string line = fmt::format("{} of {} prompt tokens were new", made.prefilled_tokens, made.prompt_tokens);
+  if (prefix.reused_tokens == 0 && !prefix.first_difference) return line;
+  line += fmt::format(" and took {:.3f} s", made.prefill_seconds);
   if (const auto& d = prefix.first_difference) {
-    line += fmt::format("; token {} differs: held {} \"{}\", given {} \"{}\"", d->position, d->held,
-                        printable(d->held_text), d->given, printable(d->given_text));
+    line +=
+        fmt::format("; the cache went another way at token {}, where it held {} \"{}\" and the prompt has {} \"{}\"",
+                    d->position, d->held, printable(d->held_text), d->given, printable(d->given_text));
   }
   if (prefix.lost_tokens > 0) {
-    line += fmt::format("; {} more were the same, but their hot copies are overwritten", prefix.lost_tokens);
+    line += fmt::format("; {} that it once held are no longer there in the hot format", prefix.lost_tokens);
   }
-  return line + fmt::format("; {} were run, in {:.3f} s", made.prefilled_tokens, made.prefill_seconds);
+  return line;
 }
 
 }  // namespace contexture

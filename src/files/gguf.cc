@@ -333,6 +333,7 @@ ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path, b
   model.path = path;
   model.metadata.set_origin(in.path());
   model.kind = fmt::format("GGUF v{}", read_version(in));
+  model.holds_vocabulary = true;
 
   in.enter("the list of tensors");
   const uint64_t tensors = in.count(least_tensor_bytes);

@@ -27,6 +27,7 @@ struct StoredTensor {
 struct ModelFile {
   std::string path;  ///< of a folder's model: its main file, so that what else belongs to it lies beside this
   std::string kind;  ///< "GGUF v3", "llama2.c", "Hugging Face (safetensors)", "PyTorch checkpoint"
+  bool holds_vocabulary = false;  ///< a GGUF file brings its tokenizer or has none; others' lies beside them
   Metadata metadata;
   std::vector<StoredTensor> tensors;
   std::map<std::string, size_t, std::less<>> tensor_index;  ///< name -> place in `tensors`

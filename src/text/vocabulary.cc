@@ -44,15 +44,7 @@ constexpr std::array<std::string_view, 19> kEndNames = {
     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",  // DeepSeek's, with U+FF5C and U+2581
 };
 
-std::string find_in_folder(const std::filesystem::path& folder) {
-  constexpr const char* kNames[] = {"tokenizer.json", "tokenizer.model", "tokenizer.bin"};
-  for (const char* name : kNames) {
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(folder / name, ignored)) return (folder / name).string();
-  }
-  fail("{}: a folder with none of {}; name the tokenizer's file", printable(folder.string(), 400),
-       fmt::join(kNames, ", "));
-}
+constexpr const char* kFileNames[] = {"tokenizer.json", "tokenizer.model", "tokenizer.bin"};
 
 void check_id(const Vocabulary& vocabulary, std::optional<TokenId> id, const char* role, const std::string& name) {
   if (!id || (*id >= 0 && static_cast<size_t>(*id) < vocabulary.pieces.size())) return;
@@ -127,9 +119,22 @@ void collect_end_tokens(Vocabulary& vocabulary) {
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
 
+std::string find_vocabulary_file(const std::string& folder) {
+  for (const char* name : kFileNames) {
+    std::error_code ignored;
+    const std::filesystem::path path = std::filesystem::path(folder) / name;
+    if (std::filesystem::is_regular_file(path, ignored)) return path.string();
+  }
+  return {};
+}
+
 Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) return vocabulary_from_file(find_in_folder(path), vocabulary_size);
+  if (std::filesystem::is_directory(path, ignored)) {
+    const std::string file = find_vocabulary_file(path);
+    if (!file.empty()) return vocabulary_from_file(file, vocabulary_size);
+    fail("{}: a folder with none of {}; name the tokenizer's file", printable(path, 400), fmt::join(kFileNames, ", "));
+  }
   const MappedFile file(path);
   return vocabulary_from_bytes(file.bytes(), path, vocabulary_size);
 }

@@ -62,7 +62,10 @@ std::optional<Vocabulary> vocabulary_of(const Metadata& metadata);
 /// pieces (0: not known). The others may have fewer, since models round theirs up. Throws Error.
 Vocabulary vocabulary_from_file(const std::string& path, int64_t vocabulary_size = 0);
 
-/// The same from the bytes of such a file; `name` is for errors.
+/// The tokenizer's file in a folder: the first of those names that is there; empty where none is.
+std::string find_vocabulary_file(const std::string& folder);
+
+/// vocabulary_from_file from the bytes of such a file; `name` is for errors.
 Vocabulary vocabulary_from_bytes(std::span<const std::byte> bytes, const std::string& name,
                                  int64_t vocabulary_size = 0);
 

@@ -27,9 +27,9 @@ struct Chat {
   CachedConversation conversation;
 
   explicit Chat(size_t context = 400, const std::string& source = kLetterTemplate, uint32_t seed = 1,
-                bool says_all = false)
+                bool says_all = false, std::string_view layout = "paged")
       : opened(write_and_open(path.path(), source, seed, says_all)),
-        runtime(opened.file, options(context)),
+        runtime(opened.file, options(context, layout)),
         chat_template(ChatTemplate::choose(opened.file.metadata, opened.tokenizer->vocabulary())),
         conversation(runtime, *opened.tokenizer, chat_template) {}
 
@@ -37,9 +37,11 @@ struct Chat {
     write_letter_model(path, source, seed, says_all);
     return open_with_tokenizer(path);
   }
-  static RunOptions options(size_t context) {
+  static RunOptions options(size_t context, std::string_view layout) {
     RunOptions options;
+    options.cache.layout = layout;
     options.cache.context = context;
+    options.cache.hot_tokens = 16;
     options.threads = 2;
     options.chunk = 16;
     return options;
@@ -54,7 +56,7 @@ struct Chat {
   std::vector<TokenId> fresh_answer(const GenerateOptions& generate_options) {
     std::vector<ChatMessage> messages = conversation.messages();
     messages.pop_back();
-    Runtime other(opened.file, options(runtime.plan().cache.context));
+    Runtime other(opened.file, options(runtime.plan().cache.context, runtime.plan().cache.layout));
     const std::vector<TokenId> prompt = chat_template.encode(*opened.tokenizer, chat_template.render(messages));
     return generate(other, *opened.tokenizer, prompt, generate_options, {}).token_ids;
   }
@@ -97,6 +99,24 @@ TEST(Conversation, TemplatesThatRewriteHistoryLoseOnlyWhatTheyRewrite) {
   EXPECT_EQ(second.token_ids, chat.fresh_answer());
   EXPECT_LT(second.prefilled_tokens, second.prompt_tokens);
   EXPECT_GE(second.prompt_tokens - second.prefilled_tokens, 30u) << "the first question is held";
+  // <s><|user|>, 28 letters, <|end|><|assistant|>: then an x stands where the answer's first letter stood.
+  ASSERT_TRUE(second.prefix.first_difference);
+  EXPECT_EQ(second.prefix.first_difference->position, 32u);
+  EXPECT_EQ(second.prefix.first_difference->given_text, "x");
+  EXPECT_EQ(second.prefix.first_difference->held_text, chat.conversation.messages()[1].content.substr(0, 1));
+}
+
+TEST(Conversation, AMixedCacheRunsAgainWhatItNoLongerHolds) {
+  Chat chat(800, kLetterTemplate, 1, false, "mixed");
+  chat.say(std::string(600, 'a'));
+  chat.conversation.set_messages({});
+  const Generation made = chat.say(std::string(250, 'a') + "b");  // of 252 equal tokens the ring has lost the hot ones
+  EXPECT_EQ(made.prefix.reused_tokens, 4u) << "the sinks";
+  EXPECT_EQ(made.prefix.lost_tokens, 248u);
+  EXPECT_EQ(made.prefilled_tokens, made.prompt_tokens - 4);
+  EXPECT_EQ(made.prefix.first_difference.value().position, 252u);
+  EXPECT_EQ(made.token_ids, chat.fresh_answer());
+  EXPECT_LT(chat.say("more").prefilled_tokens, 12u) << "and then goes on as always";
 }
 
 TEST(Conversation, CancelledAnswersStay) {
