@@ -55,14 +55,16 @@ struct Run {
     Runtime runtime(opened.file, plan);
     log_run(runtime);
     const OwnedSequence sequence(runtime.cache());
-    if (kept) kept->restore(opened.file, runtime, sequence.id(), ids);
+    PrefixReport prefix;  // all that the cache holds is the session
+    if (kept) prefix = kept->restore(opened, runtime, sequence.id(), ids);
     show(text);
     PrefillProgress progress;
-    const Generation made = generate_in(runtime, tokenizer, sequence.id(), ids, generate,
-                                        {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
-                                         .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
-                                         .cancelled = &interrupted(),
-                                         .observer = trace.get()});
+    Generation made = generate_in(runtime, tokenizer, sequence.id(), ids, generate,
+                                  {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
+                                   .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
+                                   .cancelled = &interrupted(),
+                                   .observer = trace.get()});
+    made.prefix = prefix;
     progress.clear();
     show("\n");
     spdlog::info(explain_prefix(made));

@@ -5,6 +5,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "engine/prefix_report.h"
 
 namespace contexture::cli {
 
@@ -26,21 +27,25 @@ std::vector<TokenId> RunSession::go_on(GenerateOptions& options, bool has_seed) 
   return state.tokens;
 }
 
-void RunSession::restore(const ModelFile& model, Runtime& runtime, SequenceId sequence,
-                         std::span<const TokenId> prompt) {
-  model_ = identify_model(model, runtime.pool());
-  if (!session_) return;
+PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, SequenceId sequence,
+                                 std::span<const TokenId> prompt) {
+  model_ = identify_model(model.file, runtime.pool());
+  if (!session_) return {};
   restore_session(*session_, runtime, sequence, model_);
   const std::vector<TokenId>& had = session_->state.tokens;
   const size_t alike =
       static_cast<size_t>(std::mismatch(had.begin(), had.end(), prompt.begin(), prompt.end()).first - had.begin());
   const size_t length = runtime.cache().length(sequence);
-  size_t reused =
+  const size_t wanted =
       std::min({alike, length, prompt.empty() ? 0 : prompt.size() - 1});  // the last one's logits are needed
-  if (reused < length) reused = runtime.cache().truncate(sequence, reused);
+  const size_t reused = wanted < length ? runtime.cache().truncate(sequence, wanted) : length;
   fmt::print(stderr, "session: {} of {} prompt tokens reused\n", reused, prompt.size());
+  PrefixReport report{.reused_tokens = reused,
+                      .lost_tokens = wanted - reused,
+                      .first_difference = first_difference(model.need_tokenizer(), had, prompt)};
   session_.reset();
   map_.reset();
+  return report;
 }
 
 void RunSession::save(Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt, const Generation& made,

@@ -25,8 +25,9 @@ class RunSession {
   /// its own.
   std::vector<TokenId> go_on(GenerateOptions& options, bool has_seed) const;
 
-  /// Fills an empty sequence with as much of the session as the prompt begins with, and says so.
-  void restore(const ModelFile& model, Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt);
+  /// Fills an empty sequence with as much of the session as the prompt begins with; says so, and where they differ.
+  PrefixReport restore(const OpenedModel& model, Runtime& runtime, SequenceId sequence,
+                       std::span<const TokenId> prompt);
   void save(Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt, const Generation& made,
             const GenerateOptions& options) const;
 

@@ -54,6 +54,7 @@ void Scheduler::step() {
   parts_.clear();
   logit_rows_ = 0;
   finish_cancelled();
+  collect_finished();
   for (size_t i = 0; i < running_.size() && room() > 0; ++i) feed(*running_[i]);
   admit();
   if (!parts_.empty()) forward();
@@ -139,8 +140,11 @@ void Scheduler::forward() {
   for (const Part& part : parts_) {
     Completion& completion = part.member->completion;
     const SequenceId sequence = part.member->sequence;
-    const size_t length = cache.length(sequence), told = cache.remembered(sequence);
-    cache.remember(sequence, completion.tokens().first(length).subspan(told));
+    const size_t length = cache.length(sequence), before = length - part.count;
+    // Where what came before was not told, it was not computed here: rows of a session may have been converted.
+    if (cache.remembered(sequence) == before) {
+      cache.remember(sequence, completion.tokens().subspan(before, part.count));
+    }
     completion.ran(part.count, length);
     if (!part.wants_logits) continue;
     const size_t vocabulary = runtime_.model().config().vocabulary;

@@ -66,6 +66,11 @@ TEST_F(RunSessionTest, APromptIsTheWholeText) {
   const Ended more = run(longer);
   EXPECT_EQ(ids(more), ids(run_program("run --json --ignore-eos " + longer)));
   EXPECT_THAT(more.err, HasSubstr("reused"));
+  EXPECT_GE(result(more)["reused_tokens"], 5);
+  EXPECT_TRUE(result(more).contains("first_difference"));
+  const json difference = result(run("-n 1 --temp 0 -v -p 'Once upon my day'"))["first_difference"];
+  EXPECT_EQ(difference["position"], 3) << "after the begin token, Once and upon";
+  EXPECT_EQ(difference["held"]["text"], " a");
   const Ended shorter = run("-n 8 --temp 0 -p 'Once'");
   EXPECT_EQ(ids(shorter), ids(run_program("run --json --ignore-eos -n 8 --temp 0 -p 'Once'")));
 }
