@@ -18,7 +18,9 @@ class WrappedCache : public Cache {
   size_t truncate(SequenceId sequence, size_t length) override { return inner_.truncate(sequence, length); }
   size_t length(SequenceId sequence) const override { return inner_.length(sequence); }
   void remember(SequenceId sequence, std::span<const int32_t> tokens) override { inner_.remember(sequence, tokens); }
+  size_t remembered(SequenceId sequence) const override { return inner_.remembered(sequence); }
   size_t adopt(SequenceId sequence, std::span<const int32_t> tokens) override { return inner_.adopt(sequence, tokens); }
+  std::optional<int32_t> next_held(std::span<const int32_t> tokens) const override { return inner_.next_held(tokens); }
   Slot slot(SequenceId sequence, size_t position) const override { return inner_.slot(sequence, position); }
   void store(size_t layer, std::span<const Slot> slots, const float* k, const float* v) override {
     inner_.store(layer, slots, k, v);
