@@ -28,15 +28,16 @@ void set_rates(benchmark::State& state, double bytes, double operations) {
 /// The feed-forward's first product, 8192 × 2048, over enough copies that weights come from memory.
 void BM_Product(benchmark::State& state, Format format) {
   const size_t tokens = static_cast<size_t>(state.range(0)), rows = 8192, columns = 2048, copies = 24;
-  const size_t bytes = bytes_of(format, rows * columns);
+  PackedMatrix w{format, rows, columns, nullptr};
+  const size_t bytes = w.bytes();
   const std::vector<std::byte> weights = some_bytes(bytes * copies);
   const std::vector<float> x(tokens * columns, 0.5f);
   std::vector<float> out(tokens * rows);
   ThreadPool pool(physical_cores());
-  MatmulScratch scratch(tokens, columns, pool.threads());
+  MatmulScratch scratch(tokens, columns);
   size_t copy = 0;
   for (auto _ : state) {
-    const Matrix w{format, rows, columns, weights.data() + bytes * (copy++ % copies)};
+    w.data = weights.data() + bytes * (copy++ % copies);
     const Product product{&w, out.data()};
     matmul({&product, 1}, x.data(), tokens, scratch, pool);
   }

@@ -53,4 +53,13 @@ MappedFile::~MappedFile() {
   if (data_) munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::give_back(std::span<const std::byte> bytes) const {
+  if (bytes.data() < data_ || bytes.data() + bytes.size() > data_ + size_) return;
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  // The map begins on a page. Pages that are only partly of these bytes are given back too: they may be read again.
+  const size_t begin = static_cast<size_t>(bytes.data() - data_) / page * page;
+  const size_t end = static_cast<size_t>(bytes.data() - data_) + bytes.size();
+  madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
 }  // namespace contexture

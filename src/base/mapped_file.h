@@ -18,6 +18,10 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
 
+  /// Those of these bytes that are this map's need not stay in memory. They are still there: read again, they come from
+  /// the file.
+  void give_back(std::span<const std::byte> bytes) const;
+
  private:
   std::string path_;
   const std::byte* data_ = nullptr;

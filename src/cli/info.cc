@@ -62,7 +62,7 @@ struct Info {
   static void add_model(const ModelFile& file, Json& j) {
     try {
       ModelConfig config = read_config(file.metadata);
-      const size_t bytes = check_weights(file, config).mapped;
+      const size_t bytes = check_weights(file, config).stored;
       j.update(shape_info(config));
       j["vocabulary"] = config.vocabulary;
       j["weights_bytes"] = bytes;

@@ -37,7 +37,7 @@ struct Plan {
       line(layers, weights.of_layer[first], "");
       in_layers += weights.of_layer[first] * (last - first);
     }
-    line("  embedding and output", weights.mapped - in_layers, "");
+    line("  embedding and output", weights.packed - in_layers, "");
   }
 
   void print(const MemoryPlan& plan, size_t max_context) const {
@@ -46,7 +46,7 @@ struct Plan {
     };
     for (const FormatInfo& f : all_formats()) {
       const size_t bytes = plan.weights.of_format[static_cast<size_t>(f.format)];
-      if (bytes > 0) line(fmt::format("weights {}", f.name), bytes, "mapped from the file");
+      if (bytes > 0) line(fmt::format("weights {}", f.name), bytes, "arranged for products");
     }
     print_layers(plan.weights, line);
     line("weights norms", plan.weights.copied, "f32");

@@ -72,7 +72,7 @@ struct Run {
     if (model.json) {
       print_json(result(made));
     } else {
-      print_speed(made, runtime, opened.file);
+      print_speed(made, runtime);
     }
     if (kept) kept->save(runtime, sequence.id(), ids, made, generate);
     if (trace) trace->finish();
@@ -126,7 +126,7 @@ struct Run {
     return j;
   }
 
-  static void print_speed(const Generation& made, Runtime& runtime, const ModelFile& file) {
+  static void print_speed(const Generation& made, Runtime& runtime) {
     // What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
     const size_t depth = made.prompt_tokens + made.token_ids.size() / 2;
     const size_t bytes = runtime.model().bytes_per_token() + bytes_read(runtime.plan().cache, depth);
@@ -139,7 +139,7 @@ struct Run {
     line += fmt::format(" ({})", name(made.finish_reason));
     if (made.token_ids.size() > 1) line += fmt::format(", {:.2f} GB/s moved", moved / 1e9);
     // Small models live in the processor's caches; only what memory must deliver is held against its bandwidth.
-    const std::span<const std::byte> weights = file.maps.front().bytes();
+    const std::span<const std::byte> weights = runtime.model().weights().packed.span();
     if (made.token_ids.size() > 1 && weights.size() >= size_t{256} << 20) {
       const double bandwidth = read_bandwidth(weights.first(std::min(weights.size(), size_t{1} << 30)), runtime.pool());
       line += fmt::format(", {:.0f} % of the {:.1f} GB/s that this machine reads", 100 * moved / bandwidth,

@@ -6,10 +6,10 @@ namespace contexture {
 
 Runtime::Runtime(const ModelFile& file, const MemoryPlan& plan)
     : plan_(plan),
-      model_(file, plan_.cache.context),
+      pool_(plan_.workspace.threads),
+      model_(file, pool_, plan_.cache.context),
       cache_(make_cache(plan_.cache)),
-      workspace_(plan_.config, plan_.workspace),
-      pool_(plan_.workspace.threads) {}
+      workspace_(plan_.config, plan_.workspace) {}
 
 OwnedSequence::OwnedSequence(Cache& cache) : cache_(cache) {
   const std::optional<SequenceId> id = cache.create();

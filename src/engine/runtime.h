@@ -30,10 +30,10 @@ class Runtime {
 
  private:
   MemoryPlan plan_;
+  ThreadPool pool_;
   Model model_;
   std::unique_ptr<Cache> cache_;
   Workspace workspace_;
-  ThreadPool pool_;
 };
 
 /// A sequence in a cache, freed when this goes.

@@ -5,7 +5,7 @@
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
-#include "kernels/matrix.h"
+#include "kernels/packed_matrix.h"
 #include "kernels/quantise.h"
 
 namespace contexture {
@@ -13,28 +13,25 @@ namespace contexture {
 /// Memory that products need beside their operands, for products of at most these sizes.
 class MatmulScratch {
  public:
-  MatmulScratch(size_t max_tokens, size_t max_columns, int threads);
-  static size_t bytes_for(size_t max_tokens, size_t max_columns, int threads);
+  MatmulScratch(size_t max_tokens, size_t max_columns);
+  static size_t bytes_for(size_t max_tokens, size_t max_columns);
 
-  ActivationPair* activations() { return activations_.data(); }
-  std::byte* strip(int thread) { return strips_.data() + static_cast<size_t>(thread) * strip_bytes_; }
+  ActivationBlock* activations() { return activations_.data(); }
 
  private:
-  size_t strip_bytes_;
-  AlignedArray<ActivationPair> activations_;  // (max_tokens, pairs)
-  AlignedArray<std::byte> strips_;            // (threads, strip_bytes_)
+  AlignedArray<ActivationBlock> activations_;  // (max_tokens, blocks)
 };
 
 /// One product of a group that shares its input.
 struct Product {
-  const Matrix* weights;  // (rows, columns)
-  float* out;             // (tokens, rows)
+  const PackedMatrix* weights;  // (rows, columns)
+  float* out;                   // (tokens, rows)
 };
 
 /// out[t] = W · x[t] for each product and token; x (tokens, columns). Against block formats x becomes int8 first (once
 /// for the whole group, see quantise.h), against float formats it stays float.
 ///
-/// Each output is one sum in fixed order (kernels/lanes-inl.h): the same bits for any number of tokens and threads.
+/// Each output is one sum in the order of its columns: the same bits for any number of tokens and threads.
 void matmul(std::span<const Product> products, const float* x, size_t tokens, MatmulScratch& scratch, ThreadPool& pool);
 
 /// The instruction set that the kernels chose on this machine: "AVX2", "AVX3_DL".
@@ -42,9 +39,6 @@ const char* kernel_target();
 
 /// out (rows) = W · x (columns) in float64, from the stored weights: the oracle. Against block formats x is rounded to
 /// int8 blocks as above.
-void matmul_plain(const Matrix& weights, const float* x, double* out);
-
-/// One row of a matrix as floats: token embeddings are looked up so. out (columns).
-void decode_row(const Matrix& weights, size_t row, float* out);
+void matmul_plain(const PackedMatrix& weights, const float* x, double* out);
 
 }  // namespace contexture

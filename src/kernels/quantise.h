@@ -5,28 +5,26 @@
 
 namespace contexture {
 
-/// Activations as block-quantised weights want them: int8 in blocks of 32 columns, two blocks a pair.
-///
-/// Each pair also carries what the products need beside it, spread over the 16 lanes in which they add up (lane i sums
-/// columns 4i .. 4i + 3): the blocks' scales, and -128 · (the lane's four quants). The latter lets an instruction that
-/// multiplies unsigned with signed bytes (vpdpbusd) work on weights shifted by 128, and times minus the minimum over
-/// 128 it is the share of formats that have minima.
-struct ActivationPair {
-  int8_t quants[64];
-  float scales[16];
-  int32_t bias[16];
+/// 32 activations of one token as block-quantised weights want them: int8 with one scale. The sums belong to what the
+/// weights' formats shift or add: Σ (q - offset) · a = Σ q · a - offset · Σ a, and minima meet scale · Σ a.
+struct ActivationBlock {
+  int8_t quants[32];
+  float scale;
+  float scaled_sum;              // scale · Σ quants
+  int32_t negative_sum;          // -Σ quants
+  int32_t negative_sum_of_half;  // -Σ of the first 16
 };
-static_assert(sizeof(ActivationPair) == 192);
+static_assert(sizeof(ActivationBlock) == 48);
 
-inline size_t pairs_of(size_t columns) {
-  return (columns + 63) / 64;
+inline size_t blocks_of(size_t columns) {
+  return (columns + 31) / 32;
 }
 
-/// x (columns) -> out (pairs_of(columns)). Scale: largest magnitude / 127; quants: x · 127 / largest, to nearest, ties
+/// x (columns) -> out (blocks_of(columns)). Scale: largest magnitude / 127; quants: x · 127 / largest, to nearest, ties
 /// to even. Columns past the end count as zeros. A block with a NaN or an infinity becomes NaN, not a wrong number.
-void quantise_row(const float* x, size_t columns, ActivationPair* out);
+void quantise_row(const float* x, size_t columns, ActivationBlock* out);
 
 /// The same in plain scalar code: the oracle, equal to the bit.
-void quantise_row_plain(const float* x, size_t columns, ActivationPair* out);
+void quantise_row_plain(const float* x, size_t columns, ActivationBlock* out);
 
 }  // namespace contexture

@@ -233,8 +233,14 @@ class ForwardPass {
 
 }  // namespace
 
+Model::Model(const ModelFile& file, ThreadPool& pool, size_t planned_context)
+    : config_(read_config(file.metadata)), weights_(load_weights(file, config_, pool, planned_context)) {}
+
 Model::Model(const ModelFile& file, size_t planned_context)
-    : config_(read_config(file.metadata)), weights_(load_weights(file, config_, planned_context)) {}
+    : config_(read_config(file.metadata)), weights_([&] {
+        ThreadPool alone(1);
+        return load_weights(file, config_, alone, planned_context);
+      }()) {}
 
 CacheShape Model::cache_shape(Format k, Format v) const {
   return {.layers = config_.layers,
@@ -245,9 +251,9 @@ CacheShape Model::cache_shape(Format k, Format v) const {
 }
 
 size_t Model::bytes_per_token() const {
-  size_t bytes = weights_.output.bytes() + weights_.embedding.row_bytes();
+  size_t bytes = weights_.output.bytes() + weights_.embedding.panel_bytes() / PackedMatrix::panel_rows;
   for (const LayerWeights& w : weights_.layers) {
-    for (const Matrix* m : {&w.q, &w.k, &w.v, &w.attention_output, &w.router}) bytes += m->bytes();
+    for (const PackedMatrix* m : {&w.q, &w.k, &w.v, &w.attention_output, &w.router}) bytes += m->bytes();
     for (size_t i = 0; i < std::max<size_t>(1, config_.experts_used); ++i) {
       bytes += w.ffn[i].gate.bytes() + w.ffn[i].up.bytes() + w.ffn[i].down.bytes();
     }

@@ -16,6 +16,8 @@ class Model {
  public:
   /// `file` must outlive the model; `planned_context` as of load_weights. Throws Error where the file holds no model
   /// that this program runs.
+  explicit Model(const ModelFile& file, ThreadPool& pool, size_t planned_context = 0);
+  /// The same with one thread.
   explicit Model(const ModelFile& file, size_t planned_context = 0);
 
   const ModelConfig& config() const { return config_; }

@@ -10,10 +10,18 @@
 namespace contexture {
 namespace {
 
-/// Finds tensors by name and shape, and remembers which were asked for.
+/// A matrix of the file and where it goes.
+struct Packing {
+  Matrix from;
+  PackedMatrix to;
+};
+
+/// Finds tensors by name and shape, and remembers which were asked for. Gives matrices their places one after the other
+/// in `memory`; without memory they are only counted.
 class TensorBinder {
  public:
-  explicit TensorBinder(const ModelFile& file) : file_(file), path_(printable(file.path, 400)) {}
+  explicit TensorBinder(const ModelFile& file, std::byte* memory = nullptr)
+      : file_(file), path_(printable(file.path, 400)), memory_(memory) {}
 
   const StoredTensor* find(const std::string& name, const std::vector<int64_t>& shape) {
     asked_.insert(name);
@@ -33,17 +41,22 @@ class TensorBinder {
 
   bool has(const std::string& name) const { return file_.find(name) != nullptr; }
 
-  Matrix matrix(const std::string& name, size_t rows, size_t columns) {
+  PackedMatrix matrix(const std::string& name, size_t rows, size_t columns) {
     return rows_of(get(name, {static_cast<int64_t>(rows), static_cast<int64_t>(columns)}), 0, rows);
   }
 
   /// Some rows of a tensor as a matrix of their own; of a tensor (n, rows, columns) the rows count through.
-  Matrix rows_of(const StoredTensor& tensor, size_t first, size_t rows) {
+  PackedMatrix rows_of(const StoredTensor& tensor, size_t first, size_t rows) {
     Matrix matrix{tensor.format, rows, static_cast<size_t>(tensor.shape.back()), nullptr};
     matrix.data = tensor.data.data() + first * matrix.row_bytes();
-    bytes.of_format[static_cast<size_t>(tensor.format)] += matrix.bytes();
-    bytes.mapped += matrix.bytes();
-    return matrix;
+    PackedMatrix packed = packed_shape(matrix);
+    const size_t packed_bytes = AlignedArray<std::byte>::bytes_for(packed.bytes());
+    if (memory_) packed.data = memory_ + bytes.packed;
+    bytes.of_format[static_cast<size_t>(tensor.format)] += packed_bytes;
+    bytes.packed += packed_bytes;
+    bytes.stored += matrix.bytes();
+    packings.push_back({matrix, packed});
+    return packed;
   }
 
   void refuse_unknown() const {
@@ -58,10 +71,12 @@ class TensorBinder {
   /// Of the file, for errors.
   const std::string& path() const { return path_; }
   WeightBytes bytes;
+  std::vector<Packing> packings;
 
  private:
   const ModelFile& file_;
   std::string path_;
+  std::byte* memory_;
   std::unordered_set<std::string> asked_;
 };
 
@@ -159,9 +174,9 @@ FeedForward bind_dense(TensorBinder& binder, const ModelConfig& c, const LayerNa
 }
 
 /// One matrix of every expert: joined (experts, rows, columns), or a tensor each (older files, Hugging Face).
-std::vector<Matrix> bind_experts(TensorBinder& binder, const ModelConfig& c, const LayerNames& names,
-                                 const char* tensor, size_t rows, size_t columns) {
-  std::vector<Matrix> experts;
+std::vector<PackedMatrix> bind_experts(TensorBinder& binder, const ModelConfig& c, const LayerNames& names,
+                                       const char* tensor, size_t rows, size_t columns) {
+  std::vector<PackedMatrix> experts;
   const std::string joined = names.weight(fmt::format("{}_exps", tensor).c_str());
   for (size_t e = 0; e < c.experts; ++e) {
     if (binder.has(joined)) {
@@ -181,9 +196,9 @@ void bind_ffn(TensorBinder& binder, const ModelConfig& c, const LayerNames& name
     return;
   }
   w.router = binder.matrix(names.weight("ffn_gate_inp"), c.experts, c.dim);
-  const std::vector<Matrix> gates = bind_experts(binder, c, names, "ffn_gate", c.ffn_dim, c.dim);
-  const std::vector<Matrix> ups = bind_experts(binder, c, names, "ffn_up", c.ffn_dim, c.dim);
-  const std::vector<Matrix> downs = bind_experts(binder, c, names, "ffn_down", c.dim, c.ffn_dim);
+  const std::vector<PackedMatrix> gates = bind_experts(binder, c, names, "ffn_gate", c.ffn_dim, c.dim);
+  const std::vector<PackedMatrix> ups = bind_experts(binder, c, names, "ffn_up", c.ffn_dim, c.dim);
+  const std::vector<PackedMatrix> downs = bind_experts(binder, c, names, "ffn_down", c.dim, c.ffn_dim);
   for (size_t e = 0; e < c.experts; ++e) w.ffn.push_back({gates[e], ups[e], downs[e]});
 }
 
@@ -232,9 +247,9 @@ Weights bind(TensorBinder& binder, const ModelConfig& c, size_t planned_context,
   w.embedding = binder.matrix("token_embd.weight", c.vocabulary, c.dim);
   w.layers.reserve(c.layers);
   for (size_t layer = 0; layer < c.layers; ++layer) {
-    const size_t before = binder.bytes.mapped;
+    const size_t before = binder.bytes.packed;
     w.layers.push_back(bind_layer(binder, vectors, c, layer));
-    binder.bytes.of_layer.push_back(binder.bytes.mapped - before);
+    binder.bytes.of_layer.push_back(binder.bytes.packed - before);
   }
   w.output_norm = vectors.add("output_norm.weight", c.dim);
   w.output = binder.has("output.weight") ? binder.matrix("output.weight", c.vocabulary, c.dim) : w.embedding;
@@ -244,6 +259,24 @@ Weights bind(TensorBinder& binder, const ModelConfig& c, size_t planned_context,
   floats = vectors.floats();
   binder.bytes.copied = AlignedArray<float>::bytes_for(floats);
   return w;
+}
+
+/// Packs all matrices, some megabytes at a time, and gives the file's pages back behind them.
+void pack_all(const std::vector<Packing>& packings, std::byte* memory, const ModelFile& file, ThreadPool& pool) {
+  constexpr size_t kPieceBytes = size_t{8} << 20;
+  for (const Packing& p : packings) {
+    const size_t panel_bytes = p.to.panel_bytes(), panels = p.to.panels();
+    const size_t piece = std::max<size_t>(1, kPieceBytes / std::max<size_t>(1, panel_bytes));
+    std::byte* to = memory + (p.to.data - memory);
+    for (size_t first = 0; first < panels; first += piece) {
+      const size_t count = std::min(piece, panels - first);
+      pool.run(count, [&](size_t i, int) { pack_panel(p.from, first + i, to + (first + i) * panel_bytes); });
+      const size_t begin = first * PackedMatrix::panel_rows;
+      const size_t rows = std::min(p.from.rows - begin, count * PackedMatrix::panel_rows);
+      const std::span<const std::byte> read(p.from.row(begin), rows * p.from.row_bytes());
+      for (const MappedFile& map : file.maps) map.give_back(read);
+    }
+  }
 }
 
 }  // namespace
@@ -256,12 +289,16 @@ WeightBytes check_weights(const ModelFile& file, ModelConfig& config) {
   return binder.bytes;
 }
 
-Weights load_weights(const ModelFile& file, ModelConfig& config, size_t planned_context) {
-  size_t floats = check_weights(file, config).copied / sizeof(float);
+Weights load_weights(const ModelFile& file, ModelConfig& config, ThreadPool& pool, size_t planned_context) {
+  const WeightBytes bytes = check_weights(file, config);
+  size_t floats = bytes.copied / sizeof(float);
   AlignedArray<float> vectors(floats);
-  TensorBinder binder(file);
+  AlignedArray<std::byte> packed(bytes.packed);
+  TensorBinder binder(file, packed.data());
   Weights weights =
       bind(binder, config, planned_context > 0 ? planned_context : config.context, vectors.data(), floats);
+  pack_all(binder.packings, packed.data(), file, pool);
+  weights.packed = std::move(packed);
   weights.vectors = std::move(vectors);
   return weights;
 }

@@ -39,7 +39,7 @@ Workspace::Workspace(const ModelConfig& c, const WorkspaceSize& s)
       logits(s.logit_rows * c.vocabulary),
       slots(s.tokens),
       experts(c, s.tokens),
-      matmul(s.tokens, widest_input(c), s.threads),
+      matmul(s.tokens, widest_input(c)),
       attention(c.attention_shape(), s.threads, s.context) {
   spans.reserve(s.sequences * s.spans);
   sequences.reserve(s.sequences);
@@ -54,7 +54,7 @@ size_t Workspace::bytes_for(const ModelConfig& c, const WorkspaceSize& s) {
   bytes += AlignedArray<float>::bytes_for(s.logit_rows * c.vocabulary);
   bytes += AlignedArray<Slot>::bytes_for(s.tokens);
   bytes += ExpertScratch::bytes_for(c, s.tokens);
-  bytes += MatmulScratch::bytes_for(s.tokens, widest_input(c), s.threads);
+  bytes += MatmulScratch::bytes_for(s.tokens, widest_input(c));
   bytes += AttentionScratch::bytes_for(c.attention_shape(), s.threads, s.context);
   bytes += s.sequences * s.spans * sizeof(TokenSpan) + s.sequences * sizeof(AttentionQueries);
   return bytes;

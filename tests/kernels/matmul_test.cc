@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 
+#include "support/packed.h"
 #include "support/random.h"
 
 namespace contexture {
@@ -23,7 +24,7 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const FormatInfo& f : all_formats()) {
-    for (const size_t rows : {1, 3, 4, 5, 33, 70}) {
+    for (const size_t rows : {1, 3, 16, 17, 33, 64, 70}) {
       for (const size_t blocks : {1, 2, 3, 5}) {
         const size_t columns = f.block == 1 ? blocks * 24 - 16 + rows % 3 : blocks * f.block;
         all.push_back({f.format, rows, columns});
@@ -40,9 +41,10 @@ std::string name_of(const Case& c) {
 /// out (tokens, rows) of one product, from poisoned memory with a guard behind it.
 std::vector<float> product(const Matrix& w, const std::vector<float>& x, size_t tokens, int threads) {
   std::vector<float> out(tokens * w.rows + 16, kPoison);
-  MatmulScratch scratch(tokens, w.columns, threads);
+  MatmulScratch scratch(tokens, w.columns);
   ThreadPool pool(threads);
-  const Product p{&w, out.data()};
+  const Packed packed(w);
+  const Product p{&packed.matrix, out.data()};
   matmul({&p, 1}, x.data(), tokens, scratch, pool);
   for (size_t i = tokens * w.rows; i < out.size(); ++i) EXPECT_TRUE(std::isnan(out[i])) << "wrote past the end";
   out.resize(tokens * w.rows);
@@ -52,26 +54,27 @@ std::vector<float> product(const Matrix& w, const std::vector<float>& x, size_t 
 TEST(Matmul, AgreesWithTheOracleForEveryFormatAndShape) {
   std::mt19937 random = fresh_random();
   for (const Case& c : cases()) {
-    const size_t tokens = 1 + random() % 6;
+    const size_t tokens = 1 + random() % 40;
     const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
     const Matrix w{c.format, c.rows, c.columns, bytes.data()};
     const std::vector<float> x = random_floats(random, tokens * c.columns);
     const std::vector<float> out = product(w, x, tokens, 2);
     std::vector<float> row(c.columns);
+    const Packed packed(w);
     for (size_t t = 0; t < tokens; ++t) {
       std::vector<double> expected(c.rows);
-      matmul_plain(w, x.data() + t * c.columns, expected.data());
+      matmul_plain(packed.matrix, x.data() + t * c.columns, expected.data());
       for (size_t r = 0; r < c.rows; ++r) {
-        // A lane adds at most columns / 16 terms (float) or two a pair (quantised), then the tree: each an error of
+        // Runs of 256 columns and the runs' sums (float), or two terms a block of 32 (quantised): each an error of
         // 2^-24 of what has added up, which is below Σ|x| times the largest weight, thrice that where a minimum is
         // added apart.
-        decode_row(w, r, row.data());
+        decode_row(packed.matrix, r, row.data());
         double largest = 0, inputs = 0;
         for (size_t i = 0; i < c.columns; ++i) {
           largest = std::max(largest, std::fabs(static_cast<double>(row[i])));
           inputs += std::fabs(x[t * c.columns + i]);
         }
-        const double roundings = static_cast<double>(c.columns) / 16 + 8;
+        const double roundings = static_cast<double>(std::min<size_t>(c.columns, 256) + c.columns / 16) + 8;
         const double bound = 3 * largest * inputs * roundings * 0x1p-24;
         ASSERT_NEAR(out[t * c.rows + r], expected[r], bound) << name_of(c) << " token " << t << " row " << r;
       }
@@ -82,7 +85,7 @@ TEST(Matmul, AgreesWithTheOracleForEveryFormatAndShape) {
 TEST(Matmul, GivesTheSameBitsForAnyCompanyAndThreads) {
   std::mt19937 random = fresh_random();
   for (const Case& c : cases()) {
-    const size_t tokens = 11;
+    const size_t tokens = 31;
     const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
     const Matrix w{c.format, c.rows, c.columns, bytes.data()};
     const std::vector<float> x = random_floats(random, tokens * c.columns);
@@ -116,6 +119,24 @@ TEST(Matmul, GivesTheSameBitsOnEveryTarget) {
   }
 }
 
+TEST(PackedMatrix, HoldsTheNumbersOfItsFormatToTheBit) {
+  std::mt19937 random = fresh_random();
+  for (const Case& c : cases()) {
+    const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
+    const Matrix w{c.format, c.rows, c.columns, bytes.data()};
+    const Packed packed(w);
+    std::vector<float> expected(c.columns), row(c.columns);
+    for (size_t r = 0; r < c.rows; ++r) {
+      info(c.format).decode(w.row(r), expected.data(), c.columns);
+      decode_row(packed.matrix, r, row.data());
+      ASSERT_EQ(expected, row) << name_of(c) << " row " << r;
+    }
+    if (c.rows % 16 == 0) {
+      EXPECT_LE(static_cast<double>(packed.matrix.bytes()), 1.03 * static_cast<double>(w.bytes())) << name_of(c);
+    }
+  }
+}
+
 TEST(Matmul, TakesSeveralProductsOfOneInput) {
   std::mt19937 random(7);
   const std::vector<float> x = random_floats(random, 3 * 64);
@@ -123,9 +144,10 @@ TEST(Matmul, TakesSeveralProductsOfOneInput) {
   const std::vector<std::byte> b_bytes = random_weights(random, Format::f16, 7 * 64);
   const Matrix a{Format::q4_0, 40, 64, a_bytes.data()}, b{Format::f16, 7, 64, b_bytes.data()};
   std::vector<float> a_out(3 * 40, kPoison), b_out(3 * 7, kPoison);
-  MatmulScratch scratch(3, 64, 2);
+  MatmulScratch scratch(3, 64);
   ThreadPool pool(2);
-  const Product both[] = {{&a, a_out.data()}, {&b, b_out.data()}};
+  const Packed packed_a(a), packed_b(b);
+  const Product both[] = {{&packed_a.matrix, a_out.data()}, {&packed_b.matrix, b_out.data()}};
   matmul(both, x.data(), 3, scratch, pool);
   EXPECT_EQ(a_out, product(a, x, 3, 1));
   EXPECT_EQ(b_out, product(b, x, 3, 1));
@@ -151,15 +173,14 @@ TEST(Quantise, IsTheOraclesToTheBit) {
     std::vector<float> x = random_floats(random, columns, 1e3f);
     for (size_t i = 0; i < columns; i += 7) x[i] = 0;
     if (columns > 64) std::fill(x.begin() + 32, x.begin() + 64, 0.f);
-    std::vector<ActivationPair> fast(pairs_of(columns)), plain(pairs_of(columns));
-    std::memset(fast.data(), 0x7f, fast.size() * sizeof(ActivationPair));
+    std::vector<ActivationBlock> fast(blocks_of(columns)), plain(blocks_of(columns));
+    std::memset(fast.data(), 0x7f, fast.size() * sizeof(ActivationBlock));
     quantise_row(x.data(), columns, fast.data());
     quantise_row_plain(x.data(), columns, plain.data());
-    EXPECT_EQ(std::memcmp(fast.data(), plain.data(), fast.size() * sizeof(ActivationPair)), 0) << columns;
+    EXPECT_EQ(std::memcmp(fast.data(), plain.data(), fast.size() * sizeof(ActivationBlock)), 0) << columns;
     for (size_t i = 0; i < columns; ++i) {  // within half a step
-      const ActivationPair& pair = fast[i / 64];
-      const float step = pair.scales[i % 64 / 4];
-      EXPECT_NEAR(step * pair.quants[i % 64], x[i], step * 0.501f);
+      const ActivationBlock& block = fast[i / 32];
+      EXPECT_NEAR(block.scale * block.quants[i % 32], x[i], block.scale * 0.501f);
     }
   }
 }

@@ -213,11 +213,10 @@ Row LlamaOracle::multiply(const std::string& tensor, Row x, size_t first, size_t
   const Decoded& w = weights(tensor);
   if (w.quantised) {
     const std::vector<float> narrow(x.begin(), x.end());
-    std::vector<ActivationPair> pairs(pairs_of(x.size()));
-    quantise_row_plain(narrow.data(), narrow.size(), pairs.data());
-    for (size_t i = 0; i < x.size(); ++i) {
-      x[i] = static_cast<double>(pairs[i / 64].scales[i % 64 / 4]) * pairs[i / 64].quants[i % 64];
-    }
+    std::vector<ActivationBlock> blocks(blocks_of(x.size()));
+    quantise_row_plain(narrow.data(), narrow.size(), blocks.data());
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] = static_cast<double>(blocks[i / 32].scale) * blocks[i / 32].quants[i % 32];
   }
   Row out;
   for (size_t r = first; r < first + (count ? count : w.rows.size()); ++r) {
