@@ -1,8 +1,8 @@
-// Attention over spans. A unit of work is one KV head and up to 16 queries of one sequence. It walks the tiles of
-// positions: K and V of a tile are unpacked to f32 once (K transposed: a lane is a token, so scores need no horizontal
-// sums; V as it is: a lane is a channel), then every query head of the group takes its scores, its softmax and its
-// weighted sum from there, and merges the tile's state into that of the stretch of positions that the tile lies in; the
-// stretches' states merge in their order. With few queries a unit is cut along the stretches (flash-decoding): each
+// Attention over spans. A unit of work is one KV head and up to 16 queries of one sequence: its rows are the query
+// heads that share the KV head, of all its queries. It walks the tiles of positions: K of a tile becomes f32 once,
+// every row takes its scores and its softmax from there, then V of the tile becomes f32 in the same memory and every
+// row takes its weighted sum, which is merged into the row's state of the stretch of positions that the tile lies in;
+// the stretches' states merge in their order. With few queries a unit is cut along the stretches (flash-decoding): each
 // stretch's state is kept until all are there. The order of merging is the same either way, and so are the bits.
 
 #include "kernels/attention.h"
@@ -22,8 +22,8 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // (after foreach_target.h)
 #include "hwy/contrib/math/math-inl.h"
+#include "kernels/kv_rows-inl.h"
 #include "kernels/lanes-inl.h"
-#include "kernels/unpack-inl.h"
 
 #ifndef CONTEXTURE_ATTENTION_COMMON
 #define CONTEXTURE_ATTENTION_COMMON
@@ -39,34 +39,43 @@ inline size_t round_up_16(size_t n) {
 
 /// One thread's memory, laid out.
 struct AttentionMemory {
-  float* k;       // (round_up_16(head_dim), kTile): transposed
-  float* v;       // (kTile, round_up_16(head_dim))
-  float* scores;  // (kTile)
-  float* row;     // (round_up_16(head_dim)): one K row before it is transposed, one tile's weighted sum
-  float* states;  // (kQueryBlock · group, state_floats): of the present stretch
-  float* totals;  // the same: of the stretches before it
+  float* tile;                  // (kTile, dim): K, then V; dim is round_up_16(head_dim)
+  float* q;                     // (rows, dim): the queries, padded with zeros
+  float* scores;                // (rows, kTile)
+  float* values;                // (kRowsAtOnce, dim): weighted sums of one tile
+  AttentionState* tile_states;  // (rows)
+  float* states;                // (rows, state_floats): of the present stretch
+  float* totals;                // the same: of the stretches before it
+
+  static constexpr size_t kRowsAtOnce = 4;
 
   static size_t floats(const AttentionShape& shape) {
-    const size_t dim = round_up_16(shape.head_dim), group = shape.heads / shape.kv_heads;
-    return round_up_16(dim * kTile * 2 + kTile + dim + 2 * kQueryBlock * group * state_floats(dim)) + 16;
+    const size_t dim = round_up_16(shape.head_dim), rows = kQueryBlock * (shape.heads / shape.kv_heads);
+    return round_up_16(kTile * dim + rows * (dim + kTile + 2) + kRowsAtOnce * dim + 2 * rows * state_floats(dim));
   }
   AttentionMemory(float* memory, const AttentionShape& shape) {
-    const size_t dim = round_up_16(shape.head_dim);
-    k = memory;
-    v = k + dim * kTile;
-    scores = v + dim * kTile;
-    row = scores + kTile;
-    states = row + dim;
-    totals = states + kQueryBlock * (shape.heads / shape.kv_heads) * state_floats(dim);
+    const size_t dim = round_up_16(shape.head_dim), rows = kQueryBlock * (shape.heads / shape.kv_heads);
+    tile = memory;
+    q = tile + kTile * dim;
+    scores = q + rows * dim;
+    values = scores + rows * kTile;
+    states = values + kRowsAtOnce * dim;
+    totals = states + rows * state_floats(dim);
+    tile_states = reinterpret_cast<AttentionState*>(totals + rows * state_floats(dim));
   }
 
   /// A state in memory: its maximum and sum in the first 16 floats, then its values.
   static size_t state_floats(size_t dim) { return 16 + dim; }
 };
 
-/// The tokens of one tile, gathered from the spans: how many, and where each is in the sequence.
+/// The tokens of one tile, in runs of the spans: how many, and where each is in the sequence.
 struct Tile {
-  size_t count = 0;
+  struct Run {
+    const TokenSpan* span;
+    size_t token, count;
+  };
+  size_t count = 0, runs = 0;
+  Run run[kTile];
   int64_t positions[kTile];
 };
 
@@ -105,9 +114,7 @@ namespace HWY_NAMESPACE {
 class TileReader {
  public:
   /// Begins at the tile that holds position `first`, and reads what a query at `query_position` sees of the view.
-  TileReader(CacheView view, int64_t query_position, size_t kv_head, size_t head_dim, int64_t first,
-             const AttentionMemory& memory)
-      : view_(view), query_position_(query_position), kv_head_(kv_head), head_dim_(head_dim), memory_(memory) {
+  TileReader(CacheView view, int64_t query_position, int64_t first) : view_(view), query_position_(query_position) {
     const int64_t begin = first / kTilePositions * kTilePositions;
     for (skip_finished(); span_ < view_.size() && position() < begin; skip_finished()) {
       const TokenSpan& span = view_[span_];
@@ -116,17 +123,19 @@ class TileReader {
     }
   }
 
-  /// Unpacks the next tile that holds tokens; false when none is left at positions ≤ last.
-  HWY_INLINE bool next(int64_t last, Tile& tile) {
+  /// The next tile that holds tokens; false when none is left at positions ≤ last.
+  bool next(int64_t last, Tile& tile) {
     skip_finished();
     if (span_ == view_.size() || position() > last) return false;
     const int64_t tile_end = (position() / kTilePositions + 1) * kTilePositions;
-    tile.count = 0;
+    tile.count = tile.runs = 0;
     while (span_ < view_.size() && position() < tile_end && position() <= last) {
       const TokenSpan& span = view_[span_];
-      unpack_token(span, tile.count);
-      tile.positions[tile.count++] = position();
-      ++token_;
+      Tile::Run& run = tile.run[tile.runs++];
+      run = {&span, token_, 0};
+      for (; token_ < span.count && position() < tile_end && position() <= last; ++token_, ++run.count) {
+        tile.positions[tile.count++] = position();
+      }
       skip_finished();
     }
     return true;
@@ -140,63 +149,68 @@ class TileReader {
       token_ = 0;
     }
   }
-  HWY_INLINE void unpack_token(const TokenSpan& span, size_t at) {
-    unpack_kv(span.k_format, span.k_row(token_, kv_head_), head_dim_, memory_.row);
-    for (size_t d = 0; d < head_dim_; ++d) memory_.k[d * kTile + at] = memory_.row[d];
-    const size_t dim = round_up_16(head_dim_);
-    float* to = memory_.v + at * dim;
-    unpack_kv(span.v_format, span.v_row(token_, kv_head_), head_dim_, to);
-    for (size_t d = head_dim_; d < dim; ++d) to[d] = 0;
-  }
 
   CacheView view_;
   int64_t query_position_;
-  size_t kv_head_, head_dim_;
-  const AttentionMemory& memory_;
   size_t span_ = 0, token_ = 0;
 };
+
+HWY_INLINE void unpack_k(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
+  const size_t dim = round_up_16(shape.head_dim);
+  for (size_t i = 0; i < tile.runs; ++i) {
+    const Tile::Run& run = tile.run[i];
+    unpack_rows(run.span->k_format, run.span->k_row(run.token, kv_head), run.span->k_token_stride, run.count,
+                shape.head_dim, dim, to);
+    to += run.count * dim;
+  }
+}
+
+HWY_INLINE void unpack_v(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
+  const size_t dim = round_up_16(shape.head_dim);
+  for (size_t i = 0; i < tile.runs; ++i) {
+    const Tile::Run& run = tile.run[i];
+    unpack_rows(run.span->v_format, run.span->v_row(run.token, kv_head), run.span->v_token_stride, run.count,
+                shape.head_dim, dim, to);
+    to += run.count * dim;
+  }
+}
 
 /// Which tokens of a tile a query sees.
 struct Visible {
   size_t begin, end;
+  bool operator==(const Visible&) const = default;
 };
 
-/// scores[t] = scale · Σ_d q[d] · k[d][t] for the visible tokens of the tile, in order of d, soft-capped; -inf for
-/// those beside them. Returns the largest.
+/// scores[t] = scale · Σ_d q[d] · k[t][d] for the visible tokens of the tile, soft-capped; -inf for those beside them.
+/// A sum runs in 16 lanes along the channels and ends in a tree, for 16 tokens at a time. Returns the largest.
 HWY_INLINE float tile_scores(const float* HWY_RESTRICT q, const AttentionShape& shape, Visible visible,
-                             const AttentionMemory& memory) {
-  const size_t head_dim = shape.head_dim;
-  const float scale = shape.scale;
-  for (size_t t = visible.begin / 32 * 32; t < visible.end; t += 32) {
-    Floats a = zeros(), b = zeros();
-    for (size_t d = 0; d < head_dim; ++d) {
-      const Floats qd = splat(q[d]);
-      fma(qd, load(memory.k + d * kTile + t), a);
-      fma(qd, load(memory.k + d * kTile + t + 16), b);
+                             const float* HWY_RESTRICT k, float* HWY_RESTRICT scores) {
+  const size_t dim = round_up_16(shape.head_dim);
+  for (size_t t = visible.begin / 16 * 16; t < visible.end; t += 16) {
+    Floats sums[16];
+    for (size_t i = 0; i < 16; ++i) sums[i] = zeros();
+    for (size_t d = 0; d < dim; d += 16) {
+      const Floats qd = load(q + d);
+      for (size_t i = 0; i < 16; ++i) fma(qd, load(k + (t + i) * dim + d), sums[i]);
     }
-    a = mul(a, splat(scale));
-    b = mul(b, splat(scale));
-    if (shape.softcap != 0) {
-      a = soft_capped(a, shape.softcap);
-      b = soft_capped(b, shape.softcap);
-    }
-    store(a, memory.scores + t);
-    store(b, memory.scores + t + 16);
+    Floats score = mul(sums_of_16(sums), splat(shape.scale));
+    if (shape.softcap != 0) score = soft_capped(score, shape.softcap);
+    store(score, scores + t);
   }
   const float lowest = -std::numeric_limits<float>::infinity();
-  for (size_t t = 0; t < visible.begin; ++t) memory.scores[t] = lowest;
-  for (size_t t = visible.end; t < round_up_16(visible.end); ++t) memory.scores[t] = lowest;
+  for (size_t t = 0; t < visible.begin; ++t) scores[t] = lowest;
+  for (size_t t = visible.end; t < round_up_16(visible.end); ++t) scores[t] = lowest;
   float maximum = lowest;
-  for (size_t t = visible.begin; t < visible.end; ++t) maximum = std::max(maximum, memory.scores[t]);
+  for (size_t t = visible.begin; t < visible.end; ++t) maximum = std::max(maximum, scores[t]);
   return maximum;
 }
 
 /// Replaces the scores by exp(score - maximum) and returns their sum.
-HWY_INLINE float tile_softmax(float maximum, size_t count, const AttentionMemory& memory) {
+HWY_INLINE float tile_softmax(float maximum, size_t count, float* HWY_RESTRICT scores) {
   Floats sums = zeros();
   const FloatTag d;
   for (size_t t = 0; t < count; t += 16) {
-    Floats p = load(memory.scores + t);
+    Floats p = load(scores + t);
     for (size_t i = 0; i < kParts; ++i) {
       // hn::Exp is undefined far below its range; what is masked or negligible becomes an exact zero.
       const auto x = hn::Sub(p.part[i], hn::Set(d, maximum));
@@ -206,21 +220,40 @@ HWY_INLINE float tile_softmax(float maximum, size_t count, const AttentionMemory
       p.part[i] = hn::IfThenElse(hn::IsNaN(x), x, weight);
     }
     sums = add(sums, p);
-    store(p, memory.scores + t);
+    store(p, scores + t);
   }
   return sum(sums);
 }
 
-/// row[d] = Σ_t p[t] · v[t][d] over the visible tokens, in order of t.
-HWY_INLINE void tile_values(Visible visible, size_t dim, const AttentionMemory& memory) {
-  for (size_t d = 0; d < dim; d += 64) {
-    const size_t vectors = std::min<size_t>(4, (dim - d) / 16);
-    Floats sums[4] = {zeros(), zeros(), zeros(), zeros()};
-    for (size_t t = visible.begin; t < visible.end; ++t) {
-      const Floats p = splat(memory.scores[t]);
-      for (size_t i = 0; i < vectors; ++i) fma(p, load(memory.v + t * dim + d + i * 16), sums[i]);
+/// values[r][d] = Σ_t p[r][t] · v[t][d] over the visible tokens, in order of t, for kRows rows that see the same.
+template <size_t kRows>
+HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t dim, const float* HWY_RESTRICT v,
+                            float* HWY_RESTRICT values) {
+  constexpr size_t kVectors = kParts == 1 ? 4 : 1;
+  for (size_t d = 0; d < dim; d += kVectors * 16) {
+    const size_t vectors = std::min(kVectors, (dim - d) / 16);
+    Floats sums[kRows][kVectors];
+    for (size_t r = 0; r < kRows; ++r) {
+      for (size_t i = 0; i < kVectors; ++i) sums[r][i] = zeros();
     }
-    for (size_t i = 0; i < vectors; ++i) store(sums[i], memory.row + d + i * 16);
+    const auto add_all = [&](auto count) HWY_ATTR {
+      for (size_t t = visible.begin; t < visible.end; ++t) {
+        Floats vt[kVectors];
+        for (size_t i = 0; i < count; ++i) vt[i] = load(v + t * dim + d + i * 16);
+        for (size_t r = 0; r < kRows; ++r) {
+          const Floats weight = splat(p[r * kTile + t]);
+          for (size_t i = 0; i < count; ++i) fma(weight, vt[i], sums[r][i]);
+        }
+      }
+    };
+    if (vectors == kVectors) {
+      add_all(std::integral_constant<size_t, kVectors>());
+    } else {
+      add_all(vectors);
+    }
+    for (size_t r = 0; r < kRows; ++r) {
+      for (size_t i = 0; i < vectors; ++i) store(sums[r][i], values + r * dim + d + i * 16);
+    }
   }
 }
 
@@ -237,18 +270,6 @@ HWY_INLINE void merge_states(const AttentionState& from, const float* HWY_RESTRI
     fma(load(from_values + d), splat(factors.b), merged);
     store(merged, values + d);
   }
-}
-
-/// One query head over one tile, merged into its state.
-HWY_INLINE void attend_tile(const float* q, const AttentionShape& shape, Visible visible, const AttentionMemory& memory,
-                            float* state) {
-  const size_t dim = round_up_16(shape.head_dim);
-  AttentionState tile;
-  tile.maximum = tile_scores(q, shape, visible, memory);
-  tile.sum = tile_softmax(tile.maximum, visible.end, memory);
-  if (std::isnan(tile.sum)) tile.maximum = tile.sum;  // so that it survives the merge
-  tile_values(visible, dim, memory);
-  merge_states(tile, memory.row, dim, state);
 }
 
 HWY_INLINE void clear_states(float* states, size_t count, size_t dim) {
@@ -277,23 +298,52 @@ void write_out(const float* states, const AttentionUnit& unit, const AttentionSh
   }
 }
 
-/// Every query of the unit over one tile.
-HWY_INLINE void attend_tile_all(const AttentionUnit& unit, const Tile& tile, const AttentionShape& shape,
-                                const AttentionMemory& memory) {
-  const AttentionQueries& queries = *unit.queries;
-  const size_t group = shape.heads / shape.kv_heads;
-  const size_t floats = AttentionMemory::state_floats(round_up_16(shape.head_dim));
+/// What each query of the unit sees of a tile.
+HWY_INLINE void find_visible(const AttentionUnit& unit, const Tile& tile, const AttentionShape& shape,
+                             Visible* visible) {
+  const int64_t* tile_end = tile.positions + tile.count;
   for (size_t t = unit.begin; t < unit.end; ++t) {
-    const int64_t position = queries.positions[t];
-    const int64_t* tile_end = tile.positions + tile.count;
+    const int64_t position = unit.queries->positions[t];
     const int64_t* begin = std::lower_bound<const int64_t*>(tile.positions, tile_end, first_visible(position, shape));
     const int64_t* end = std::upper_bound(begin, tile_end, position);
-    if (begin == end) continue;
-    const Visible visible{static_cast<size_t>(begin - tile.positions), static_cast<size_t>(end - tile.positions)};
-    const float* q = queries.q + (t * shape.heads + unit.kv_head * group) * shape.head_dim;
-    float* states = memory.states + (t - unit.begin) * group * floats;
-    for (size_t h = 0; h < group; ++h) {
-      attend_tile(q + h * shape.head_dim, shape, visible, memory, states + h * floats);
+    *visible++ = {static_cast<size_t>(begin - tile.positions), static_cast<size_t>(end - tile.positions)};
+  }
+}
+
+/// Every row of the unit over one tile, merged into its state.
+HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const AttentionShape& shape,
+                            const AttentionMemory& memory) {
+  const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group;
+  const size_t dim = round_up_16(shape.head_dim), floats = AttentionMemory::state_floats(dim);
+  Visible visible[kQueryBlock];
+  find_visible(unit, tile, shape, visible);
+  // The rows of the last 16 tokens are read to their end.
+  std::fill(memory.tile + tile.count * dim, memory.tile + round_up_16(tile.count) * dim, 0.f);
+  unpack_k(tile, unit.kv_head, shape, memory.tile);
+  for (size_t row = 0; row < rows; ++row) {
+    const Visible seen = visible[row / group];
+    if (seen.begin == seen.end) continue;
+    float* scores = memory.scores + row * kTile;
+    AttentionState& state = memory.tile_states[row];
+    state.maximum = tile_scores(memory.q + row * dim, shape, seen, memory.tile, scores);
+    state.sum = tile_softmax(state.maximum, seen.end, scores);
+    if (std::isnan(state.sum)) state.maximum = state.sum;  // so that it survives the merge
+  }
+  unpack_v(tile, unit.kv_head, shape, memory.tile);
+  for (size_t row = 0, count; row < rows; row += count) {
+    const Visible seen = visible[row / group];
+    count = 1;
+    if (seen.begin == seen.end) continue;
+    while (count < AttentionMemory::kRowsAtOnce && row + count < rows && visible[(row + count) / group] == seen)
+      ++count;
+    if (count == AttentionMemory::kRowsAtOnce) {
+      tile_values<AttentionMemory::kRowsAtOnce>(memory.scores + row * kTile, seen, dim, memory.tile, memory.values);
+    } else {
+      tile_values<1>(memory.scores + row * kTile, seen, dim, memory.tile, memory.values);
+      count = 1;
+    }
+    for (size_t i = 0; i < count; ++i) {
+      merge_states(memory.tile_states[row + i], memory.values + i * dim, dim, memory.states + (row + i) * floats);
     }
   }
 }
@@ -314,6 +364,11 @@ void attend_unit(const AttentionUnit& unit, const AttentionShape& shape, float* 
 
   clear_states(memory.states, count, dim);
   clear_states(memory.totals, count, dim);
+  for (size_t row = 0; row < count; ++row) {
+    const size_t head = unit.kv_head * group + row % group;
+    const float* q = queries.q + ((unit.begin + row / group) * shape.heads + head) * shape.head_dim;
+    std::fill(std::copy_n(q, shape.head_dim, memory.q + row * dim), memory.q + (row + 1) * dim, 0.f);
+  }
   int64_t stretch = -1;
   const auto finish_stretch = [&] {
     if (stretch < 0) return;
@@ -325,12 +380,12 @@ void attend_unit(const AttentionUnit& unit, const AttentionShape& shape, float* 
     clear_states(memory.states, count, dim);
   };
   Tile tile;
-  TileReader reader(queries.view, queries.positions[unit.begin], unit.kv_head, shape.head_dim, first, memory);
+  TileReader reader(queries.view, queries.positions[unit.begin], first);
   while (reader.next(last, tile)) {
     const int64_t here = tile.positions[0] / kStretchPositions;
     if (here != stretch) finish_stretch();
     stretch = here;
-    attend_tile_all(unit, tile, shape, memory);
+    attend_tile(unit, tile, shape, memory);
   }
   finish_stretch();
   if (!unit.kept) write_out(memory.totals, unit, shape);

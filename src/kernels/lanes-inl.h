@@ -97,6 +97,49 @@ HWY_INLINE float sum(const Floats& f) {
   return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+/// Lanes of both, 16 / kBlocks apart, added: the low half of each pair of runs from a, the high one from b.
+template <int kFrom>
+HWY_INLINE __m512 add_halves(__m512 a, __m512 b);
+template <>
+HWY_INLINE __m512 add_halves<8>(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+}
+template <>
+HWY_INLINE __m512 add_halves<4>(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+template <>
+HWY_INLINE __m512 add_halves<2>(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+}
+template <>
+HWY_INLINE __m512 add_halves<1>(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+#endif
+
+/// Lane i: the sum of v[i]'s lanes, in the tree of `sum`.
+HWY_INLINE Floats sums_of_16(const Floats* v) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  // Four rounds of a transposition in which halves are added instead of kept.
+  __m512 eight[8], four[4], two[2];
+  for (int i = 0; i < 8; ++i) eight[i] = add_halves<8>(v[i].part[0].raw, v[i + 8].part[0].raw);
+  for (int i = 0; i < 4; ++i) four[i] = add_halves<4>(eight[i], eight[i + 4]);
+  for (int i = 0; i < 2; ++i) two[i] = add_halves<2>(four[i], four[i + 2]);
+  const __m512 one = add_halves<1>(two[0], two[1]);
+  // Where each row's sum has come to lie.
+  const __m512i order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
+  Floats f;
+  f.part[0].raw = _mm512_permutexvar_ps(order, one);
+  return f;
+#else
+  float sums[16];
+  for (size_t i = 0; i < 16; ++i) sums[i] = sum(v[i]);
+  return load(sums);
+#endif
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace contexture
 HWY_AFTER_NAMESPACE();
