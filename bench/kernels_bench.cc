@@ -10,6 +10,7 @@
 #include "kernels/attention.h"
 #include "kernels/bandwidth.h"
 #include "kernels/matmul.h"
+#include "tensor/kv_row.h"
 
 namespace contexture {
 namespace {
@@ -53,7 +54,7 @@ BENCHMARK_CAPTURE(BM_Product, f16, Format::f16)->Arg(1)->Arg(512)->UseRealTime()
 void BM_Attention(benchmark::State& state, Format format) {
   const size_t depth = static_cast<size_t>(state.range(0)), queries = static_cast<size_t>(state.range(1));
   const AttentionShape shape{32, 8, 64, 0.125f};
-  const size_t row = bytes_of(format, shape.head_dim);
+  const size_t row = kv_row_bytes(format, shape.head_dim);
   const std::vector<std::byte> k = some_bytes(depth * shape.kv_heads * row), v = k;
   const TokenSpan span{format, format, k.data(), v.data(), row, row * depth, row, row * depth, depth, 0, 1};
   const std::vector<float> q(queries * shape.heads * shape.head_dim, 0.1f);
@@ -68,6 +69,8 @@ void BM_Attention(benchmark::State& state, Format format) {
             4.0 * static_cast<double>(queries * depth * shape.heads * shape.head_dim));
 }
 BENCHMARK_CAPTURE(BM_Attention, f16, Format::f16)->Args({4096, 1})->Args({16384, 1})->Args({2048, 512})->UseRealTime();
+BENCHMARK_CAPTURE(BM_Attention, q8_0, Format::q8_0)->Args({4096, 1})->Args({16384, 1})->Args({2048, 512})->UseRealTime();
+BENCHMARK_CAPTURE(BM_Attention, q4_0, Format::q4_0)->Args({4096, 1})->Args({16384, 1})->Args({2048, 512})->UseRealTime();
 BENCHMARK_CAPTURE(BM_Attention, f32, Format::f32)->Args({4096, 1})->Args({2048, 512})->UseRealTime();
 
 void BM_ReadBandwidth(benchmark::State& state) {

@@ -200,9 +200,9 @@ HWY_INLINE float tile_scores(const float* HWY_RESTRICT q, const AttentionShape& 
   const float lowest = -std::numeric_limits<float>::infinity();
   for (size_t t = 0; t < visible.begin; ++t) scores[t] = lowest;
   for (size_t t = visible.end; t < round_up_16(visible.end); ++t) scores[t] = lowest;
-  float maximum = lowest;
-  for (size_t t = visible.begin; t < visible.end; ++t) maximum = std::max(maximum, scores[t]);
-  return maximum;
+  Floats largest = splat(lowest);
+  for (size_t t = visible.begin / 16 * 16; t < visible.end; t += 16) largest = larger(load(scores + t), largest);
+  return max_of(largest);
 }
 
 /// Replaces the scores by exp(score - maximum) and returns their sum.

@@ -86,6 +86,19 @@ HWY_INLINE Floats soft_capped(const Floats& x, float cap) {
   return f;
 }
 
+/// Lane by lane the larger; of a NaN in `a` and a number in `b` the number, or NaN, as the machine has it.
+HWY_INLINE Floats larger(const Floats& a, const Floats& b) {
+  Floats f;
+  for (size_t p = 0; p < kParts; ++p) f.part[p] = hn::Max(a.part[p], b.part[p]);
+  return f;
+}
+
+HWY_INLINE float max_of(const Floats& f) {
+  auto all = f.part[0];
+  for (size_t p = 1; p < kParts; ++p) all = hn::Max(all, f.part[p]);
+  return hn::GetLane(hn::MaxOfLanes(FloatTag(), all));
+}
+
 /// The sum of the lanes, always in this tree: lanes 8 apart, then 4, 2, 1.
 HWY_INLINE float sum(const Floats& f) {
   HWY_ALIGN float lane[16];
