@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
-#include "kernels/bandwidth.h"
+#include "kernels/machine.h"
 #include "kernels/matmul.h"
 #include "tensor/kv_row.h"
 

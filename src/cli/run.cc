@@ -9,7 +9,7 @@
 #include "cli/sampling_flags.h"
 #include "cli/trace_flags.h"
 #include "engine/prefix_report.h"
-#include "kernels/bandwidth.h"
+#include "kernels/machine.h"
 #include "kernels/matmul.h"
 
 namespace contexture::cli {

@@ -1,0 +1,157 @@
+#include <algorithm>
+#include <iostream>
+#include <span>
+
+#include "base/aligned.h"
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "cli/command.h"
+#include "cli/svg_plot.h"
+#include "engine/speed_test.h"
+#include "kernels/machine.h"
+#include "kernels/matmul.h"
+
+namespace contexture::cli {
+namespace {
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+struct Bench {
+  ModelFlags model;
+  CacheFlags cache;
+  size_t prefill = 512, decode = 32, sequences = 1, repeats = 5, chunk = 512;
+  std::vector<size_t> depths = {0};
+  std::string plot;
+
+  double bandwidth = 0;
+  SvgPlot::Curve decoded{"decode", {}}, prefilled{"prefill", {}};
+
+  void run() {
+    catch_interrupts();
+    const OpenedModel opened = model.open();
+    RunOptions options = cache.options();
+    const size_t deepest = *std::max_element(depths.begin(), depths.end());
+    options.cache.context = std::max(options.cache.context, deepest + std::max<size_t>(1, std::max(prefill, decode)));
+    options.cache.sequences = options.logit_rows = sequences;
+    options.chunk = std::max(chunk, sequences);
+    Runtime runtime(opened.file, options);
+    measure_machine(runtime);
+    if (!model.json) {
+      fmt::print("{}, {}\n\n{:<8} {:>7} {:>7} {:>12} {:>10} {:>14} {:>8}\n", model.model, describe(options.cache),
+                 "test", "tokens", "depth", "tokens/s", "GB/s", "MB a token", "share");
+    }
+    for (const size_t depth : depths) {
+      if (prefill > 0) measure_prefill(runtime, depth);
+      if (decode > 0) measure_decode(runtime, depth);
+    }
+    if (!plot.empty()) write_plot();
+  }
+
+  /// What the machine gives, in this run: read bandwidth over a gigabyte, multiply-adds in registers.
+  void measure_machine(Runtime& runtime) {
+    AlignedArray<std::byte> memory(size_t{1} << 30);
+    std::fill_n(memory.data(), memory.size(), std::byte{1});
+    bandwidth = read_bandwidth(memory.span(), runtime.pool());
+    const double peak = multiply_add_peak(runtime.pool());
+    if (!model.json) {
+      fmt::print("{} threads, {}: {:.1f} GB/s read, {:.0f} GFLOP/s of f32 multiply-adds\n", runtime.pool().threads(),
+                 kernel_target(), bandwidth / 1e9, peak / 1e9);
+    }
+  }
+
+  /// The median of the repeats, after one that warms up.
+  template <class Measure>
+  double seconds_of(const Measure& measure) const {
+    std::vector<double> seconds;
+    for (size_t i = 0; i <= repeats; ++i) {
+      const double taken = measure();
+      if (interrupted()) fail("interrupted");
+      if (i > 0) seconds.push_back(taken);
+    }
+    return median(seconds);
+  }
+
+  void measure_prefill(Runtime& runtime, size_t depth) {
+    SpeedTest test(runtime);
+    const double seconds = seconds_of([&] { return test.prefill(prefill, depth); });
+    const double speed = static_cast<double>(prefill) / seconds;
+    prefilled.points.emplace_back(depth, speed);
+    // A step reads all weights once, and each of its tokens the context before it.
+    const double steps = static_cast<double>((prefill + chunk - 1) / chunk);
+    const double weights = static_cast<double>(runtime.model().bytes_per_token()) * steps;
+    report(runtime, "prefill", prefill, depth, speed, weights / static_cast<double>(prefill));
+  }
+
+  void measure_decode(Runtime& runtime, size_t depth) {
+    SpeedTest test(runtime);
+    const double seconds = seconds_of([&] { return test.decode(decode, depth, sequences); });
+    const double speed = static_cast<double>(decode * sequences) / seconds;
+    decoded.points.emplace_back(depth, speed);
+    report(runtime, "decode", decode, depth, speed, bytes_of_decoded_token(runtime, depth + decode / 2, sequences));
+  }
+
+  void report(Runtime& runtime, std::string_view test, size_t tokens, size_t depth, double speed, double bytes) const {
+    const CachePlan& plan = runtime.plan().cache;
+    const double share = bytes * speed / bandwidth;
+    if (model.json) {
+      print_json({{"test", test},
+                  {"tokens", tokens},
+                  {"depth", depth},
+                  {"k_format", name(plan.shape.k_format)},
+                  {"v_format", name(plan.shape.v_format)},
+                  {"cache", plan.layout},
+                  {"threads", runtime.pool().threads()},
+                  {"sequences", sequences},
+                  {"tokens_per_second", speed},
+                  {"bytes_per_token", bytes},
+                  {"read_bandwidth_gbps", bandwidth / 1e9},
+                  {"bandwidth_share", share}});
+      return;
+    }
+    fmt::print("{:<8} {:>7} {:>7} {:>12.2f} {:>10.2f} {:>14.1f} {:>6.0f} %\n", test, tokens, depth, speed,
+               bytes * speed / 1e9, bytes / 1e6, 100 * share);
+    std::cout << std::flush;
+  }
+
+  void write_plot() const {
+    SvgPlot svg{"Speed against depth of context", "tokens of context", "tokens/s", {}};
+    for (const SvgPlot::Curve& curve : {prefilled, decoded}) {
+      if (!curve.points.empty()) svg.curves.push_back(curve);
+    }
+    const std::string text = svg.draw();
+    AtomicFile file(plot);
+    file.write(std::as_bytes(std::span(text)));
+    file.publish();
+  }
+};
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("bench", "speed of prefill and decode at any depth, against this machine's read bandwidth");
+  auto self = std::make_shared<Bench>();
+  self->model.add_to(*command);
+  self->cache.add_to(*command);
+  const auto count = [&](const char* name, size_t& value, int64_t least, const char* what) {
+    command->add_option(name, value, what)->check(whole_number(least, kManyTokens))->capture_default_str();
+  };
+  count("-p,--prefill", self->prefill, 0, "tokens of the prompt; 0: not measured");
+  count("-n,--decode", self->decode, 0, "tokens decoded; 0: not measured");
+  count("--sequences", self->sequences, 1, "sequences decoded together");
+  count("-r,--repeats", self->repeats, 1, "measurements a test, of which the median is told; one more warms up");
+  count("--chunk", self->chunk, 1, "tokens of a prompt that go through the model together");
+  command->add_option("-d,--depth", self->depths, "tokens of context that are there already (synthetic ones)")
+      ->delimiter(',')
+      ->check(whole_number(0, kManyTokens))
+      ->option_text("N,N,...")
+      ->capture_default_str();
+  command->add_option("--plot", self->plot, "writes speed against depth as a picture")->option_text("FILE.svg");
+  command->callback([self] { self->run(); });
+}
+
+}  // namespace contexture::cli

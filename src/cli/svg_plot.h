@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace contexture::cli {
+
+/// A curve plot as SVG text, for people: axes from zero, ticks at round numbers, a legend.
+struct SvgPlot {
+  struct Curve {
+    std::string name;
+    std::vector<std::pair<double, double>> points;  ///< (x, y), by ascending x
+  };
+  std::string title, x_label, y_label;
+  std::vector<Curve> curves;
+
+  std::string draw() const;
+};
+
+}  // namespace contexture::cli
