@@ -140,6 +140,8 @@ void multiply_part(const ProductPart& part, const float* x, const ActivationBloc
       return multiply_quantised<SuperblockUnit<5>>(part, activations);
     case Format::q6_k:
       return multiply_quantised<SixBitUnit>(part, activations);
+    default:
+      return;  // no model is loaded with it
   }
 }
 

@@ -280,6 +280,8 @@ void pack_panel(const Matrix& from, size_t panel, std::byte* to) {
       return pack_blocks<BlockQ5_K>(from, panel, to);
     case Format::q6_k:
       return pack_blocks<BlockQ6_K>(from, panel, to);
+    default:
+      return;  // no model is loaded with it
   }
 }
 
