@@ -148,8 +148,8 @@ void TraceWriter::begin_tensor(std::string name, Format format, std::vector<int6
 }
 
 void TraceWriter::finish() {
-  if (tensors_.empty()) fail("nothing was traced: {} is not written; choose steps and layers that there are",
-                              printable(path_, 400));
+  if (tensors_.empty())
+    fail("nothing was traced: {} is not written; choose steps and layers that there are", printable(path_, 400));
   spool_.rewind();
   std::vector<std::byte> piece(size_t{1} << 20);
   write_gguf(path_, metadata_, tensors_, [&](size_t tensor, const auto& write) {

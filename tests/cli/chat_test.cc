@@ -346,7 +346,7 @@ TEST(Completion, KnowsSubcommandsOptionsChoicesAndFiles) {
   EXPECT_EQ(offered("contexture run -n 5"), "\n") << "a number is anybody's guess";
   const TemporaryFile spaced(" of two words*.gguf");
   std::ofstream(spaced.path()) << "here";
-  const std::string start = "'" + spaced.path().substr(0, spaced.path().find(' ')) + "'";
+  const std::string start = fmt::format("'{}'", spaced.path().substr(0, spaced.path().find(' ')));
   EXPECT_EQ(offered("contexture run -m " + start), spaced.path() + "\n");
   EXPECT_EQ(offered("contexture convert " + start), spaced.path() + "\n");
   EXPECT_EQ(offered("contexture completion z"), "zsh\n");
