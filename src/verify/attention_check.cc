@@ -2,7 +2,8 @@
 // u = 2^-24, and m such factors make at most 1 ± g(m), g(m) = m·u / (1 - m·u) (Higham, Accuracy and Stability of
 // Numerical Algorithms, §3.1). For one query head, its n visible tokens j, head size D:
 //
-// 1. Scores. s[j] = scale · Σ q[d] · k[j][d] is a chain of D fused products and one product: it is off by at most
+// 1. Scores. s[j] = scale · Σ q[d] · k[j][d] adds D fused products, in whatever order, and is one product more: it is
+//    off by at most
 //        e[j] = g(D + 1) · |scale| · Σ |q[d]| · |k[j][d]|.
 //    Reading K and V is exact: a block format's scale has 11 bits, a quant 8. A soft-cap c · tanh(s / c) shrinks what
 //    came before, adds u · |s| by its division, and 9 u of its value: Highway's Tanh is good to 4 units in the last
