@@ -1,5 +1,6 @@
 #include "cache/kv_memory.h"
 
+#include <atomic>
 #include <cassert>
 #include <cstring>
 
@@ -56,10 +57,11 @@ void KvMemory::store(size_t layer, std::span<const Slot> slots, const float* k, 
       v += shape_.head_dim;
     }
   }
-  if (clamped > 0 && clamped_ == 0) {
+  static std::atomic<bool> said{false};
+  if (clamped > 0 && !said.exchange(true)) {
     spdlog::warn(
-        "layer {}: K or V has values beyond what its format holds, which are clamped; f32 or bf16 holds them "
-        "(--k-format, --v-format)",
+        "layer {}: K or V has values beyond what its format holds, and they are clamped; f32 and bf16 hold them "
+        "(--k-format, --v-format, of a mixed cache also --cold-k-format, --cold-v-format)",
         layer);
   }
   clamped_ += clamped;

@@ -219,6 +219,7 @@ class MixedCache final : public Cache {
       spans.push_back(
           cache.cold_.span(layer, page, static_cast<size_t>(end - begin), begin, static_cast<size_t>(first)));
       spans.back().queries_from = queries_from;
+      spans.back().kind = SpanKind::cold;
     }
     /// In two where the ring comes round.
     void add_hot(int64_t begin, int64_t end, int64_t queries_until = std::numeric_limits<int64_t>::max()) const {
@@ -228,6 +229,7 @@ class MixedCache final : public Cache {
         spans.push_back(
             cache.hot_.span(layer, page, static_cast<size_t>(next - begin), begin, static_cast<size_t>(place)));
         spans.back().queries_until = queries_until;
+        spans.back().kind = spans.back().first_position < cache.sizes_.sinks ? SpanKind::sinks : SpanKind::hot;
       }
     }
   };

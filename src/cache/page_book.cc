@@ -20,7 +20,12 @@ PageBook::PageBook(size_t pages, size_t page_tokens, size_t sequences, size_t co
 size_t PageBook::bytes_for(size_t pages, size_t page_tokens, size_t sequences, size_t context) {
   const size_t pages_of_sequence = (context + page_tokens - 1) / page_tokens;
   const size_t of_sequence = sizeof(Sequence) + pages_of_sequence * sizeof(PageId) + context * sizeof(int32_t);
-  return PrefixTree::bytes_for(pages, page_tokens) + pages * (sizeof(Page) + sizeof(PageId)) + sequences * of_sequence;
+  size_t of_sequences = 0;
+  if (__builtin_mul_overflow(of_sequence, sequences, &of_sequences) || of_sequences > SIZE_MAX / 4) {
+    fail("the books of {} sequences of {} tokens have more bytes than can be counted; ask for fewer", sequences,
+         context);
+  }
+  return PrefixTree::bytes_for(pages, page_tokens) + pages * (sizeof(Page) + sizeof(PageId)) + of_sequences;
 }
 
 const PageBook::Sequence& PageBook::at(SequenceId id) const {

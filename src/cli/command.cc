@@ -11,6 +11,7 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "cache/cache.h"
 #include "tensor/kv_row.h"
 
@@ -100,7 +101,8 @@ void CacheFlags::add_to(CLI::App& command) {
   // Not bound to `rotate`: CLI11 would write false to it where neither flag is given.
   command.add_flag_function(
       "--rotate,!--no-rotate", [this](int64_t given) { rotate = given > 0; },
-      "store K and V rotated by a Hadamard matrix: few bits then lose less (default: where q4_0 holds them)");
+      "store K and V rotated by a Hadamard matrix: few bits then lose less (default: where q4_0 holds them and the "
+      "head size is a power of two)");
   command.add_option("-c,--context", context, "tokens of context (default: what the prompt and -n need)")
       ->check(whole_number(1, kManyTokens))
       ->option_text("N");
@@ -159,6 +161,11 @@ void print_json(const Json& object) {
 
 std::string valid_utf8(const std::string& text) {
   return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+}
+
+void warn_beyond_context(size_t context, size_t made_for) {
+  if (context <= made_for) return;
+  spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", made_for);
 }
 
 std::string describe(const CachePlan& plan) {

@@ -80,6 +80,9 @@ void print_json(const Json& object);
 /// A text of arbitrary bytes as JSON may hold it: what is not UTF-8 becomes U+FFFD.
 std::string valid_utf8(const std::string& text);
 
+/// Warns where more tokens of context are asked for than the model was made for.
+void warn_beyond_context(size_t context, size_t made_for);
+
 /// How a cache holds its tokens, for people: "paged, 512 tokens, K f16 V q4_0, V rotated".
 std::string describe(const CachePlan& plan);
 

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/prefill_progress.h"
+#include "cli/scored_text.h"
 #include "verify/needle.h"
 
 namespace contexture::cli {
@@ -12,7 +13,7 @@ namespace {
 struct EvalNeedle {
   ModelFlags model;
   CacheFlags cache;
-  std::vector<size_t> depths;
+  std::vector<size_t> depths = {128, 512, 2048, 4096};
   size_t needles = 50;
 
   void run() {
@@ -67,14 +68,8 @@ struct EvalNeedle {
     const double accuracy = static_cast<double>(found) / static_cast<double>(needles);
     const bool is_mixed = plan.layout == "mixed";
     if (model.json) {
-      Json line = {{"depth", depth},
-                   {"layout", plan.layout},
-                   {"k_format", name(plan.shape.k_format)},
-                   {"v_format", name(plan.shape.v_format)},
-                   {"needles", needles},
-                   {"accuracy", accuracy}};
-      if (is_mixed)
-        line.update({{"cold_k_format", name(plan.cold_k_format)}, {"cold_v_format", name(plan.cold_v_format)}});
+      Json line = {{"depth", depth}, {"needles", needles}, {"accuracy", accuracy}};
+      line.update(cache_as_json(plan));
       print_json(line);
       return;
     }
@@ -101,8 +96,7 @@ void add_eval_needle(CLI::App& eval) {
   command->add_option("--depths", self->depths, "tokens of the contexts, separated by commas")
       ->delimiter(',')
       ->check(whole_number(2, kManyTokens))
-      ->required()
-      ->option_text("N,N,...");
+      ->option_text("N,N,... [128,512,2048,4096]");
   command->add_option("--needles", self->needles, "facts hidden in each, all of which are asked for")
       ->check(whole_number(1, 65536))
       ->capture_default_str();

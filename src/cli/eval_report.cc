@@ -73,7 +73,7 @@ struct EvalReport {
   std::string output;
   size_t context = 0;
   int threads = 0;
-  std::vector<size_t> depths = {512, 2048, 4096};
+  std::vector<size_t> depths = {128, 512, 2048, 4096};
 
   static constexpr size_t kNeedles = 50;
 

@@ -7,12 +7,16 @@ namespace {
 struct Plan {
   ModelFlags model;
   CacheFlags cache;
-  size_t memory = 0;
+  size_t memory = 0, sequences = 1, pool_tokens = 0;
+  bool session = false;
 
   void run() const {
     const ModelFile file = open_model(model.model);
     RunOptions options = cache.options();
     if (options.cache.context == 0) options.cache.context = read_config(file.metadata).context;
+    options.cache.sequences = options.logit_rows = sequences;
+    options.cache.pool_tokens = pool_tokens;
+    options.cache.resumable = session;
     const MemoryPlan plan = plan_memory(file, options);
     const size_t max_context = memory ? longest_context(file, options, memory) : plan.config.context;
     if (model.json) {
@@ -79,6 +83,16 @@ void add_plan(CLI::App& app) {
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
       ->check(
           [](const std::string& text) { return std::string(text.starts_with('-') ? "memory is not negative" : ""); });
+  command->add_option("--sequences", self->sequences, "sequences at once")
+      ->check(whole_number(1, 1 << 20))
+      ->capture_default_str();
+  command
+      ->add_option("--pool-tokens", self->pool_tokens,
+                   "paged cache: tokens of all sequences together (default: enough for each to fill its context)")
+      ->check(whole_number(1, kManyTokens))
+      ->option_text("N");
+  command->add_flag("--session", self->session,
+                    "as run --session holds it: a mixed cache then keeps every token cold too, for a longer context");
   command->callback([self] { self->run(); });
 }
 

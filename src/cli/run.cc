@@ -29,6 +29,7 @@ struct Run {
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::string text = prompt_text();
     GenerateOptions generate = sampling.options(opened.file.metadata);
+    if (!session.empty() && session == tracing.file) fail("--session and --trace name the same file; give two");
     std::optional<RunSession> kept;
     if (!session.empty()) kept.emplace(session, opened.file.path);
     const bool goes_on = kept && kept->is_there() && text.empty();
@@ -45,9 +46,7 @@ struct Run {
       options.cache.context = default_context(config, ids.size(), generate.max_tokens);
       if (kept) options.cache.context = std::max(options.cache.context, kept->length());
     }
-    if (options.cache.context > config.context) {
-      spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", config.context);
-    }
+    warn_beyond_context(options.cache.context, config.context);
 
     const MemoryPlan plan = plan_memory(opened.file, options);
     if (!goes_on) check_prompt(plan, ids);
@@ -144,6 +143,9 @@ struct Run {
       const double bandwidth = read_bandwidth(weights.first(std::min(weights.size(), size_t{1} << 30)), runtime.pool());
       line += fmt::format(", {:.0f} % of the {:.1f} GB/s that this machine reads", 100 * moved / bandwidth,
                           bandwidth / 1e9);
+    }
+    if (const size_t clamped = runtime.cache().clamped_values()) {
+      line += fmt::format(", {} values of K and V clamped", clamped);
     }
     fmt::print(stderr, "{}\n", line);
   }

@@ -28,8 +28,10 @@ ScoredText read_scored_text(const ScoredTextFlags& flags, const OpenedModel& ope
   const Tokenizer& tokenizer = opened.need_tokenizer();
   ScoredText text{.tokens = tokenizer.encode(read_text(flags.file)), .windows = {}, .chunk = flags.chunk};
   if (text.tokens.size() < 2) fail("{} has no two tokens; give a text to score", printable(flags.file, 400));
-  const size_t whole = std::min(text.tokens.size(), read_config(opened.file.metadata).context);
-  text.windows.tokens = context > 0 ? context : flags.like_llama_cpp ? 512 : whole;
+  const size_t made_for = read_config(opened.file.metadata).context, whole = text.tokens.size();
+  text.windows.tokens = context > 0 ? context : flags.like_llama_cpp ? 512 : made_for;
+  if (!flags.like_llama_cpp) text.windows.tokens = std::min(text.windows.tokens, whole);
+  warn_beyond_context(text.windows.tokens, made_for);
   if (flags.like_llama_cpp) {
     text.windows.scored_from = text.windows.tokens / 2 + 1;
     text.windows.whole_only = true;

@@ -40,7 +40,10 @@ struct VerifyTrace {
   }
 
   static void print_row(const TracedAttention& a, const AttentionCheck& check) {
-    const char* verdict = check.ok() ? "ok" : check.each_token_once ? "WRONG" : "WRONG: tokens missing or repeated";
+    const char* verdict = check.ok()                  ? "ok"
+                          : !check.each_token_once    ? "WRONG: tokens missing or repeated"
+                          : !(check.bound_share <= 1) ? "WRONG"
+                                                      : "CANNOT TELL: scores too large for float32";
     fmt::print("{:>5} {:>6} {:>8} {:>7} {:>13.2e} {:>14.2e} {:>7.3g} %  {}\n", a.layer, a.step, a.positions.size(),
                check.tokens, check.max_abs_error, check.relative_error(), 100 * check.bound_share, verdict);
   }
@@ -55,6 +58,7 @@ struct VerifyTrace {
             {"relative_error", check.relative_error()},
             {"bound_share", check.bound_share},
             {"each_token_once", check.each_token_once},
+            {"decided", check.decided},
             {"ok", check.ok()}};
   }
 };

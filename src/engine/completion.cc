@@ -55,12 +55,9 @@ Completion::Completion(const MemoryPlan& plan, const Tokenizer& tokenizer, std::
       sampler_(options, banned_tokens(tokenizer, options, plan.config.vocabulary, also_end)),
       decoder_(tokenizer, checked(plan, prompt)),
       stops_(options.stop) {
-  const size_t most = std::min(max_tokens_, plan.cache.context + 1 - prompt.size());
-  tokens_.reserve(prompt.size() + most);
+  most_ = std::min(max_tokens_, plan.cache.context + 1 - prompt.size());
   tokens_.assign(prompt.begin(), prompt.end());
   result_.prompt_tokens = prompt.size();
-  result_.token_ids.reserve(most);
-  result_.log_probabilities.reserve(most);
 }
 
 double Completion::seconds_since_mark() {
@@ -70,6 +67,10 @@ double Completion::seconds_since_mark() {
 
 void Completion::begin(const PrefixReport& prefix) {
   if (mark_) return;  // it was preempted and comes back
+  // Not before its turn comes: those that wait may be many.
+  tokens_.reserve(tokens_.size() + most_);
+  result_.token_ids.reserve(most_);
+  result_.log_probabilities.reserve(most_);
   mark_ = Clock::now();
   result_.prefix = prefix;
   furthest_ = prefix.reused_tokens;

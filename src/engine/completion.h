@@ -43,6 +43,7 @@ class Completion {
 
   const Tokenizer& tokenizer_;
   const size_t max_tokens_;
+  size_t most_ = 0;  // tokens that there is room for
   const std::optional<TokenId> also_end_;
   const GenerationCallbacks callbacks_;
   std::vector<TokenId> tokens_;

@@ -41,7 +41,7 @@ std::optional<PrefixReport::Difference> first_difference(const Tokenizer& tokeni
 std::string explain_prefix(const Generation& made) {
   const PrefixReport& prefix = made.prefix;
   std::string line = fmt::format("{} of {} prompt tokens were new", made.prefilled_tokens, made.prompt_tokens);
-  if (prefix.reused_tokens == 0 && !prefix.first_difference) return line;
+  if (prefix.reused_tokens == 0 && prefix.lost_tokens == 0 && !prefix.first_difference) return line;
   line += fmt::format(" and took {:.3f} s", made.prefill_seconds);
   if (const auto& d = prefix.first_difference) {
     line +=

@@ -71,8 +71,8 @@ Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<cons
 
 /// The same in a sequence that already holds the first tokens of the prompt: only the others are run, at least one. One
 /// that holds nothing first adopts what the cache has of the prompt. `also_end` ends it beside the vocabulary's end
-/// tokens. Afterwards the sequence holds the tokens that were run: of
-/// the prompt and what was generated, all but perhaps the last ones.
+/// tokens. Afterwards the sequence holds the tokens that were run: of the prompt and what was generated, all but
+/// perhaps the last ones; after an exception it is of no further use.
 Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
                        std::span<const TokenId> prompt, const GenerateOptions& options,
                        const GenerationCallbacks& callbacks, std::optional<TokenId> also_end = std::nullopt);

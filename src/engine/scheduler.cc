@@ -40,7 +40,16 @@ void Scheduler::submit_in(SequenceId sequence, const Request& request) {
 }
 
 std::vector<Generation> Scheduler::run() {
-  while (!running_.empty() || !waiting_.empty()) step();
+  try {
+    while (!running_.empty() || !waiting_.empty()) step();
+  } catch (...) {  // of all that was asked for nothing is known any more
+    running_.clear();
+    waiting_.clear();
+    results_.clear();
+    submitted_ = 0;
+    full_ = false;
+    throw;
+  }
   submitted_ = 0;
   return std::exchange(results_, {});
 }
@@ -155,8 +164,8 @@ void Scheduler::forward() {
 
 void Scheduler::finish_cancelled() {
   for (auto* members : {&running_, &waiting_}) {
-    for (const auto& member : *members) {
-      Completion& completion = member->completion;
+    for (size_t i = 0; i < members->size(); ++i) {  // what it says may bring new requests
+      Completion& completion = (*members)[i]->completion;
       if (!completion.is_finished() && completion.is_cancelled()) completion.finish(FinishReason::cancelled);
     }
   }

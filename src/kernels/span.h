@@ -9,6 +9,10 @@
 
 namespace contexture {
 
+/// Which part of a context a span is of, for people and traces: attention does not look at it.
+enum class SpanKind : uint8_t { all, sinks, cold, hot };
+inline constexpr const char* kSpanKinds[] = {"all", "sinks", "cold", "hot"};
+
 /// A run of tokens of one sequence in one layer, wherever it lies: a page, a whole contiguous cache, a rank's shard.
 /// All that attention knows of a cache. The addresses are computed by the cache alone.
 struct TokenSpan {
@@ -25,6 +29,7 @@ struct TokenSpan {
   // twice, once exact and once quantised, says so which of its queries reads which: each must see every token once.
   int64_t queries_from = 0;
   int64_t queries_until = std::numeric_limits<int64_t>::max();
+  SpanKind kind = SpanKind::all;
 
   bool seen_from(int64_t query_position) const {
     return query_position >= queries_from && query_position < queries_until;

@@ -23,7 +23,8 @@
 //    bound = (Σ p[j] · r[j] · |v[j] - o| + g(m) · Σ p[j] · (1 + r[j]) · |v[j]|) / (1 - Σ p[j] · r[j])
 //
 // and where the scores are so large that their rounding decides everything (the last divisor is not positive), the
-// output still is a mean of V: the bound is the spread of the visible V, and the rounding of a sum of them. What
+// output still is a mean of V: the bound is the spread of the visible V, and the rounding of a sum of them; such an
+// attention is held against that, and counts as undecided. What
 // underflows is below 2^-126 a step, of weights and of products. This program's own float64 rounding is 2^-29 of each
 // term; one is added to every m for it.
 
@@ -56,6 +57,7 @@ void take_errors(AttentionCheck& all, const AttentionCheck& one) {
   all.max_abs_error = larger(all.max_abs_error, one.max_abs_error);
   all.largest_output = larger(all.largest_output, one.largest_output);
   all.bound_share = larger(all.bound_share, one.bound_share);
+  all.decided &= one.decided;
 }
 
 int64_t first_visible(int64_t position, const AttentionShape& shape) {
@@ -160,6 +162,7 @@ class Query {
     const auto n = static_cast<double>(visible_.size());
     const double roundings = std::min(n, static_cast<double>(kTilePositions)) + 4 * merges + 14;
     AttentionCheck check;
+    check.decided = doubt < 1 || n < 2 || std::isnan(doubt);  // NaN is no doubt: it shows in the output
     for (size_t d = 0; d < shape_.head_dim; ++d) {
       double o = 0, by_weights = 0, by_sums = 0, largest = 0;
       double low = std::numeric_limits<double>::infinity(), high = -low;

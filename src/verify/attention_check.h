@@ -15,9 +15,11 @@ struct AttentionCheck {
   double bound_share = 0;       // largest |out - oracle| / bound; above 1: more than rounding explains
   bool each_token_once = true;  // every query sees each position from its window's first to its own, once and in order
 
+  bool decided = true;  // false: scores so large that rounding alone may choose any token; nothing is proven
+
   double relative_error() const;
   /// NaN, in K, V, q or the output, is never ok.
-  bool ok() const { return each_token_once && bound_share <= 1; }
+  bool ok() const { return each_token_once && decided && bound_share <= 1; }
 };
 
 /// Recomputes the attention of one sequence's queries in float64 from what the cache holds, and compares with

@@ -53,7 +53,7 @@ std::vector<Case> cases_of(std::string_view layout, const LayoutChecks& checks) 
 
 /// The mixed cache's other choices follow from its formats: over all pairs any two of K, V, cold K and cold V meet in
 /// all combinations (a Latin square of order 5), with boundaries of several kinds.
-void choose_cold(CachePlan& cache) {
+void choose_cold(CachePlan& cache, size_t prompt) {
   constexpr Format formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
   const auto place = [&](Format format) {
     return static_cast<size_t>(std::find(std::begin(formats), std::end(formats), format) - std::begin(formats));
@@ -62,7 +62,7 @@ void choose_cold(CachePlan& cache) {
   cache.cold_k_format = formats[(k + v) % 5];
   cache.cold_v_format = formats[(k + 2 * v) % 5];
   constexpr size_t hot[] = {100, 40, 256}, sinks[] = {4, 0, 21};
-  cache.hot_tokens = hot[(k + v) % 3];
+  cache.hot_tokens = std::min(hot[(k + v) % 3], prompt - kShortestMixedPrompt + 1);
   cache.sink_tokens = sinks[(k + 2 * v) % 3];
 }
 
@@ -99,7 +99,7 @@ class Checker {
           CachePlan cache{.layout = checks_.layouts[i],
                           .shape = {.k_format = checks_.k_formats[k], .v_format = checks_.v_formats[v]}};
           const bool is_mixed = cache.layout == "mixed";
-          if (is_mixed) choose_cold(cache);
+          if (is_mixed) choose_cold(cache, checks_.prompt.size());
           std::optional<Reference> own;
           std::optional<Reference>& reference = is_mixed ? own : plain;
           if (!reference) reference = make_reference(cache);
@@ -199,6 +199,13 @@ class Checker {
 bool check_layouts(const ModelFile& file, const LayoutChecks& checks, const LayoutProgress& progress) {
   if (checks.prompt.size() < kShortestPrompt) {
     fail("a prompt of {} tokens has no pages to cut; at least {} are needed", checks.prompt.size(), kShortestPrompt);
+  }
+  const bool is_mixed = std::count(checks.layouts.begin(), checks.layouts.end(), "mixed") > 0;
+  if (is_mixed && checks.prompt.size() < kShortestMixedPrompt) {
+    fail(
+        "of a prompt of {} tokens none would be cold in a mixed cache; give one of at least {}, or leave mixed out "
+        "(--cache contiguous,paged)",
+        checks.prompt.size(), kShortestMixedPrompt);
   }
   return Checker(file, checks, progress).run();
 }

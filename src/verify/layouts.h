@@ -21,6 +21,8 @@ struct LayoutChecks {
 };
 
 constexpr size_t kShortestPrompt = 16;
+/// Where mixed caches are among the layouts: a block of tokens becomes cold, and some of its queries read it so.
+constexpr size_t kShortestMixedPrompt = 192;
 
 /// One layout and pair of formats.
 struct LayoutResult {

@@ -105,12 +105,25 @@ class Trace::Reader {
       TokenSpan span{.count = static_cast<size_t>(tokens),
                      .queries_from = numbers[i * 3 + 1],
                      .queries_until = numbers[i * 3 + 2]};
-      const std::string name = fmt::format("span.{}.", i);
+      const std::string name = name_of_span(i, span);
       read_positions(need(name + "positions"), span);
       read_rows(name + "k", span.count, span.k_format, span.k, span.k_token_stride, span.k_head_stride);
       read_rows(name + "v", span.count, span.v_format, span.v, span.v_token_stride, span.v_head_stride);
       result_.view.push_back(span);
     }
+  }
+
+  /// "span.1.cold.": the kind that there is, by any of its tensors.
+  std::string name_of_span(size_t i, TokenSpan& span) const {
+    for (const SpanKind kind : {SpanKind::sinks, SpanKind::cold, SpanKind::hot, SpanKind::all}) {
+      span.kind = kind;
+      const std::string name = fmt::format("span.{}.{}.", i, kSpanKinds[static_cast<size_t>(kind)]);
+      for (const char* tensor : {"positions", "k", "v"}) {
+        if (file_.find(prefix_ + name + tensor)) return name;
+      }
+      if (kind == SpanKind::all) return name;  // and say that it is missing
+    }
+    return {};
   }
 
   void read_positions(const StoredTensor& tensor, TokenSpan& span) {

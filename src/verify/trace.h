@@ -23,17 +23,17 @@
 //                     .positions   i64 (queries): absolute
 //                     .spans       i64 (spans, 3): of each span, its tokens, and which queries see it: those from the
 //                                  second number's position on, before the third's
-//                     .span.I.k    (tokens, kv_heads, head_dim) in the cache's format: f32, f16, bf16, q8_0, q4_0
-//                     .span.I.v    likewise, in a format of its own
-//                     .span.I.positions   i64 (tokens): absolute, evenly spaced, ascending
+//                     .span.I.P.k  (tokens, kv_heads, head_dim) in the cache's format: f32, f16, bf16, q8_0, q4_0
+//                     .span.I.P.v  likewise, in a format of its own
+//                     .span.I.P.positions   i64 (tokens): absolute, evenly spaced, ascending
 //
 // Where a head is not whole blocks, its last block is short (tensor/kv_row.h), and no GGUF type says so: then K is
-// .span.I.k.q8_0_bytes or .k.q4_0_bytes, i8 (tokens, kv_heads, bytes of a head's row), and V likewise.
+// .span.I.P.k.q8_0_bytes or .k.q4_0_bytes, i8 (tokens, kv_heads, bytes of a head's row), and V likewise.
 //
-// Spans are the parts of a context that differ in format, or in who sees them: of a mixed cache its sinks, its cold and
-// its hot tokens; of any other cache there is one. A query at position p sees the tokens at positions ≤ p of the spans
-// that it sees, and with a window w > 0 only those above p - w. Where the cache holds K and V rotated (Rotation), q, K,
-// V and out are as attention had them: rotated.
+// Spans are the parts of a context that differ in format, or in who sees them: P says which, of a mixed cache `sinks`,
+// `cold` or `hot`; of any other cache there is one, `all`. A query at position p sees the tokens at positions ≤ p of
+// the spans that it sees, and with a window w > 0 only those above p - w. Where the cache holds K and V rotated
+// (Rotation), q, K, V and out are as attention had them: rotated.
 
 namespace contexture {
 

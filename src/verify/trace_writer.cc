@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "files/gguf.h"
 #include "files/gguf_writer.h"
 #include "tensor/kv_row.h"
 #include "verify/trace.h"
@@ -18,7 +19,7 @@ namespace {
 
 /// Whether b goes on where a ends: pages of one cache, say.
 bool continues(const TokenSpan& a, const TokenSpan& b) {
-  return a.k_format == b.k_format && a.v_format == b.v_format && a.queries_from == b.queries_from &&
+  return a.kind == b.kind && a.k_format == b.k_format && a.v_format == b.v_format && a.queries_from == b.queries_from &&
          a.queries_until == b.queries_until && a.position_stride == b.position_stride &&
          b.first_position == a.position(a.count);
 }
@@ -29,6 +30,18 @@ size_t tokens_of(CacheView view) {
   return tokens;
 }
 
+/// Throws Error where the path is a file that is not an earlier trace: a slip of the keyboard must not cost a model.
+void check_replaceable(const std::string& path) {
+  if (!std::filesystem::exists(path)) return;
+  try {
+    const MappedFile file(path);
+    if (read_gguf(file.bytes(), path, /*with_integers=*/true).metadata.has(fmt::format("{}version", kTraceKeys)))
+      return;
+  } catch (const Error&) {  // no GGUF file, or none that can be read
+  }
+  fail("{} is there and is no trace; give another path, or delete it", printable(path, 400));
+}
+
 int64_t bytes_of_tensor(const StoredTensor& tensor) {
   int64_t bytes = static_cast<int64_t>(bytes_of(tensor.format, static_cast<size_t>(tensor.shape.back())));
   for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) bytes *= tensor.shape[i];
@@ -37,10 +50,11 @@ int64_t bytes_of_tensor(const StoredTensor& tensor) {
 
 }  // namespace
 
-SpoolFile::SpoolFile(const std::string& path) : path_(fmt::format("{}.spool-{}", path, getpid())) {
-  file_ = std::fopen(path_.c_str(), "w+xe");
+SpoolFile::SpoolFile(const std::string& path) : path_(path) {
+  const std::string beside = fmt::format("{}.spool-{}", path, getpid());
+  file_ = std::fopen(beside.c_str(), "w+xe");
   if (!file_) refuse("cannot create");
-  unlink(path_.c_str());  // it lives on as long as it is open
+  unlink(beside.c_str());  // it lives on as long as it is open
 }
 
 SpoolFile::~SpoolFile() {
@@ -66,9 +80,7 @@ void SpoolFile::refuse(const char* what) const {
 
 TraceWriter::TraceWriter(const std::string& path, const std::string& model, Choice layers, Choice steps)
     : path_(path), layers_(std::move(layers)), steps_(std::move(steps)), spool_(path) {
-  if (std::filesystem::exists(path) && !std::filesystem::is_regular_file(path)) {
-    fail("{} is there and is not a file; give the path of a file", printable(path, 400));
-  }
+  check_replaceable(path);
   metadata_.set_string("general.name", model);
   metadata_.set_int(fmt::format("{}version", kTraceKeys), kTraceVersion);
   metadata_.set_string(fmt::format("{}model", kTraceKeys), model);
@@ -111,7 +123,10 @@ void TraceWriter::add(const std::string& prefix, const AttentionShape& shape, co
     numbers.insert(numbers.end(), {static_cast<int64_t>(tokens_of(part)), part[0].queries_from, part[0].queries_until});
   }
   add_tensor(prefix + "spans", Format::i64, {static_cast<int64_t>(parts.size()), 3}, std::span<const int64_t>(numbers));
-  for (size_t i = 0; i < parts.size(); ++i) add_span(fmt::format("{}span.{}.", prefix, i), shape, parts[i]);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const char* kind = kSpanKinds[static_cast<size_t>(parts[i][0].kind)];
+    add_span(fmt::format("{}span.{}.{}.", prefix, i, kind), shape, parts[i]);
+  }
 }
 
 /// Spans that continue each other, as one.
@@ -150,6 +165,7 @@ void TraceWriter::begin_tensor(std::string name, Format format, std::vector<int6
 void TraceWriter::finish() {
   if (tensors_.empty())
     fail("nothing was traced: {} is not written; choose steps and layers that there are", printable(path_, 400));
+  check_replaceable(path_);  // again: a run may have written another file there
   spool_.rewind();
   std::vector<std::byte> piece(size_t{1} << 20);
   write_gguf(path_, metadata_, tensors_, [&](size_t tensor, const auto& write) {

@@ -206,7 +206,8 @@ TEST(Mixed, TheBoundaryIsAFunctionOfTheQuery) {
   }
 }
 
-// The figure of the issue that asked for it: at 32,768 tokens with q4_0 cold and 256 hot.
+// At 32,768 tokens with q4_0 cold and 256 hot, 0.31 of the bytes of all in f16: q4_0 takes 18 bytes where f16 takes 64,
+// a share of 0.281; what a query reads hot adds at most 0.009, what a step of 512 keeps in the ring 0.02.
 TEST(Mixed, TakesAThirdOfTheBytes) {
   const CacheShape shape{.layers = 2, .kv_heads = 2, .head_dim = 64};
   const CachePlan mixed{.layout = "mixed", .shape = shape, .context = 32768, .step_tokens = 512};

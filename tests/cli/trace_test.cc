@@ -125,7 +125,7 @@ TEST_F(TraceCommands, WhatIsNoTraceOrCannotBeWrittenIsOneLine) {
   expect_error("verify trace README.md", "no GGUF file");
   expect_error("verify trace models/stories-1m.gguf", "is no trace");
   expect_error("run -p a -n 1 --trace /no/such/folder/t.gguf", "/no/such/folder");
-  expect_error("run -p a -n 1 --trace " + folder_.string(), "is not a file");
+  expect_error("run -p a -n 1 --trace " + folder_.string(), "is no trace");
   expect_error("run -p a -n 1 --trace " + file_ + " --trace-layers 9", "layers 0 to 3");
   EXPECT_THAT(files(), ElementsAre());
   for (const char* wrong :

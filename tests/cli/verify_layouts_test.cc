@@ -49,6 +49,9 @@ TEST(VerifyLayouts, TextsAndWrongUsage) {
   EXPECT_EQ(ended.status, 0) << ended.out << ended.err;
   EXPECT_THAT(ended.out, HasSubstr("paged       q8_0  q8_0"));
   EXPECT_EQ(run_program("verify layouts -p a").status, 1);  // too short
+  const Ended missed = run_program("verify layouts --cache contiguous --ctk f32 --ctv f32 --plant hash");
+  EXPECT_EQ(missed.status, 1);
+  EXPECT_THAT(missed.err, HasSubstr("was not found"));
   for (const char* wrong : {"--plant none", "--cache ring", "--ctk q5_0", "-p a -f b", "--prompt-tokens 3"}) {
     EXPECT_EQ(run_program(std::string("verify layouts ") + wrong).status, 2) << wrong;
   }

@@ -102,22 +102,30 @@ TEST_F(Generate, RefusesWhatCannotBe) {
 
 // What operator new hands out against the plan: not what the plan says of itself.
 TEST_F(Generate, AllocatesWhatWasPlanned) {
-  for (const size_t context : {50, 700, 4096}) {
-    const OpenedModel opened = open_with_tokenizer(file_.path());
-    RunOptions options;
-    options.cache.context = context;
-    options.threads = 2;
-    const MemoryPlan plan = plan_memory(opened.file, options);
-    const AllocationWatch watch;
-    Runtime runtime(opened.file, options);
-    const double allocated = static_cast<double>(watch.peak());
-    const double planned = static_cast<double>(plan.total_bytes());
-    // Beside the arrays: vectors of bookkeeping, names of tensors while they are bound, thread handles.
-    EXPECT_GE(allocated, planned);
-    EXPECT_LE(allocated, planned + 65536) << context;
-    size_t stored = 0;
-    for (const StoredTensor& t : opened.file.tensors) stored += t.shape.size() > 1 ? t.data.size() : 0;
-    EXPECT_EQ(plan.weights.stored, stored);
+  for (const std::string_view layout : cache_layouts()) {
+    for (const size_t context : {50, 700, 4096}) {
+      for (const size_t sequences : {1, 5}) {
+        const OpenedModel opened = open_with_tokenizer(file_.path());
+        RunOptions options;
+        options.cache.layout = layout;
+        options.cache.context = context;
+        options.cache.sequences = sequences;
+        options.cache.pool_tokens = sequences > 1 ? 2 * context : 0;
+        options.cache.hot_tokens = 100;
+        options.threads = 2;
+        const MemoryPlan plan = plan_memory(opened.file, options);
+        const AllocationWatch watch;
+        Runtime runtime(opened.file, options);
+        const double allocated = static_cast<double>(watch.peak());
+        const double planned = static_cast<double>(plan.total_bytes());
+        // Beside the arrays: vectors of bookkeeping, names of tensors while they are bound, thread handles.
+        EXPECT_GE(allocated, planned) << layout << ", " << context << " tokens";
+        EXPECT_LE(allocated, planned + 65536) << layout << ", " << context << " tokens, " << sequences << " sequences";
+        size_t stored = 0;
+        for (const StoredTensor& t : opened.file.tensors) stored += t.shape.size() > 1 ? t.data.size() : 0;
+        EXPECT_EQ(plan.weights.stored, stored);
+      }
+    }
   }
 }
 

@@ -71,7 +71,7 @@ TEST_F(LayoutsTest, AllHold) {
 }
 
 TEST_F(LayoutsTest, EveryWayOfOnePairHolds) {
-  checks_.prompt.resize(170);
+  checks_.prompt.resize(200);
   checks_.k_formats = {Format::q8_0};
   checks_.v_formats = {Format::f16};
   checks_.layouts = {"mixed"};
@@ -79,7 +79,7 @@ TEST_F(LayoutsTest, EveryWayOfOnePairHolds) {
   EXPECT_TRUE(check()) << failures();
   ASSERT_EQ(results_.size(), 1u);
   EXPECT_EQ(results_[0].ways, 5u * 4 * 3 * 2) << "starts, chunks, threads, alone and not";
-  EXPECT_EQ(results_[0].oracle.attentions, 2 * 170u);
+  EXPECT_EQ(results_[0].oracle.attentions, 2 * 200u);
 }
 
 /// A plant, and what the report of it must say.
@@ -137,6 +137,9 @@ TEST_F(LayoutsTest, CancelledItSaysNothing) {
 
 TEST_F(LayoutsTest, TheShortestPrompt) {
   checks_.k_formats = checks_.v_formats = {Format::f16};
+  checks_.prompt.resize(kShortestMixedPrompt - 1);
+  EXPECT_THROW((void)check(), Error) << "nothing would be cold";
+  checks_.layouts = {"contiguous", "paged"};
   checks_.prompt.resize(kShortestPrompt);
   EXPECT_TRUE(check()) << failures();
   checks_.prompt.resize(kShortestPrompt - 1);

@@ -257,7 +257,8 @@ class DamagedTrace : public PlantedTrace {
 };
 
 TEST_F(DamagedTrace, IsRefusedWithTheReason) {
-  for (const char* name : {"q", "out", "positions", "spans", "span.0.k", "span.1.v", "span.2.positions"}) {
+  for (const char* name :
+       {"q", "out", "positions", "spans", "span.0.sinks.k", "span.1.cold.v", "span.2.hot.positions"}) {
     expect_refused([&](TraceCopy& c) { c.remove(lone + name); }, fmt::format("{}{} is missing", lone, name));
     expect_refused([&](TraceCopy& c) { c.tensor(lone + name).name += "x"; }, "is missing");
     expect_refused(
@@ -286,10 +287,10 @@ TEST_F(DamagedTrace, IsRefusedWithTheReason) {
   expect_refused([&](TraceCopy& c) { c.values<int64_t>(lone + "positions")[0] = -1; }, "position -1");
   expect_refused([&](TraceCopy& c) { c.values<int64_t>(lone + "positions")[0] = INT64_MAX; },
                  "position 9223372036854775807");
-  expect_refused([&](TraceCopy& c) { c.values<int64_t>(lone + "span.1.positions")[5] = 4; }, "even steps");
-  expect_refused([&](TraceCopy& c) { c.values<int64_t>(lone + "span.1.positions")[1] = 0; }, "even steps");
+  expect_refused([&](TraceCopy& c) { c.values<int64_t>(lone + "span.1.cold.positions")[5] = 4; }, "even steps");
+  expect_refused([&](TraceCopy& c) { c.values<int64_t>(lone + "span.1.cold.positions")[1] = 0; }, "even steps");
   expect_refused([&](TraceCopy& c) { ++c.values<int64_t>(lone + "spans")[0]; },
-                 "span.0.positions has the shape (4) and must have (5)");
+                 "span.0.sinks.positions has the shape (4) and must have (5)");
   expect_refused([&](TraceCopy& c) { c.values<int64_t>(lone + "spans")[3] = INT64_MAX; },
                  "span 1 has 9223372036854775807 tokens");
   expect_refused([&](TraceCopy& c) { c.values<int64_t>(lone + "spans")[3] = -1; }, "span 1 has -1 tokens");
@@ -299,7 +300,7 @@ TEST_F(DamagedTrace, IsRefusedWithTheReason) {
   expect_refused([&](TraceCopy& c) { c.metadata.set_int(keys + "version", 2); }, "contexture.trace.version");
   expect_refused([&](TraceCopy& c) { c.metadata.set_int(keys + "blk.1.heads", 1 << 30); }, "blk.1.heads");
   expect_refused([&](TraceCopy& c) { c.metadata.set_int(keys + "blk.1.kv_heads", 3); }, "which no model has");
-  expect_refused([&](TraceCopy& c) { c.metadata.set_int(keys + "blk.1.kv_heads", 4); }, "span.0.k has the shape");
+  expect_refused([&](TraceCopy& c) { c.metadata.set_int(keys + "blk.1.kv_heads", 4); }, "span.0.sinks.k has the shape");
   expect_refused([&](TraceCopy& c) { c.metadata.set_int(keys + "blk.1.head_dim", 20); }, "which no model has");
   expect_refused([&](TraceCopy& c) { c.metadata.set_float(keys + "blk.1.scale", NAN); }, "blk.1.scale");
   expect_refused([&](TraceCopy& c) { c.metadata.set_int(keys + "blk.1.window", -1); }, "blk.1.window");
