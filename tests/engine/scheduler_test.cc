@@ -136,7 +136,7 @@ TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
     }
     const MemoryPlan plan = plan_memory(opened_->file, run);
     reset_peak();
-    const size_t resident_before = resident();
+    [[maybe_unused]] const size_t resident_before = resident();
     const AllocationWatch watch;
     Runtime runtime(opened_->file, plan);
     Scheduler scheduler(runtime, *opened_->tokenizer);
