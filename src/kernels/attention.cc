@@ -155,23 +155,16 @@ class TileReader {
   size_t span_ = 0, token_ = 0;
 };
 
-HWY_INLINE void unpack_k(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
+/// K (or V) of a tile's tokens as floats: to (tile.count, dim).
+template <bool kIsK>
+HWY_INLINE void unpack(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
   const size_t dim = round_up_16(shape.head_dim);
   for (size_t i = 0; i < tile.runs; ++i) {
-    const Tile::Run& run = tile.run[i];
-    unpack_rows(run.span->k_format, run.span->k_row(run.token, kv_head), run.span->k_token_stride, run.count,
-                shape.head_dim, dim, to);
-    to += run.count * dim;
-  }
-}
-
-HWY_INLINE void unpack_v(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
-  const size_t dim = round_up_16(shape.head_dim);
-  for (size_t i = 0; i < tile.runs; ++i) {
-    const Tile::Run& run = tile.run[i];
-    unpack_rows(run.span->v_format, run.span->v_row(run.token, kv_head), run.span->v_token_stride, run.count,
-                shape.head_dim, dim, to);
-    to += run.count * dim;
+    const auto& [span, token, count] = tile.run[i];
+    unpack_rows(kIsK ? span->k_format : span->v_format,
+                kIsK ? span->k_row(token, kv_head) : span->v_row(token, kv_head),
+                kIsK ? span->k_token_stride : span->v_token_stride, count, shape.head_dim, dim, to);
+    to += count * dim;
   }
 }
 
@@ -319,7 +312,7 @@ HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const A
   find_visible(unit, tile, shape, visible);
   // The rows of the last 16 tokens are read to their end.
   std::fill(memory.tile + tile.count * dim, memory.tile + round_up_16(tile.count) * dim, 0.f);
-  unpack_k(tile, unit.kv_head, shape, memory.tile);
+  unpack<true>(tile, unit.kv_head, shape, memory.tile);
   for (size_t row = 0; row < rows; ++row) {
     const Visible seen = visible[row / group];
     if (seen.begin == seen.end) continue;
@@ -329,7 +322,7 @@ HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const A
     state.sum = tile_softmax(state.maximum, seen.end, scores);
     if (std::isnan(state.sum)) state.maximum = state.sum;  // so that it survives the merge
   }
-  unpack_v(tile, unit.kv_head, shape, memory.tile);
+  unpack<false>(tile, unit.kv_head, shape, memory.tile);
   for (size_t row = 0, count; row < rows; row += count) {
     const Visible seen = visible[row / group];
     count = 1;
