@@ -11,13 +11,6 @@
 namespace contexture {
 namespace {
 
-constexpr size_t kAlignment = 16;  // of K and of V of a run in a layer
-constexpr size_t kMostRuns = 3;    // a mixed cache's: sinks, the last tokens, cold ones
-
-size_t aligned(size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 /// Bytes of K, or V, of a run in one layer.
 size_t side_bytes(const SavedContext& saved, const SavedRun& run, Format format) {
   return saved.kv_heads * static_cast<size_t>(run.count) * kv_row_bytes(format, saved.head_dim);
@@ -27,7 +20,7 @@ size_t side_bytes(const SavedContext& saved, const SavedRun& run, Format format)
 TokenSpan span_of(const SavedContext& saved, const SavedRun& run, const std::byte*& at) {
   const size_t k_row = kv_row_bytes(run.k_format, saved.head_dim), v_row = kv_row_bytes(run.v_format, saved.head_dim);
   const size_t count = static_cast<size_t>(run.count);
-  const std::byte* v = at + aligned(side_bytes(saved, run, run.k_format));
+  const std::byte* v = at + saved_aligned(side_bytes(saved, run, run.k_format));
   const TokenSpan span{.k_format = run.k_format,
                        .v_format = run.v_format,
                        .k = at,
@@ -38,7 +31,7 @@ TokenSpan span_of(const SavedContext& saved, const SavedRun& run, const std::byt
                        .v_head_stride = count * v_row,
                        .count = count,
                        .first_position = run.first};
-  at = v + aligned(side_bytes(saved, run, run.v_format));
+  at = v + saved_aligned(side_bytes(saved, run, run.v_format));
   return span;
 }
 
@@ -159,13 +152,13 @@ class Converter {
 size_t SavedContext::layer_bytes() const {
   size_t bytes = 0;
   for (const SavedRun& run : runs) {
-    bytes += aligned(side_bytes(*this, run, run.k_format)) + aligned(side_bytes(*this, run, run.v_format));
+    bytes += saved_aligned(side_bytes(*this, run, run.k_format)) + saved_aligned(side_bytes(*this, run, run.v_format));
   }
   return bytes;
 }
 
 void SavedContext::check() const {
-  if (length < 0 || runs.size() > kMostRuns) fail("{} tokens in {} runs", length, runs.size());
+  if (length < 0 || runs.size() > kMostSavedRuns) fail("{} tokens in {} runs", length, runs.size());
   if (head_dim == 0 || head_dim % 2 != 0 || (rotation != Rotation{} && !std::has_single_bit(head_dim))) {
     fail("heads of {} channels, which cannot be or cannot be rotated", head_dim);
   }
@@ -224,7 +217,7 @@ void save_layer(const Cache& cache, SequenceId sequence, const SavedContext& sav
                 const ByteSink& sink) {
   std::vector<HeldRows> held;
   cache.held(layer, sequence, held);
-  constexpr std::array<std::byte, kAlignment> zeros{};
+  constexpr std::array<std::byte, kSavedAlignment> zeros{};
   size_t at = 0;
   const auto write = [&](const std::byte* from, size_t bytes) {
     sink({from, bytes});
@@ -250,7 +243,7 @@ void save_layer(const Cache& cache, SequenceId sequence, const SavedContext& sav
           for (size_t t = 0; t < rows.count; ++t) write(is_v ? rows.v_row(t, head) : rows.k_row(t, head), row);
         }
       }
-      write(zeros.data(), aligned(at) - at);
+      write(zeros.data(), saved_aligned(at) - at);
     }
   }
 }

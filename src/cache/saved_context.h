@@ -10,6 +10,15 @@
 
 namespace contexture {
 
+/// A mixed cache's: sinks, the last tokens, cold ones.
+constexpr size_t kMostSavedRuns = 3;
+
+/// K and V of each run begin at multiples of so many bytes.
+constexpr size_t kSavedAlignment = 16;
+constexpr size_t saved_aligned(size_t bytes) {
+  return (bytes + kSavedAlignment - 1) / kSavedAlignment * kSavedAlignment;
+}
+
 /// Tokens of a saved context that are held alike: positions [first, first + count). K of every layer lies as (kv_heads,
 /// count) rows, V after it likewise.
 struct SavedRun {

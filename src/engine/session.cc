@@ -34,7 +34,6 @@ static_assert(std::endian::native == std::endian::little, "session files are rea
 constexpr char kMagic[] = {'C', 'T', 'X', 'S', 'E', 'S', 'S', 'N'};
 constexpr uint32_t kVersion = 1;
 constexpr size_t kChecksumBytes = 16;
-constexpr size_t kMostRuns = 3;
 
 template <size_t size>
 struct Name {
@@ -64,7 +63,7 @@ struct Header {
     uint64_t first, count;  // tokens
     Name<8> k_format, v_format;
     uint64_t cold;  // 1: of a mixed cache's cold part
-  } run[kMostRuns];
+  } run[kMostSavedRuns];
   Name<64> model_name;
 };
 static_assert(std::has_unique_object_representations_v<Header> && sizeof(Header) == 304);
@@ -72,10 +71,6 @@ static_assert(std::has_unique_object_representations_v<Header> && sizeof(Header)
 Digest checksum(std::span<const std::byte> bytes, uint64_t section) {
   const XXH128_hash_t hash = XXH3_128bits_withSeed(bytes.data(), bytes.size(), section);
   return {hash.low64, hash.high64};
-}
-
-size_t aligned(size_t bytes) {
-  return (bytes + 15) / 16 * 16;
 }
 
 /// Takes a session file apart; nothing is believed before its checksum has been verified.
@@ -95,7 +90,7 @@ class Reader {
     }
     // The token ids alone take more bytes than the length has tokens, so that no product below can be beyond the file
     // and unnoticed: check() has counted each in 64 bits.
-    const size_t token_bytes = aligned(header.tokens * sizeof(TokenId));
+    const size_t token_bytes = saved_aligned(header.tokens * sizeof(TokenId));
     const size_t layer_bytes = context.layer_bytes() + kChecksumBytes;
     const size_t fixed = sizeof(Header) + token_bytes + 2 * kChecksumBytes;
     size_t size = 0;
@@ -146,7 +141,7 @@ class Reader {
     if (h.tokens > bytes_.size() / sizeof(TokenId) || h.length > h.tokens || h.draws > h.tokens) {
       refuse(fmt::format("it cannot hold {} tokens", h.tokens));
     }
-    if (h.runs > kMostRuns || h.rotation > 3) refuse("its header makes no sense");
+    if (h.runs > kMostSavedRuns || h.rotation > 3) refuse("its header makes no sense");
     Session s{.path = path_,
               .model = h.model,
               .rope = h.rope,
@@ -306,7 +301,7 @@ void save_session(const std::string& path, Runtime& runtime, SequenceId sequence
   const Cache& cache = runtime.cache();
   const CachePlan& plan = runtime.plan().cache;
   const SavedContext saved = describe_context(cache, sequence);
-  assert(saved.runs.size() <= kMostRuns && static_cast<size_t>(saved.length) <= state.tokens.size());
+  assert(saved.runs.size() <= kMostSavedRuns && static_cast<size_t>(saved.length) <= state.tokens.size());
   Header header{};
   std::copy(std::begin(kMagic), std::end(kMagic), header.magic);
   header.version = kVersion;
@@ -342,7 +337,7 @@ void save_session(const std::string& path, Runtime& runtime, SequenceId sequence
   const std::span<const std::byte> tokens = std::as_bytes(std::span(state.tokens));
   constexpr std::array<std::byte, 16> zeros{};
   writer.write(tokens);
-  writer.write(std::span(zeros).first(aligned(tokens.size()) - tokens.size()));
+  writer.write(std::span(zeros).first(saved_aligned(tokens.size()) - tokens.size()));
   writer.end();
   for (size_t layer = 0; layer < saved.layers; ++layer) {
     writer.begin();
