@@ -12,20 +12,27 @@
  *
  * Tensors are dense, the last dimension runs fastest. Stored numbers mean real = scale * (raw + offset), the offset
  * signed and negative as a rule: QNN's convention, and the opposite sign of a zero point.
- *
- * Names in a compiled model (L: layer of the whole model, H: KV head; _H is absent where all heads of a layer are one
- * tensor). A: tokens an execution, C: context, D: head_dim. The batch is 1.
- *
- *   graph "prefill_forward" (A tokens) and "kv_forward" (A = 1), in each shard or in none
- *   inputs   tokens, input_pos     int32 [1,A]; first shard
- *            hidden_in             [1,A,dim]; rope_cos_in, rope_sin_in [A,D/2]; the others: its predecessor's, the
- * first's atten_mask            [1,1,A,C]; columns [0,C-A) are cache, [C-A,C) the chunk itself; real 0 attends, and the
- * smallest real that the encoding has (f32: -65535) masks k_in_L_H, v_in_L_H    [1,D,C-A], [1,C-A,D]; all heads:
- * k_in_L, v_in_L [1,H,D,C-A], [1,H,C-A,D] outputs  hidden_out            all but the last shard; rope_cos_out,
- * rope_sin_out: first shard, where there are others logits                [1,A,vocabulary]; last shard k_out_L_H,
- * v_out_L_H  [1,D,A], [1,A,D]; all heads: [1,H,D,A], [1,H,A,D]; encoded as the inputs Where A = C there is no cache and
- * no k_in, v_in; input_pos may be absent.
  */
+
+/* clang-format off: a table
+ *
+ * Names in a compiled model. L: layer of the whole model, H: KV head (_H is absent where all heads of a layer are one
+ * tensor), A: tokens an execution, C: context, D: head_dim. The batch is 1. Each shard has the graphs
+ * "prefill_forward" (A tokens), "kv_forward" (A = 1), or both.
+ *
+ *   inputs   tokens, input_pos          [1,A]         int32; the first shard. input_pos may be absent where A = C
+ *            hidden_in                  [1,A,dim]     the other shards: hidden_out of the one before
+ *            rope_cos_in, rope_sin_in   [A,D/2]       the other shards: of the first
+ *            atten_mask                 [1,1,A,C]     columns [0,C-A) are cache, [C-A,C) the chunk itself; real 0 attends,
+ *                                                     the least real of the encoding masks (f32: -65535)
+ *            k_in_L_H, v_in_L_H         [1,D,C-A], [1,C-A,D]; all heads: k_in_L [1,Hkv,D,C-A], v_in_L [1,Hkv,C-A,D];
+ *                                                     absent where A = C
+ *   outputs  hidden_out                 [1,A,dim]     all but the last shard
+ *            rope_cos_out, rope_sin_out [A,D/2]       the first shard, where there are others
+ *            logits                     [1,A,vocabulary]  the last shard
+ *            k_out_L_H, v_out_L_H       [1,D,A], [1,A,D]; all heads: k_out_L [1,Hkv,D,A], v_out_L [1,Hkv,A,D];
+ *                                                     encoded as the inputs
+ * clang-format on */
 #ifndef CONTEXTURE_GRAPH_BACKEND_H_
 #define CONTEXTURE_GRAPH_BACKEND_H_
 
