@@ -11,9 +11,9 @@
 
 namespace {
 
-const std::map<std::string, int> kOrder = {{"base", 1},  {"jinja", 2},   {"tensor", 3},  {"files", 4},
-                                           {"text", 5},  {"chat", 6},    {"kernels", 7}, {"cache", 8},
-                                           {"model", 9}, {"engine", 10}, {"verify", 11}, {"cli", 12}};
+const std::map<std::string, int> kOrder = {
+    {"base", 1},  {"jinja", 2}, {"tensor", 3},        {"files", 4},   {"text", 5},    {"chat", 6}, {"kernels", 7},
+    {"cache", 8}, {"model", 9}, {"static_graph", 10}, {"engine", 11}, {"verify", 12}, {"cli", 13}};
 
 TEST(Floors, NoIncludePointsUp) {
   const std::regex include("^#include \"([a-z_]+)/[^\"]+\"");
