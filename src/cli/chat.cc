@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/prefill_progress.h"
 #include "cli/sampling_flags.h"
+#include "cli/static_flags.h"
 #include "engine/conversation.h"
 #include "engine/prefix_report.h"
 
@@ -72,9 +73,11 @@ struct Chat {
   ModelFlags model;
   CacheFlags cache;
   SamplingFlags sampling;
+  StaticFlags compiled;
   std::string system, format, session;
 
   void run() {
+    if (compiled.given()) return run_compiled();
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
@@ -82,14 +85,41 @@ struct Chat {
     if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(opened.file.metadata));
     Runtime runtime(opened.file, options);
     CachedConversation conversation(runtime, tokenizer, chat_template);
+    const CachePlan& plan = runtime.plan().cache;
+    talk(conversation, opened.file.metadata,
+         {plan.context,
+          fmt::format("{} ({}, K {}, V {})", human_bytes(runtime.plan().cache_bytes), plan.layout,
+                      contexture::info(plan.shape.k_format).name, contexture::info(plan.shape.v_format).name)});
+  }
+
+ private:
+  /// How the context is held, for /info.
+  struct Held {
+    size_t context;
+    std::string cache;
+  };
+
+  void run_compiled() {
+    StaticModel loaded(compiled.options(model.tokenizer, cache.threads));
+    const Metadata& metadata = loaded.metadata_file().metadata;
+    const Tokenizer& tokenizer = loaded.tokenizer();
+    const ChatTemplate chat_template = ChatTemplate::choose(metadata, tokenizer.vocabulary(), format);
+    StaticRunner& runner = loaded.runner();
+    CachedConversation conversation(static_turns(runner, tokenizer), tokenizer, chat_template);
+    talk(conversation, metadata,
+         {runner.capacity(), fmt::format("{} (static graphs, {}, mode {})", human_bytes(runner.kv().bytes()),
+                                         name(runner.kv().update()), name(runner.mode()))});
+  }
+
+  void talk(CachedConversation& conversation, const Metadata& metadata, const Held& held) {
     conversation.set_messages(first_messages());
-    const GenerateOptions generate = sampling.options(opened.file.metadata);
+    const GenerateOptions generate = sampling.options(metadata);
     const Input input;
     if (input.interactive()) fmt::print(stderr, "seed {}; /help tells what else there is\n", generate.seed);
     for (std::string message; next_message(input, message);) {
       if (message.empty()) continue;
       if (is_command(message, input)) {
-        if (!obey(message, conversation, runtime)) return;
+        if (!obey(message, conversation, held)) return;
       } else if (!answer(valid_utf8(message), conversation, generate, input)) {
         return;
       }
@@ -97,7 +127,6 @@ struct Chat {
     if (input.interactive()) fmt::print(stderr, "\n");
   }
 
- private:
   /// Ctrl-C while it waits ends the program at once: a flag that is set between a look at it and the read of a line
   /// would wait for that line.
   static bool next_message(const Input& input, std::string& message) {
@@ -168,7 +197,7 @@ struct Chat {
   }
 
   /// Commands answer on stderr. False where the conversation is to end.
-  bool obey(const std::string& line, CachedConversation& conversation, Runtime& runtime) {
+  bool obey(const std::string& line, CachedConversation& conversation, const Held& held) {
     const size_t space = std::min(line.find(' '), line.size());
     const std::string command = line.substr(0, space);
     const std::string argument = line.substr(std::min(line.find_first_not_of(' ', space), line.size()));
@@ -183,7 +212,7 @@ struct Chat {
     } else if (command == "/save") {
       save(argument.empty() ? session : argument, conversation.messages());
     } else if (command == "/info") {
-      info(conversation, runtime);
+      info(conversation, held);
     } else {
       fmt::print(stderr, "there is no command {}; /help lists them\n", printable(command));
     }
@@ -203,13 +232,11 @@ struct Chat {
     }
   }
 
-  void info(const CachedConversation& conversation, Runtime& runtime) const {
+  void info(const CachedConversation& conversation, const Held& held) const {
     const auto is_answer = [](const ChatMessage& m) { return m.role == "assistant"; };
     const std::vector<ChatMessage>& messages = conversation.messages();
-    const CachePlan& plan = runtime.plan().cache;
-    fmt::print(stderr, "context  {} of {} tokens\n", conversation.context_tokens(), plan.context);
-    fmt::print(stderr, "cache    {} ({}, K {}, V {})\n", human_bytes(runtime.plan().cache_bytes), plan.layout,
-               contexture::info(plan.shape.k_format).name, contexture::info(plan.shape.v_format).name);
+    fmt::print(stderr, "context  {} of {} tokens\n", conversation.context_tokens(), held.context);
+    fmt::print(stderr, "cache    {}\n", held.cache);
     fmt::print(stderr, "turns    {}\n", std::count_if(messages.begin(), messages.end(), is_answer));
     if (last_.prompt_tokens > 0) fmt::print(stderr, "speed    {}\n", speed());
   }
@@ -236,6 +263,7 @@ void add_chat(CLI::App& app) {
   std::vector<std::string> names;
   for (const ChatFormat& format : chat_formats()) names.emplace_back(format.name);
   command->add_option("--chat-format", self->format, format_help())->check(CLI::IsMember(names));
+  self->compiled.add_to(*command);
   command->add_option("--session", self->session, "a conversation to go on with, where it is there; /save writes to it")
       ->option_text("FILE");
   self->sampling.add_to(*command);

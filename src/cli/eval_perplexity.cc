@@ -2,7 +2,9 @@
 
 #include "cli/prefill_progress.h"
 #include "cli/scored_text.h"
+#include "cli/static_flags.h"
 #include "verify/perplexity.h"
+#include "verify/static_perplexity.h"
 
 namespace contexture::cli {
 namespace {
@@ -12,9 +14,11 @@ struct EvalPerplexity {
   ModelFlags model;
   CacheFlags cache;
   ScoredTextFlags text;
+  StaticFlags compiled;
 
   void run() const {
     catch_interrupts();
+    if (compiled.given()) return run_compiled();
     const OpenedModel opened = model.open();
     const ScoredText scored = read_scored_text(text, opened, cache.context);
     Runtime runtime(opened.file, scored.fit(cache.options()));
@@ -23,21 +27,45 @@ struct EvalPerplexity {
         scored.tokens, scored.windows, runtime,
         {.on_chunk = [&](size_t done, size_t total) { progress.show(done, total); }, .cancelled = &interrupted()});
     progress.clear();
-    if (perplexity) print(*perplexity, runtime.plan().cache);
+    if (!perplexity) return;
+    const CachePlan& plan = runtime.plan().cache;
+    print(*perplexity, cache_as_json(plan),
+          fmt::format("cache: {}; {:.1f} bytes a token", describe(plan), bytes_per_token(plan)));
   }
 
-  void print(const Perplexity& perplexity, const CachePlan& plan) const {
+  void run_compiled() const {
+    StaticModel loaded(compiled.options(model.tokenizer, cache.threads));
+    StaticRunner& runner = loaded.runner();
+    const ScoredText scored = read_scored_text(text, loaded.tokenizer(), runner.shape().context, 0);
+    PrefillProgress progress("scoring the text");
+    const std::optional<Perplexity> perplexity = measure_perplexity(
+        scored.tokens, scored.windows, runner,
+        {.on_chunk = [&](size_t done, size_t total) { progress.show(done, total); }, .cancelled = &interrupted()});
+    progress.clear();
+    if (!perplexity) return;
+    const std::string& recipe = loaded.directory().manifest().recipe;
+    const Json json = {{"context", scored.windows.tokens},
+                       {"layout", "static"},
+                       {"recipe", recipe},
+                       {"kv_updater", name(runner.kv().update())},
+                       {"mode", name(runner.mode())}};
+    print(*perplexity, json,
+          fmt::format("static graphs: {}, {} tokens, {}, mode {}", recipe, scored.windows.tokens,
+                      name(runner.kv().update()), name(runner.mode())));
+  }
+
+  void print(const Perplexity& perplexity, const Json& how, const std::string& how_text) const {
     if (model.json) {
       Json json = {{"perplexity", perplexity.value()},
                    {"tokens", perplexity.tokens()},
                    {"nats_per_token", perplexity.nats_per_token()},
                    {"standard_error", perplexity.standard_error()}};
-      json.update(cache_as_json(plan));
+      json.update(how);
       return print_json(json);
     }
     fmt::print("perplexity {:.4f} ± {:.4f}, {:.5f} nats a token over {} tokens\n", perplexity.value(),
                perplexity.standard_error(), perplexity.nats_per_token(), perplexity.tokens());
-    fmt::print("cache: {}; {:.1f} bytes a token\n", describe(plan), bytes_per_token(plan));
+    fmt::print("{}\n", how_text);
   }
 };
 
@@ -53,6 +81,7 @@ void add_eval_perplexity(CLI::App& eval) {
   self->model.add_to(*command);
   self->cache.add_to(*command);
   self->text.add_to(*command);
+  self->compiled.add_to(*command);
   command->callback([self] { self->run(); });
 }
 

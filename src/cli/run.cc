@@ -7,6 +7,7 @@
 #include "cli/prefill_progress.h"
 #include "cli/run_session.h"
 #include "cli/sampling_flags.h"
+#include "cli/static_flags.h"
 #include "cli/trace_flags.h"
 #include "engine/prefix_report.h"
 #include "kernels/machine.h"
@@ -20,11 +21,13 @@ struct Run {
   CacheFlags cache;
   SamplingFlags sampling;
   TraceFlags tracing;
+  StaticFlags compiled;
   std::string prompt, file, dash, session;
   bool no_special = false, no_bos = false, log_probabilities = false;
 
   void run() {
     catch_interrupts();
+    if (compiled.given()) return run_compiled();
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::string text = prompt_text();
@@ -77,6 +80,45 @@ struct Run {
     if (trace) trace->finish();
   }
 
+  void run_compiled() {
+    StaticModel loaded(compiled.options(model.tokenizer, cache.threads));
+    const std::string text = prompt_text();
+    const GenerateOptions generate = sampling.options(loaded.metadata_file().metadata);
+    const std::vector<TokenId> ids =
+        loaded.tokenizer().encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
+    check_prompt(loaded.limits(), ids);
+    show(text);
+    PrefillProgress progress;
+    const Generation made =
+        generate_static(loaded.runner(), loaded.tokenizer(), ids, generate,
+                        {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
+                         .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
+                         .cancelled = &interrupted(),
+                         .observer = nullptr});
+    progress.clear();
+    show("\n");
+    log_shards(loaded.runner());
+    fmt::print(stderr, "seed {}\n", generate.seed);
+    if (model.json) return print_json(result(made));
+    fmt::print(stderr, "{}\n", counts(made));
+  }
+
+  static void log_shards(const StaticRunner& runner) {
+    for (const bool prefill : {true, false}) {
+      const std::vector<cxg_timings> timings = runner.timings(prefill);
+      for (size_t i = 0; i < timings.size(); ++i) {
+        if (timings[i].executions == 0) continue;
+        spdlog::debug(
+            "{}, {}: {} executions of {:.3f} ms", runner.shards()[i].name, prefill ? "prefill_forward" : "kv_forward",
+            timings[i].executions,
+            1e-6 * static_cast<double>(timings[i].total_nanoseconds) / static_cast<double>(timings[i].executions));
+      }
+    }
+    const FixedKv::Moved& moved = runner.kv().moved();
+    spdlog::info("copied: {} B of K, {} B of V, {} B rearranged between graphs; {} views registered", moved.k, moved.v,
+                 moved.rearranged, runner.memory().registered);
+  }
+
   void show(std::string_view text) const {
     if (!model.json) std::cout << text << std::flush;
   }
@@ -125,17 +167,21 @@ struct Run {
     return j;
   }
 
-  static void print_speed(const Generation& made, Runtime& runtime) {
-    // What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
-    const size_t depth = made.prompt_tokens + made.token_ids.size() / 2;
-    const size_t bytes = runtime.model().bytes_per_token() + bytes_read(runtime.plan().cache, depth);
-    const double moved = static_cast<double>(bytes) * decode_speed(made);
+  static std::string counts(const Generation& made) {
     const size_t held = made.prompt_tokens - made.prefilled_tokens;
     std::string line = fmt::format("{}{} prompt tokens at {:.1f}/s, {} generated",
                                    held > 0 ? fmt::format("{} of ", made.prefilled_tokens) : "", made.prompt_tokens,
                                    per_second(made.prefilled_tokens, made.prefill_seconds), made.token_ids.size());
     if (made.token_ids.size() > 1) line += fmt::format(" at {:.1f}/s", decode_speed(made));
-    line += fmt::format(" ({})", name(made.finish_reason));
+    return line + fmt::format(" ({})", name(made.finish_reason));
+  }
+
+  static void print_speed(const Generation& made, Runtime& runtime) {
+    // What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
+    const size_t depth = made.prompt_tokens + made.token_ids.size() / 2;
+    const size_t bytes = runtime.model().bytes_per_token() + bytes_read(runtime.plan().cache, depth);
+    const double moved = static_cast<double>(bytes) * decode_speed(made);
+    std::string line = counts(made);
     if (made.token_ids.size() > 1) line += fmt::format(", {:.2f} GB/s moved", moved / 1e9);
     // Small models live in the processor's caches; only what memory must deliver is held against its bandwidth.
     const std::span<const std::byte> weights = runtime.model().weights().packed.span();
@@ -174,6 +220,7 @@ void add_run(CLI::App& app) {
                    "keep the context in FILE: what the prompt has in common with it is not run again; without a prompt "
                    "the text there goes on; the file is written at the end, after Ctrl-C too")
       ->option_text("FILE");
+  self->compiled.add_to(*command);
   command->callback([self] { self->run(); });
 }
 

@@ -25,10 +25,13 @@ RunOptions ScoredText::fit(RunOptions options) const {
 }
 
 ScoredText read_scored_text(const ScoredTextFlags& flags, const OpenedModel& opened, size_t context) {
-  const Tokenizer& tokenizer = opened.need_tokenizer();
+  return read_scored_text(flags, opened.need_tokenizer(), read_config(opened.file.metadata).context, context);
+}
+
+ScoredText read_scored_text(const ScoredTextFlags& flags, const Tokenizer& tokenizer, size_t made_for, size_t context) {
   ScoredText text{.tokens = tokenizer.encode(read_text(flags.file)), .windows = {}, .chunk = flags.chunk};
   if (text.tokens.size() < 2) fail("{} has no two tokens; give a text to score", printable(flags.file, 400));
-  const size_t made_for = read_config(opened.file.metadata).context, whole = text.tokens.size();
+  const size_t whole = text.tokens.size();
   text.windows.tokens = context > 0 ? context : flags.like_llama_cpp ? 512 : made_for;
   if (!flags.like_llama_cpp) text.windows.tokens = std::min(text.windows.tokens, whole);
   warn_beyond_context(text.windows.tokens, made_for);

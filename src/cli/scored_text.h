@@ -26,6 +26,7 @@ struct ScoredText {
 
 /// Windows of `context` tokens; 0: as many as the text has, up to what the model was made for.
 ScoredText read_scored_text(const ScoredTextFlags& flags, const OpenedModel& opened, size_t context);
+ScoredText read_scored_text(const ScoredTextFlags& flags, const Tokenizer& tokenizer, size_t made_for, size_t context);
 
 /// Layout, formats and window, as every result has them.
 Json cache_as_json(const CachePlan& plan);

@@ -24,38 +24,44 @@ std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOpt
   return banned;
 }
 
-std::span<const TokenId> checked(const MemoryPlan& plan, std::span<const TokenId> prompt) {
-  check_prompt(plan, prompt);
+std::span<const TokenId> checked(const TextLimits& limits, std::span<const TokenId> prompt) {
+  check_prompt(limits, prompt);
   return prompt;
 }
 
 }  // namespace
 
-void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt) {
+void check_prompt(const TextLimits& limits, std::span<const TokenId> prompt) {
   if (prompt.empty()) fail("the prompt is empty and this model has no begin token; give a prompt with -p");
-  const size_t context = plan.cache.context;
-  if (prompt.size() > context) {
-    fail("the prompt has {} tokens and the context {}; ask for more with -c or shorten it", prompt.size(), context);
+  if (prompt.size() > limits.context) {
+    fail("the prompt has {} tokens and the context {}; {} or shorten it", prompt.size(), limits.context, limits.longer);
   }
-  const size_t vocabulary = plan.config.vocabulary;
   for (const TokenId id : prompt) {
-    if (id < 0 || static_cast<size_t>(id) >= vocabulary) {
-      fail("token {} is outside the model's vocabulary of {}; is this its tokenizer?", id, vocabulary);
+    if (id < 0 || static_cast<size_t>(id) >= limits.vocabulary) {
+      fail("token {} is outside the model's vocabulary of {}; is this its tokenizer?", id, limits.vocabulary);
     }
   }
 }
 
-Completion::Completion(const MemoryPlan& plan, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt) {
+  check_prompt(limits_of(plan), prompt);
+}
+
+TextLimits limits_of(const MemoryPlan& plan) {
+  return {.context = plan.cache.context, .vocabulary = plan.config.vocabulary};
+}
+
+Completion::Completion(const TextLimits& limits, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                        const GenerateOptions& options, const GenerationCallbacks& callbacks,
                        std::optional<TokenId> also_end)
     : tokenizer_(tokenizer),
       max_tokens_(options.max_tokens),
       also_end_(also_end),
       callbacks_(callbacks),
-      sampler_(options, banned_tokens(tokenizer, options, plan.config.vocabulary, also_end)),
-      decoder_(tokenizer, checked(plan, prompt)),
+      sampler_(options, banned_tokens(tokenizer, options, limits.vocabulary, also_end)),
+      decoder_(tokenizer, checked(limits, prompt)),
       stops_(options.stop) {
-  most_ = std::min(max_tokens_, plan.cache.context + 1 - prompt.size());
+  most_ = std::min(max_tokens_, limits.context + 1 - prompt.size());
   tokens_.assign(prompt.begin(), prompt.end());
   result_.prompt_tokens = prompt.size();
 }

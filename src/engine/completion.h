@@ -11,13 +11,25 @@
 
 namespace contexture {
 
+/// What bounds a text, whatever runs it.
+struct TextLimits {
+  size_t context;                                    ///< tokens that can be held
+  size_t vocabulary;                                 ///< logits
+  std::string_view longer = "ask for more with -c";  ///< how to get a longer context, for errors
+};
+
+TextLimits limits_of(const MemoryPlan& plan);
+
+/// As the one of a MemoryPlan (engine/runtime.h).
+void check_prompt(const TextLimits& limits, std::span<const TokenId> prompt);
+
 /// A prompt on its way to a text: the tokens so far, and what the next logits make of them. It knows no cache: whoever
 /// runs it (Scheduler) sees to it that a sequence holds tokens(), hands in the logits after the last of them, and may
 /// take the sequence away in between and compute it again.
 class Completion {
  public:
   /// `tokenizer` must outlive this. Throws Error as check_prompt, and for options that mean nothing.
-  Completion(const MemoryPlan& plan, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+  Completion(const TextLimits& limits, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
              const GenerateOptions& options, const GenerationCallbacks& callbacks, std::optional<TokenId> also_end);
 
   /// The prompt and what was generated. The logits after the last one are what take() wants.

@@ -24,6 +24,27 @@ bool drop_turn(std::vector<ChatMessage>& messages) {
   return true;
 }
 
+/// A sequence of a Runtime's cache.
+class RuntimeTurns : public TurnMaker {
+ public:
+  RuntimeTurns(Runtime& runtime, const Tokenizer& tokenizer)
+      : runtime_(runtime), tokenizer_(tokenizer), sequence_(runtime.cache()) {}
+
+  TextLimits limits() const override { return limits_of(runtime_.plan()); }
+  size_t length() const override { return runtime_.cache().length(sequence_.id()); }
+  Generation generate(size_t kept, std::span<const TokenId> prompt, const GenerateOptions& options,
+                      const GenerationCallbacks& callbacks, std::optional<TokenId> also_end) override {
+    // A mixed cache may leave fewer than it is asked to: generate_in runs what the sequence does not hold.
+    (void)runtime_.cache().truncate(sequence_.id(), kept);
+    return generate_in(runtime_, tokenizer_, sequence_.id(), prompt, options, callbacks, also_end);
+  }
+
+ private:
+  Runtime& runtime_;
+  const Tokenizer& tokenizer_;
+  OwnedSequence sequence_;
+};
+
 }  // namespace
 
 size_t default_chat_context(const ModelConfig& config) {
@@ -31,11 +52,14 @@ size_t default_chat_context(const ModelConfig& config) {
 }
 
 CachedConversation::CachedConversation(Runtime& runtime, const Tokenizer& tokenizer, const ChatTemplate& chat_template)
-    : runtime_(runtime),
+    : CachedConversation(std::make_unique<RuntimeTurns>(runtime, tokenizer), tokenizer, chat_template) {}
+
+CachedConversation::CachedConversation(std::unique_ptr<TurnMaker> turns, const Tokenizer& tokenizer,
+                                       const ChatTemplate& chat_template)
+    : maker_(std::move(turns)),
       tokenizer_(tokenizer),
       template_(chat_template),
-      turn_end_(chat_template.turn_end(tokenizer)),
-      sequence_(runtime.cache()) {}
+      turn_end_(chat_template.turn_end(tokenizer)) {}
 
 /// An answer's tokens need not be those that its text would be cut into. Where the text goes on from the last turn's
 /// with the token that ends an answer (a special one: it cuts the text), the tokens of that turn are kept as they were.
@@ -57,7 +81,8 @@ std::vector<TokenId> CachedConversation::tokens_of(const std::vector<ChatMessage
 /// context is made free at once: what is dropped changes everything after it, and so all of that is run again.
 std::vector<TokenId> CachedConversation::fit(std::vector<ChatMessage>& messages, size_t max_tokens) {
   dropped_turns_ = 0;
-  const size_t context = runtime_.plan().cache.context;
+  const TextLimits limits = maker_->limits();
+  const size_t context = limits.context;
   const size_t answer = std::min(std::max<size_t>(max_tokens, 1), context / 4);
   std::vector<TokenId> tokens = tokens_of(messages);
   if (tokens.size() + answer <= context) return tokens;
@@ -66,8 +91,8 @@ std::vector<TokenId> CachedConversation::fit(std::vector<ChatMessage>& messages,
     tokens = tokens_of(messages);
   }
   if (tokens.size() >= context) {
-    fail("this message makes {} tokens and the context has {}; shorten it, or start with a larger one (-c)",
-         tokens.size(), context);
+    fail("this message makes {} tokens and the context has {}; shorten it, or {}", tokens.size(), context,
+         limits.longer);
   }
   return tokens;
 }
@@ -77,7 +102,7 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
   std::vector<ChatMessage> messages = messages_;
   messages.push_back({"user", std::string(text)});
   const std::vector<TokenId> prompt = fit(messages, options.max_tokens);
-  check_prompt(runtime_.plan(), prompt);
+  check_prompt(maker_->limits(), prompt);
 
   GenerateOptions turn = options;
   turn.seed += turns_;  // no two answers are drawn with the same numbers
@@ -85,16 +110,14 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
   const size_t kept = std::min(common_prefix(held_, prompt), prompt.size() - 1);
   const auto difference = first_difference(tokenizer_, held_, prompt);
   held_.clear();  // until it is known what the sequence holds: an exception may pass
-  // A mixed cache may leave fewer than it is asked to: generate_in runs what the sequence does not hold.
-  (void)runtime_.cache().truncate(sequence_.id(), kept);
-  Generation made = generate_in(runtime_, tokenizer_, sequence_.id(), prompt, turn, callbacks, turn_end_.token);
+  Generation made = maker_->generate(kept, prompt, turn, callbacks, turn_end_.token);
   PrefixReport& prefix = made.prefix;
   prefix.lost_tokens = kept - std::min(kept, prefix.reused_tokens);
   if (difference && prefix.reused_tokens <= kept) prefix.first_difference = difference;
 
   std::vector<TokenId> all = prompt;
   all.insert(all.end(), made.token_ids.begin(), made.token_ids.end());
-  held_.assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(runtime_.cache().length(sequence_.id())));
+  held_.assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(maker_->length()));
   if (made.finish_reason == FinishReason::cancelled && made.text.empty()) {
     dropped_turns_ = 0;
     return made;

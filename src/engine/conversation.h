@@ -1,10 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "chat/chat_template.h"
+#include "engine/completion.h"
 #include "engine/runtime.h"
 
 namespace contexture {
@@ -12,12 +14,25 @@ namespace contexture {
 /// Tokens of context where nobody asked for a number: the model's own, at most 4096.
 size_t default_chat_context(const ModelConfig& config);
 
-/// A conversation whose history lives in one sequence of a cache: what a turn's text has in common with it is not run
+/// The one sequence that a conversation's history lives in.
+class TurnMaker {
+ public:
+  virtual ~TurnMaker() = default;
+  virtual TextLimits limits() const = 0;
+  virtual size_t length() const = 0;  ///< tokens held
+  /// Forgets all but the first `kept` tokens, which are the prompt's, and completes the prompt; as generate_in. A cache
+  /// that cannot keep so many keeps fewer.
+  virtual Generation generate(size_t kept, std::span<const TokenId> prompt, const GenerateOptions& options,
+                              const GenerationCallbacks& callbacks, std::optional<TokenId> also_end) = 0;
+};
+
+/// A conversation whose history lives in one sequence: what a turn's text has in common with it is not run
 /// again. Templates that rewrite history (some drop what an assistant thought) lose what follows the first difference.
 class CachedConversation {
  public:
   /// All of these must outlive this.
   CachedConversation(Runtime& runtime, const Tokenizer& tokenizer, const ChatTemplate& chat_template);
+  CachedConversation(std::unique_ptr<TurnMaker> turns, const Tokenizer& tokenizer, const ChatTemplate& chat_template);
 
   /// What the user says and the assistant answers; both become messages, also where the answer was cancelled (what was
   /// said so far stays; where nothing was, neither is kept). Where prompt and answer do not fit the context, the oldest
@@ -37,11 +52,10 @@ class CachedConversation {
   std::vector<TokenId> tokens_of(const std::vector<ChatMessage>& messages) const;
   std::vector<TokenId> fit(std::vector<ChatMessage>& messages, size_t max_tokens);
 
-  Runtime& runtime_;
+  const std::unique_ptr<TurnMaker> maker_;
   const Tokenizer& tokenizer_;
   const ChatTemplate& template_;
   const TurnEnd turn_end_;
-  OwnedSequence sequence_;
   std::vector<ChatMessage> messages_;
   std::vector<TokenId> held_;         // what the sequence holds
   std::string said_;                  // the last turn's text, answer included...

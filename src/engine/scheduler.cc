@@ -18,8 +18,8 @@ Scheduler::Scheduler(Runtime& runtime, const Tokenizer& tokenizer) : runtime_(ru
 }
 
 std::unique_ptr<Scheduler::Member> Scheduler::make_member(const Request& r) {
-  auto member = std::unique_ptr<Member>(
-      new Member{submitted_, Completion(runtime_.plan(), tokenizer_, r.prompt, r.options, r.callbacks, r.also_end)});
+  auto member = std::unique_ptr<Member>(new Member{
+      submitted_, Completion(limits_of(runtime_.plan()), tokenizer_, r.prompt, r.options, r.callbacks, r.also_end)});
   ++submitted_;
   return member;
 }

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/conversation.h"
+#include "engine/opened_model.h"
+#include "static_graph/context_directory.h"
+#include "static_graph/static_runner.h"
+
+namespace contexture {
+
+/// What to run of a folder that `compile` wrote, and how.
+struct StaticLoadOptions {
+  std::string directory = {};
+  std::string tokenizer_path = {};  ///< empty: the folder's own
+  std::string backend = "reference";
+  KvUpdate update = KvUpdate::smart_mask;
+  std::optional<StaticMode> mode = {};  ///< nothing: as compiled
+  int threads = 0;                      ///< 0: one a physical core
+  uint32_t log_level = 0;               ///< the backend's
+};
+
+/// A compiled model, loaded with its tokenizer: checked, bound and ready to run one sequence. Tells the log how it is
+/// laid out: at level 1 the memory, at level 2 every tensor of every shard.
+class StaticModel {
+ public:
+  /// Throws Error where the folder is wrong, the backend is none, or they do not fit.
+  explicit StaticModel(const StaticLoadOptions& options);
+
+  const ContextDirectory& directory() const { return directory_; }
+  const ModelFile& metadata_file() const { return opened_.file; }  ///< tokenizer and chat template
+  const Tokenizer& tokenizer() const { return opened_.need_tokenizer(); }
+  StaticRunner& runner() { return *runner_; }
+  TextLimits limits() const;
+
+ private:
+  ContextDirectory directory_;
+  OpenedModel opened_;
+  std::unique_ptr<StaticRunner> runner_;
+};
+
+/// Completes a prompt. What the runner holds of it is not run again, but for its last token. Afterwards the runner
+/// holds the tokens that were run: all but the last generated one. Throws Error as check_prompt.
+Generation generate_static(StaticRunner& runner, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                           const GenerateOptions& options, const GenerationCallbacks& callbacks,
+                           std::optional<TokenId> also_end = std::nullopt);
+
+TextLimits limits_of(const StaticRunner& runner);
+
+/// A conversation that lives in the runner's buffers. All must outlive what this returns.
+std::unique_ptr<TurnMaker> static_turns(StaticRunner& runner, const Tokenizer& tokenizer);
+
+}  // namespace contexture
