@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     uint64_t layers = 0;
     for (const ContextManifest::Shard& shard : manifest.shards) {
       check_name(shard.binary.name);
-      check_name(shard.description.name);
+      check_name(shard.json.name);
       check(shard.first_layer == layers);
       layers += shard.layers;
     }

@@ -1,8 +1,5 @@
 #include "static_graph/context_directory.h"
 
-#include <fmt/ranges.h>
-#include <openssl/evp.h>
-
 #include <filesystem>
 
 #include "base/error.h"
@@ -12,13 +9,6 @@ namespace {
 
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-std::string sha256_of(std::span<const std::byte> bytes) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr);
-  return fmt::format("{:02x}", fmt::join(digest, digest + size, ""));
 }
 
 }  // namespace
@@ -36,9 +26,9 @@ ContextDirectory::ContextDirectory(const std::string& path) : path_(path) {
   const size_t count = manifest_.shards.size();
   for (const ContextManifest::Shard& shard : manifest_.shards) {
     binaries_.push_back(open(shard.binary));
-    descriptions_.push_back(open(shard.description));
+    jsons_.push_back(open(shard.json));
   }
-  if (manifest_.tokenizer) (void)open(*manifest_.tokenizer);
+  if (!manifest_.tokenizer.name.empty()) (void)open(manifest_.tokenizer);
   if (std::filesystem::exists(path + "/" + shard_binary_name(count), error)) {
     fail("{}: expected {} shards, found {} too; which of two models is it?", shown, count, shard_binary_name(count));
   }
@@ -56,9 +46,9 @@ MappedFile ContextDirectory::open(const ContextManifest::File& file) const {
     fail("{}: expected {} bytes, found {}; copy the folder again", printable(path, 400), file.bytes,
          map.bytes().size());
   }
-  if (const std::string found = sha256_of(map.bytes()); found != file.sha256) {
-    fail("{}: expected the SHA-256 {}, found {}; copy the folder again", printable(path, 400), printable(file.sha256),
-         found);
+  if (const ContextManifest::File found = identify_bytes(file.name, map.bytes()); found.xxh3 != file.xxh3) {
+    fail("{}: expected the hash {}, found {}; copy the folder again", printable(path, 400), printable(file.xxh3),
+         found.xxh3);
   }
   return map;
 }
@@ -71,7 +61,8 @@ std::vector<ShardBytes> ContextDirectory::shards() const {
 }
 
 std::optional<std::string> ContextDirectory::tokenizer_path() const {
-  return manifest_.tokenizer ? std::optional(path_ + "/" + manifest_.tokenizer->name) : std::nullopt;
+  if (manifest_.tokenizer.name.empty()) return std::nullopt;
+  return path_ + "/" + manifest_.tokenizer.name;
 }
 
 void ContextDirectory::check(const StaticRunner& runner) const {
@@ -88,7 +79,7 @@ void ContextDirectory::check(const StaticRunner& runner) const {
   same("kv_bits", manifest_.kv_bits, 8 * shape.kv.element_bytes);
   for (size_t i = 0; i < manifest_.shards.size(); ++i) {
     same(fmt::format("shard {} layers", i), manifest_.shards[i].layers, shape.layers_of_shard[i]);
-    check_context_json(text_of(descriptions_[i].bytes()), descriptions_[i].path(), runner.graphs(i));
+    check_context_json(text_of(jsons_[i].bytes()), jsons_[i].path(), runner.graphs(i));
   }
 }
 

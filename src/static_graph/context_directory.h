@@ -32,7 +32,7 @@ class ContextDirectory {
 
   std::string path_;
   ContextManifest manifest_;
-  std::vector<MappedFile> binaries_, descriptions_;
+  std::vector<MappedFile> binaries_, jsons_;
 };
 
 }  // namespace contexture

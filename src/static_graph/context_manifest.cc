@@ -1,11 +1,14 @@
 #include "static_graph/context_manifest.h"
 
+#include <xxhash.h>
+
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "static_graph/graph_backend.h"
 
 namespace contexture {
@@ -54,9 +57,13 @@ class Reader {
   std::string where_;
 };
 
+nlohmann::ordered_json file_json(const ContextManifest::File& file) {
+  return {{"name", file.name}, {"bytes", file.bytes}, {"xxh3", file.xxh3}};
+}
+
 ContextManifest::File read_file(const Reader& reader) {
   ContextManifest::File file = {
-      .name = reader.text("file"), .bytes = reader.number("bytes"), .sha256 = reader.text("sha256")};
+      .name = reader.text("name"), .bytes = reader.number("bytes"), .xxh3 = reader.text("xxh3")};
   if (file.name.empty() || file.name.starts_with('.') || file.name.find('/') != file.name.npos ||
       file.name.find('\0') != file.name.npos) {
     fail("{}: {} is no name of a file beside the manifest; {}", reader.where(), printable(file.name), kMend);
@@ -109,6 +116,41 @@ void check_tensor(const Json& json, const std::string& where, const cxg_tensor& 
 std::string shard_binary_name(size_t shard) {
   return fmt::format("forward_{}.bin", shard);
 }
+std::string shard_json_name(size_t shard) {
+  return fmt::format("forward_{}_json.json", shard);
+}
+
+ContextManifest::File identify_bytes(const std::string& name, std::span<const std::byte> bytes) {
+  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return {.name = name, .bytes = bytes.size(), .xxh3 = fmt::format("{:016x}{:016x}", hash.high64, hash.low64)};
+}
+
+ContextManifest::File identify_file(const std::string& folder, const std::string& name) {
+  return identify_bytes(name, MappedFile(folder + "/" + name).bytes());
+}
+
+std::string manifest_text(const ContextManifest& m) {
+  nlohmann::ordered_json json = {{"format", kFormat},
+                                 {"version", kVersion},
+                                 {"model", m.model},
+                                 {"mode", m.mode},
+                                 {"recipe", m.recipe},
+                                 {"context", m.context},
+                                 {"prefill_length", m.prefill_length},
+                                 {"kv_bits", m.kv_bits},
+                                 {"kv_layout", m.kv_layout},
+                                 {"layers", m.layers},
+                                 {"shards", nlohmann::ordered_json::array()}};
+  if (!m.tokenizer.name.empty()) json["tokenizer"] = file_json(m.tokenizer);
+  for (const ContextManifest::Shard& shard : m.shards) {
+    json["shards"].push_back({{"first_layer", shard.first_layer},
+                              {"layers", shard.layers},
+                              {"binary", file_json(shard.binary)},
+                              {"json", file_json(shard.json)}});
+  }
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 ContextManifest parse_manifest(std::string_view text, const std::string& path) {
   const Json json = parse_json(text, path);
   const Reader reader(json, path);
@@ -118,13 +160,14 @@ ContextManifest parse_manifest(std::string_view text, const std::string& path) {
   if (reader.number("version") != kVersion) {
     fail("{}: expected version {}, found {}; {}", path, kVersion, reader.number("version"), kMend);
   }
-  ContextManifest m = {.mode = reader.text("mode"),
+  ContextManifest m = {.model = reader.text("model"),
+                       .mode = reader.text("mode"),
                        .recipe = reader.text("recipe"),
                        .kv_layout = reader.text("kv_layout"),
                        .context = reader.number("context"),
                        .prefill_length = reader.number("prefill_length"),
                        .kv_bits = reader.number("kv_bits"),
-                       .layers = reader.object("model").number("layers"),
+                       .layers = reader.number("layers"),
                        .tokenizer = {},
                        .shards = {}};
   if (reader.has("tokenizer")) m.tokenizer = read_file(reader.object("tokenizer"));
@@ -132,7 +175,7 @@ ContextManifest parse_manifest(std::string_view text, const std::string& path) {
   for (const Json& each : reader.list("shards")) {
     const Reader shard(each, fmt::format("{}, shard {}", path, m.shards.size()));
     m.shards.push_back({.binary = read_file(shard.object("binary")),
-                        .description = read_file(shard.object("description")),
+                        .json = read_file(shard.object("json")),
                         .first_layer = shard.number("first_layer"),
                         .layers = shard.number("layers")});
     const ContextManifest::Shard& read = m.shards.back();

@@ -11,27 +11,25 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json example() {
-  const auto file = [](const char* name) { return Json{{"file", name}, {"bytes", 12}, {"sha256", "ab"}}; };
-  Json shards = {
-      {{"first_layer", 0}, {"layers", 3}, {"binary", file("forward_0.bin")}, {"description", file("a.json")}},
-      {{"first_layer", 3}, {"layers", 2}, {"binary", file("forward_1.bin")}, {"description", file("b.json")}}};
-  return {{"format", "contexture static graphs"},
-          {"version", 1},
-          {"model", {{"layers", 5}}},
-          {"mode", "hybrid"},
-          {"context", 512},
-          {"prefill_length", 32},
-          {"kv_layout", "per-head"},
-          {"kv_bits", 8},
-          {"recipe", "16a4w"},
-          {"tokenizer", file("tokenizer.gguf")},
-          {"shards", shards}};
+ContextManifest example() {
+  const auto file = [](const std::string& name) { return ContextManifest::File{name, 12, std::string(32, 'a')}; };
+  ContextManifest m = {.model = "stories",
+                       .mode = "hybrid",
+                       .recipe = "16a4w",
+                       .kv_layout = "per-head",
+                       .context = 512,
+                       .prefill_length = 32,
+                       .kv_bits = 8,
+                       .layers = 5,
+                       .tokenizer = file("tokenizer.gguf")};
+  m.shards.push_back({file("forward_0.bin"), file("forward_0_json.json"), 0, 3});
+  m.shards.push_back({file("forward_1.bin"), file("forward_1_json.json"), 3, 2});
+  return m;
 }
 
 template <class Change>
 std::string refusal(const Change& change) {
-  Json json = example();
+  Json json = Json::parse(manifest_text(example()));
   change(json);
   try {
     (void)parse_manifest(json.dump(), "manifest.json");
@@ -41,21 +39,8 @@ std::string refusal(const Change& change) {
   return "";
 }
 
-TEST(ContextManifest, IsRead) {
-  const ContextManifest m = parse_manifest(example().dump(), "manifest.json");
-  EXPECT_EQ(m.mode, "hybrid");
-  EXPECT_EQ(m.context, 512u);
-  EXPECT_EQ(m.prefill_length, 32u);
-  EXPECT_EQ(m.kv_bits, 8u);
-  EXPECT_EQ(m.kv_layout, "per-head");
-  EXPECT_EQ(m.layers, 5u);
-  EXPECT_EQ(m.tokenizer->name, "tokenizer.gguf");
-  ASSERT_EQ(m.shards.size(), 2u);
-  EXPECT_EQ(m.shards[1].binary.name, "forward_1.bin");
-  EXPECT_EQ(m.shards[1].binary.bytes, 12u);
-  EXPECT_EQ(m.shards[1].description.name, "b.json");
-  EXPECT_EQ(m.shards[1].first_layer, 3u);
-  EXPECT_EQ(m.shards[1].layers, 2u);
+TEST(ContextManifest, ComesBackAsItWas) {
+  EXPECT_EQ(parse_manifest(manifest_text(example()), "manifest.json"), example());
 }
 
 TEST(ContextManifest, SaysWhatIsWrong) {
@@ -69,9 +54,15 @@ TEST(ContextManifest, SaysWhatIsWrong) {
   says(refusal([](Json& j) { j["shards"].erase(1); }), "expected 5 layers in its shards, found 3");
   says(refusal([](Json& j) { j["shards"][1]["first_layer"] = 2; }), "expected layers from 3, found 2 from 2");
   says(refusal([](Json& j) { j["shards"][0]["layers"] = 18446744073709551615u; }), "expected layers from 0");
-  says(refusal([](Json& j) { j["shards"][0]["binary"]["file"] = "../x"; }), "no name of a file");
+  says(refusal([](Json& j) { j["shards"][0]["binary"]["name"] = "../x"; }), "no name of a file");
   says(refusal([](Json& j) { j["shards"] = 1; }), "expected a list");
   says(refusal([](Json& j) { j = 3; }), "expected an object");
+}
+
+TEST(ContextManifest, HashesBytes) {
+  const ContextManifest::File nothing = identify_bytes("x", {});
+  EXPECT_EQ(nothing.xxh3, "99aa06d3014798d86001c324468d497f");  // XXH3-128 of no bytes, as xxhsum -H2 says
+  EXPECT_EQ(nothing.bytes, 0u);
 }
 
 struct Described {
