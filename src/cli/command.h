@@ -46,6 +46,7 @@ void add_logits(CLI::App& app);
 void add_info(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_compile(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_verify_layouts(CLI::App& verify);

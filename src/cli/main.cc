@@ -38,6 +38,7 @@ int run_program(int argc, char** argv) {
   add_info(app);
   add_plan(app);
   add_convert(app);
+  add_compile(app);
   add_bench(app);
   add_verify(app);
   add_eval(app);

@@ -240,6 +240,14 @@ std::vector<float> rope_divisors(TensorBinder& binder, const ModelConfig& c, siz
   return divisors;
 }
 
+std::vector<std::vector<double>> rope_frequencies_of(TensorBinder& binder, const ModelConfig& c,
+                                                     size_t planned_context) {
+  const std::vector<float> divisors = rope_divisors(binder, c, planned_context);
+  std::vector<std::vector<double>> frequencies;
+  for (const RopeConfig& rope : c.ropes) frequencies.push_back(rope_frequencies(rope, divisors));
+  return frequencies;
+}
+
 /// One pass over all tensors: with memory for the vectors it binds, without it only checks and counts.
 Weights bind(TensorBinder& binder, const ModelConfig& c, size_t planned_context, float* memory, size_t& floats) {
   VectorWriter vectors(binder, memory);
@@ -253,8 +261,7 @@ Weights bind(TensorBinder& binder, const ModelConfig& c, size_t planned_context,
   }
   w.output_norm = vectors.add("output_norm.weight", c.dim);
   w.output = binder.has("output.weight") ? binder.matrix("output.weight", c.vocabulary, c.dim) : w.embedding;
-  const std::vector<float> divisors = rope_divisors(binder, c, planned_context);
-  for (const RopeConfig& rope : c.ropes) w.rope_frequencies.push_back(rope_frequencies(rope, divisors));
+  w.rope_frequencies = rope_frequencies_of(binder, c, planned_context);
   binder.refuse_unknown();
   floats = vectors.floats();
   binder.bytes.copied = AlignedArray<float>::bytes_for(floats);
@@ -287,6 +294,12 @@ WeightBytes check_weights(const ModelFile& file, ModelConfig& config) {
   size_t floats = 0;
   bind(binder, config, config.context, nullptr, floats);
   return binder.bytes;
+}
+
+std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, const ModelConfig& config,
+                                                       size_t planned_context) {
+  TensorBinder binder(file);
+  return rope_frequencies_of(binder, config, planned_context > 0 ? planned_context : config.context);
 }
 
 Weights load_weights(const ModelFile& file, ModelConfig& config, ThreadPool& pool, size_t planned_context) {

@@ -61,6 +61,11 @@ struct WeightBytes {
 /// Throws Error naming the tensor, the shape found and the shape expected.
 WeightBytes check_weights(const ModelFile& file, ModelConfig& config);
 
+/// Radians a position for each pair of channels, (ropes, rope.dim / 2), with the file's own divisors; `planned_context`
+/// as of load_weights.
+std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, const ModelConfig& config,
+                                                       size_t planned_context = 0);
+
 /// Reads the weights out of the file, of which no byte is needed afterwards; the pages of its map are given back as it
 /// goes, so that weights are not in memory twice. `planned_context`: tokens that a run will hold (0: what the model was
 /// made for); it decides between LongRoPE's short and long divisors. Throws Error as check_weights.

@@ -1,0 +1,65 @@
+#include <nlohmann/json.hpp>
+
+#include "static_graph/compile.h"
+
+namespace contexture {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string_view data_type(NumberType type) {
+  switch (type) {
+    case NumberType::f32:
+      return "QNN_DATATYPE_FLOAT_32";
+    case NumberType::i32:
+      return "QNN_DATATYPE_INT_32";
+    case NumberType::u8:
+      return "QNN_DATATYPE_UFIXED_POINT_8";
+    case NumberType::u16:
+      return "QNN_DATATYPE_UFIXED_POINT_16";
+  }
+  return "QNN_DATATYPE_UNDEFINED";
+}
+
+/// QNN's offset is what is added to the stored number: the zero point's negative.
+Json quantize_params(const GraphTensor& tensor) {
+  if (!is_fixed_point(tensor.type)) {
+    return {{"definition", "QNN_DEFINITION_UNDEFINED"},
+            {"quantizationEncoding", "QNN_QUANTIZATION_ENCODING_UNDEFINED"}};
+  }
+  return {{"definition", "QNN_DEFINITION_DEFINED"},
+          {"quantizationEncoding", "QNN_QUANTIZATION_ENCODING_SCALE_OFFSET"},
+          {"scaleOffset", {{"scale", tensor.encoding.scale}, {"offset", -tensor.encoding.zero_point}}}};
+}
+
+Json tensors(const Graph& graph, const std::vector<uint32_t>& list) {
+  Json all = Json::array();
+  for (const uint32_t i : list) {
+    const GraphTensor& t = graph.tensors[i];
+    all.push_back({{"info",
+                    {{"id", i},
+                     {"name", t.name},
+                     {"dimensions", t.dims},
+                     {"dataType", data_type(t.type)},
+                     {"quantizeParams", quantize_params(t)}}}});
+  }
+  return all;
+}
+
+}  // namespace
+
+std::string description_json(const ShardProgram& program, const std::string& version) {
+  Json graphs = Json::array();
+  for (const Graph& graph : program.graphs) {
+    graphs.push_back({{"info",
+                       {{"graphName", graph.name},
+                        {"graphInputs", tensors(graph, graph.inputs)},
+                        {"graphOutputs", tensors(graph, graph.outputs)}}}});
+  }
+  const Json json = {
+      {"info",
+       {{"buildId", "contexture " + version}, {"contextMetadata", {{"info", Json::object()}}}, {"graphs", graphs}}}};
+  return json.dump(1) + "\n";
+}
+
+}  // namespace contexture
