@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/error.h"
 #include "kernels/packed_matrix.h"
@@ -245,31 +246,85 @@ void ConstantData::produce_rope(const GraphConstant& c, bool sine, const Constan
   write(raw.empty() ? bytes_of_vector(floats) : bytes_of_vector(raw));
 }
 
-void quantise_weights(std::span<const float> row, ConstantKind kind, size_t block, FixedRow& out) {
-  const auto largest_of = [](std::span<const float> values) {
-    float largest = 0;
-    for (const float v : values) largest = std::max(largest, std::fabs(v));
-    return largest;
-  };
-  const int limit = kind == ConstantKind::i8 ? 127 : 7;
-  const auto round_all = [&](std::span<const float> values, float scale, int8_t* to) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      const float q =
-          std::clamp(std::nearbyint(values[i] / scale), static_cast<float>(-limit), static_cast<float>(limit));
-      to[i] = static_cast<int8_t>(q);
+namespace {
+
+/// The nearest whole number, of magnitudes below 2^22: adding 1.5 · 2^23 leaves no room for a fraction. Unlike
+/// std::nearbyint it is no call, and the loops below are done in vectors.
+float rounded(float x) {
+  constexpr float kNoFraction = 12582912.f;
+  return (x + kNoFraction) - kNoFraction;
+}
+
+float largest_of(std::span<const float> values) {
+  float largest = 0;
+  for (const float v : values) largest = std::max(largest, std::fabs(v));
+  return largest;
+}
+
+/// The nearest of -limit…limit times `scale`.
+void round_all(std::span<const float> values, float scale, float limit, int8_t* to) {
+  const float inverse = 1 / scale;
+  for (size_t i = 0; i < values.size(); ++i) {
+    to[i] = static_cast<int8_t>(rounded(std::clamp(values[i] * inverse, -limit, limit)));
+  }
+}
+
+/// The sum of the squares of what rounding does.
+float error_of(std::span<const float> values, float scale, float limit) {
+  const float inverse = 1 / scale;
+  float error[8] = {};
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float d = values[i] - scale * rounded(std::clamp(values[i] * inverse, -limit, limit));
+    error[i % 8] += d * d;
+  }
+  return ((error[0] + error[1]) + (error[2] + error[3])) + ((error[4] + error[5]) + (error[6] + error[7]));
+}
+
+/// A scale that cuts off the largest weights can leave a smaller error: the best of some.
+float best_scale(std::span<const float> row, float largest, float limit) {
+  float best = largest / limit, least = error_of(row, best, limit);
+  for (int percent = 96; percent >= 64; percent -= 4) {
+    const float scale = largest / limit * static_cast<float>(percent) / 100, error = error_of(row, scale, limit);
+    if (error < least) {
+      least = error;
+      best = scale;
     }
-  };
+  }
+  return best;
+}
+
+/// Likewise of a block: its largest weight says what factor holds it, and one or two below may be better.
+uint8_t best_factor(std::span<const float> block, float scale) {
+  const float holds = largest_of(block) / 7 / scale;
+  const int from = std::clamp(static_cast<int>(holds) - 2, 1, 16), to = std::clamp(static_cast<int>(holds) + 1, 1, 16);
+  int best = to;
+  float least = std::numeric_limits<float>::infinity();
+  for (int factor = from; factor <= to; ++factor) {
+    const float error = error_of(block, scale * static_cast<float>(factor), 7);
+    if (error < least) {
+      least = error;
+      best = factor;
+    }
+  }
+  return static_cast<uint8_t>(best);
+}
+
+}  // namespace
+
+void quantise_weights(std::span<const float> row, ConstantKind kind, size_t block, FixedRow& out) {
+  const float limit = kind == ConstantKind::i8 ? 127 : 7, largest = largest_of(row);
   out.weights.assign(row.size(), 0);
   out.factors.clear();
-  const float largest = largest_of(row);
-  out.scale = largest > 1e-30f ? largest / static_cast<float>(limit) : 1.f;
-  if (kind != ConstantKind::i4_blocks) return round_all(row, out.scale, out.weights.data());
+  out.scale = largest > 1e-30f ? largest / limit : 1.f;
+  if (kind != ConstantKind::i4_blocks) {
+    if (kind == ConstantKind::i4 && largest > 1e-30f) out.scale = best_scale(row, largest, limit);
+    return round_all(row, out.scale, limit, out.weights.data());
+  }
   out.scale /= 16;
   for (size_t begin = 0; begin < row.size(); begin += block) {
     const std::span<const float> values = row.subspan(begin, std::min(block, row.size() - begin));
-    const float factor = std::clamp(std::nearbyint(largest_of(values) / 7 / out.scale), 1.f, 16.f);
-    out.factors.push_back(static_cast<uint8_t>(factor));
-    round_all(values, out.scale * factor, out.weights.data() + begin);
+    out.factors.push_back(best_factor(values, out.scale));
+    round_all(values, out.scale * out.factors.back(), limit, out.weights.data() + begin);
   }
 }
 

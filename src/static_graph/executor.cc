@@ -118,7 +118,7 @@ GraphExecutor::GraphExecutor(const ShardProgram& program, size_t graph, ThreadPo
   place_values();
   kernels_.reserve(graph_.nodes.size());
   for (const GraphNode& node : graph_.nodes) {
-    const NodeContext context{program_, graph_, node, *this, pool};
+    const NodeContext context{program_, graph_, node, *this, pool, scratch_};
     NodeKernel kernel = moving_kernel(context);
     if (!kernel) {
       kernel = is_fixed_point(graph_.tensors[node.output].type) ? fixed_kernel(context) : float_kernel(context);

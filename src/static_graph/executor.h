@@ -5,6 +5,7 @@
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
+#include "kernels/fixed_linear.h"
 #include "static_graph/graph.h"
 
 namespace contexture {
@@ -47,6 +48,7 @@ class GraphExecutor {
   const Graph& graph_;
   std::vector<std::byte*> addresses_;  // (tensors)
   AlignedArray<std::byte> arena_;
+  FixedScratch scratch_;
   std::vector<std::function<void()>> kernels_;  // (nodes)
 };
 
@@ -57,6 +59,7 @@ struct NodeContext {
   const GraphNode& node;
   const GraphExecutor& executor;
   ThreadPool& pool;
+  FixedScratch& scratch;  ///< of linears, one after the other
 
   const GraphTensor& in(size_t i) const { return graph.tensors[node.inputs[i]]; }
   const GraphTensor& out() const { return graph.tensors[node.output]; }

@@ -79,6 +79,7 @@ class NodeCheck {
     need(node_.constants.size() >= constants && node_.constants.size() <= constants + optional_constants,
          "wrong number of constants");
     need(std::isfinite(node_.factor) && std::isfinite(node_.epsilon) && node_.epsilon >= 0, "a factor is no number");
+    need(node_.factor > 0, "its factor is not positive");
   }
   void same_size(const GraphTensor& other) const {
     need(other.elements() == out_.elements(), "inputs and output differ in size");
@@ -110,6 +111,7 @@ class NodeCheck {
     need(weight.kind == (fixed() ? ConstantKind::i16 : ConstantKind::f32), "the weight is of another type");
     need(!fixed() || in(0).type == NumberType::u16, "its input has 16 bits");
     need(weight.rows == 1 && in(0).elements() % weight.columns == 0, "the weight does not fit the input");
+    need(!fixed() || weight.columns <= kMaxFixedColumns, "too many columns for the sum of their squares");
     same_size(in(0));
   }
 
