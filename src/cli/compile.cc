@@ -57,7 +57,7 @@ struct Compile {
 
   void run() {
     catch_interrupts();
-    task.mode = mode == "hybrid" ? GraphMode::hybrid : mode == "kv" ? GraphMode::kv : GraphMode::prefill;
+    task.mode = *graph_mode_named(mode);
     task.recipe = parse_recipe(recipe, keep, block, kv_bits);
     task.per_head = kv_layout == "per-head";
     task.version = CONTEXTURE_VERSION;

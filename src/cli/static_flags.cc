@@ -34,7 +34,7 @@ StaticLoadOptions StaticFlags::options(const std::string& tokenizer, int threads
                                .mode = {},
                                .threads = threads,
                                .log_level = 0};
-  if (!mode.empty()) options.mode = static_mode_named(mode);
+  if (!mode.empty()) options.mode = graph_mode_named(mode);
   if (spdlog::should_log(spdlog::level::debug)) {
     options.log_level = 2;
   } else if (spdlog::should_log(spdlog::level::info)) {

@@ -32,9 +32,9 @@ struct LLMDecodeRunner::Impl {
     set_log_level(config.log_level);
     const std::optional<KvUpdate> update = kv_update_named(config.kv_updater);
     if (!update) fail("unknown kv_updater {}; it is smart-mask or shift-pointer", printable(config.kv_updater));
-    std::optional<StaticMode> mode;
+    std::optional<GraphMode> mode;
     if (!config.mode.empty()) {
-      mode = static_mode_named(config.mode);
+      mode = graph_mode_named(config.mode);
       if (!mode) fail("unknown mode {}; it is kv, hybrid or prefill", printable(config.mode));
     }
     model.emplace(StaticLoadOptions{.directory = config.ctx_dir,

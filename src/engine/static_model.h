@@ -17,9 +17,9 @@ struct StaticLoadOptions {
   std::string tokenizer_path = {};  ///< empty: the folder's own
   std::string backend = "reference";
   KvUpdate update = KvUpdate::smart_mask;
-  std::optional<StaticMode> mode = {};  ///< nothing: as compiled
-  int threads = 0;                      ///< 0: one a physical core
-  uint32_t log_level = 0;               ///< the backend's
+  std::optional<GraphMode> mode = {};  ///< nothing: as compiled
+  int threads = 0;                     ///< 0: one a physical core
+  uint32_t log_level = 0;              ///< the backend's
 };
 
 /// A compiled model, loaded with its tokenizer: checked, bound and ready to run one sequence. Tells the log how it is

@@ -175,10 +175,6 @@ class Compiler {
 
 }  // namespace
 
-std::string_view name(GraphMode mode) {
-  return mode == GraphMode::hybrid ? "hybrid" : mode == GraphMode::kv ? "kv" : "prefill";
-}
-
 Compilation compile_model(const ModelFile& file, const CompileTask& task, ThreadPool& pool) {
   return Compiler(file, task, pool).run();
 }

@@ -8,17 +8,9 @@
 #include "base/thread_pool.h"
 #include "files/model_file.h"
 #include "static_graph/build.h"
+#include "static_graph/graph_mode.h"
 
 namespace contexture {
-
-/// Which graphs a compiled model has.
-enum class GraphMode : uint8_t {
-  hybrid,   ///< prefill_forward of some tokens and kv_forward of one
-  kv,       ///< kv_forward alone
-  prefill,  ///< prefill_forward alone, as long as the context
-};
-
-std::string_view name(GraphMode mode);
 
 struct CompileTask {
   std::string out;  ///< the directory to write

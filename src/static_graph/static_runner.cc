@@ -41,17 +41,6 @@ const cxg_tensor& tensor_of(std::span<const ShardTensor> parts, TensorRole role)
 
 }  // namespace
 
-std::string_view name(StaticMode mode) {
-  return mode == StaticMode::kv ? "kv" : mode == StaticMode::hybrid ? "hybrid" : "prefill";
-}
-
-std::optional<StaticMode> static_mode_named(std::string_view text) {
-  for (const StaticMode mode : {StaticMode::kv, StaticMode::hybrid, StaticMode::prefill}) {
-    if (name(mode) == text) return mode;
-  }
-  return std::nullopt;
-}
-
 StaticRunner::StaticRunner(GraphBackend backend, const std::vector<ShardBytes>& shards, const StaticRunOptions& options)
     : device_(std::move(backend), {.threads = std::max(1u, options.threads),
                                    .log_level = options.log_level,
@@ -85,12 +74,12 @@ StaticRunner::~StaticRunner() {
   contexts_.clear();  // before their device
 }
 
-void StaticRunner::choose_mode(std::optional<StaticMode> wanted) {
+void StaticRunner::choose_mode(std::optional<GraphMode> wanted) {
   const bool has_prefill = shape_.prefill_tokens > 0;
-  mode_ = wanted.value_or(!shape_.decodes ? StaticMode::prefill : has_prefill ? StaticMode::hybrid : StaticMode::kv);
-  const bool can = mode_ == StaticMode::prefill  ? !shape_.decodes
-                   : mode_ == StaticMode::hybrid ? has_prefill && shape_.decodes
-                                                 : shape_.decodes;
+  mode_ = wanted.value_or(!shape_.decodes ? GraphMode::prefill : has_prefill ? GraphMode::hybrid : GraphMode::kv);
+  const bool can = mode_ == GraphMode::prefill  ? !shape_.decodes
+                   : mode_ == GraphMode::hybrid ? has_prefill && shape_.decodes
+                                                : shape_.decodes;
   if (!can) {
     fail("mode {} is not in these graphs, which are for {}; compile with --mode {}", name(mode_),
          !shape_.decodes ? "prefill alone"
@@ -98,11 +87,11 @@ void StaticRunner::choose_mode(std::optional<StaticMode> wanted) {
                          : "kv alone",
          name(mode_));
   }
-  if (mode_ == StaticMode::kv) shape_.kv.chunk = 1;
+  if (mode_ == GraphMode::kv) shape_.kv.chunk = 1;
 }
 
 bool StaticRunner::runs(Which which) const {
-  return which == &Shard::prefill ? mode_ != StaticMode::kv : mode_ != StaticMode::prefill;
+  return which == &Shard::prefill ? mode_ != GraphMode::kv : mode_ != GraphMode::prefill;
 }
 
 void StaticRunner::plan_buffers() {
@@ -227,14 +216,16 @@ std::span<const float> StaticRunner::feed(std::span<const TokenId> tokens, const
                                                     : std::span<const float>(logits_);
   };
 
-  if (mode_ == StaticMode::prefill) {
+  if (mode_ == GraphMode::prefill) {
     if (was_cancelled()) return {};
-    history_.insert(history_.end(), tokens.begin(), tokens.end());
-    execute(&Shard::prefill, history_, 0);
+    std::vector<TokenId> all = history_;
+    all.insert(all.end(), tokens.begin(), tokens.end());
+    execute(&Shard::prefill, all, 0);
+    history_ = std::move(all);
     return report(&Shard::prefill, before, total, 0);
   }
   // Of a prompt, chunks go as far as the prefill graph's window reaches; what is left goes token by token.
-  const size_t chunk = mode_ == StaticMode::hybrid && total > 1 ? shape_.prefill_tokens : 0;
+  const size_t chunk = mode_ == GraphMode::hybrid && total > 1 ? shape_.prefill_tokens : 0;
   std::span<const float> last;
   for (size_t done = 0; done < total;) {
     if (was_cancelled()) return {};
@@ -260,7 +251,7 @@ void StaticRunner::truncate(size_t length) {
   assert(length <= history_.size());
   if (length == history_.size()) return;
   history_.resize(length);
-  if (mode_ == StaticMode::prefill) return;
+  if (mode_ == GraphMode::prefill) return;
   kv_->truncate(length);
   arranged_ = nullptr;  // the mask is written anew
 }
@@ -278,7 +269,7 @@ std::vector<float> StaticRunner::read(TensorRole role, size_t layer, size_t head
       if (part.role == role && part.layer == layer && part.head == index) tensor = part.tensor;
     }
   }
-  const bool cached = mode_ != StaticMode::prefill;
+  const bool cached = mode_ != GraphMode::prefill;
   const size_t columns = cached ? kv_->window() : shape_.context, first = cached ? kv_->visible().first : 0;
   const size_t base = is_k ? (cached ? kv_->k_in(layer, index) : kv_->k_out(layer, index))
                            : (cached ? kv_->v_in(layer, index) : kv_->v_out(layer, index));

@@ -11,23 +11,15 @@
 #include "static_graph/attention_mask.h"
 #include "static_graph/fixed_kv.h"
 #include "static_graph/graph_backend.h"
+#include "static_graph/graph_mode.h"
 #include "static_graph/shard_tensors.h"
 #include "text/vocabulary.h"
 
 namespace contexture {
 
-/// Which graphs run.
-enum class StaticMode : uint8_t {
-  kv,       ///< kv_forward alone: a prompt token by token
-  hybrid,   ///< prompts by prefill_forward, A tokens an execution, answers by kv_forward
-  prefill,  ///< prefill_forward alone, A = C: every position at once, each time anew
-};
-std::string_view name(StaticMode mode);
-std::optional<StaticMode> static_mode_named(std::string_view name);
-
 struct StaticRunOptions {
   KvUpdate update = KvUpdate::smart_mask;
-  std::optional<StaticMode> mode = {};  ///< nothing: all graphs that there are
+  std::optional<GraphMode> mode = {};  ///< nothing: all graphs that there are
   uint32_t threads = 1;
   uint32_t log_level = 0;
   std::string backend_options = {};
@@ -51,13 +43,13 @@ class StaticRunner {
   ~StaticRunner();
 
   const StaticShape& shape() const { return shape_; }
-  StaticMode mode() const { return mode_; }
+  GraphMode mode() const { return mode_; }
   const std::vector<Shard>& shards() const { return shards_; }
   std::span<const cxg_graph* const> graphs(size_t shard) const { return contexts_[shard]->graphs(); }
   const FixedKv& kv() const { return *kv_; }
 
   /// Tokens that can be held: C - 1 columns of cache; C where there is no cache.
-  size_t capacity() const { return mode_ == StaticMode::prefill ? shape_.context : shape_.context - 1; }
+  size_t capacity() const { return mode_ == GraphMode::prefill ? shape_.context : shape_.context - 1; }
   size_t length() const { return history_.size(); }
   const std::vector<TokenId>& tokens() const { return history_; }
   /// Forgets all but the first tokens.
@@ -94,7 +86,7 @@ class StaticRunner {
   };
   using Which = std::optional<ShardGraph> Shard::*;
 
-  void choose_mode(std::optional<StaticMode> wanted);
+  void choose_mode(std::optional<GraphMode> wanted);
   void plan_buffers();
   bool runs(Which which) const;
   void bind_shared(size_t shard, Which which);
@@ -109,7 +101,7 @@ class StaticRunner {
   std::vector<std::unique_ptr<GraphContext>> contexts_;
   std::vector<Shard> shards_;
   StaticShape shape_;
-  StaticMode mode_ = StaticMode::hybrid;
+  GraphMode mode_ = GraphMode::hybrid;
   std::optional<FixedKv> kv_;
   std::optional<AttentionMask> mask_;
   Buffers at_ = {};

@@ -48,12 +48,12 @@ struct Toy {
 struct Way {
   KvUpdate update;
   bool per_head;
-  StaticMode mode;
+  GraphMode mode;
 };
 constexpr KvUpdate kSmart = KvUpdate::smart_mask, kShift = KvUpdate::shift_pointer;
-constexpr Way kWays[] = {{kSmart, true, StaticMode::hybrid}, {kSmart, false, StaticMode::hybrid},
-                         {kShift, true, StaticMode::hybrid}, {kSmart, true, StaticMode::kv},
-                         {kSmart, false, StaticMode::kv},    {kShift, true, StaticMode::kv}};
+constexpr Way kWays[] = {{kSmart, true, GraphMode::hybrid}, {kSmart, false, GraphMode::hybrid},
+                         {kShift, true, GraphMode::hybrid}, {kSmart, true, GraphMode::kv},
+                         {kSmart, false, GraphMode::kv},    {kShift, true, GraphMode::kv}};
 
 TEST(StaticRunner, PromptsOfEveryLength) {
   for (const Way& way : kWays) {
@@ -113,7 +113,7 @@ TEST(StaticRunner, LogitsOfEveryPosition) {
 TEST(StaticRunner, PrefillModeSeesTheWholePromptAtOnce) {
   for (const KvUpdate update : {kSmart, kShift}) {
     Toy toy({.chunk = 64, .shards = 2, .has_decode = false}, {.update = update});
-    EXPECT_EQ(toy.runner->mode(), StaticMode::prefill);
+    EXPECT_EQ(toy.runner->mode(), GraphMode::prefill);
     EXPECT_EQ(toy.runner->capacity(), 64u);
     toy.feed(some_tokens(20));
     toy.feed(some_tokens(1, 3));
@@ -203,8 +203,8 @@ TEST(StaticRunner, RefusesWhatIsNoModel) {
       << refusal({.shards = 3, .fault = 1});
   EXPECT_NE(refusal({.shards = 3, .fault = 2}).find("forward_1.bin"), std::string::npos)
       << refusal({.shards = 3, .fault = 2});
-  EXPECT_NE(refusal({.has_prefill = false}, {.mode = StaticMode::hybrid}).find("kv alone"), std::string::npos);
-  EXPECT_NE(refusal({}, {.mode = StaticMode::prefill}).find("mode prefill is not in these graphs"), std::string::npos);
+  EXPECT_NE(refusal({.has_prefill = false}, {.mode = GraphMode::hybrid}).find("kv alone"), std::string::npos);
+  EXPECT_NE(refusal({}, {.mode = GraphMode::prefill}).find("mode prefill is not in these graphs"), std::string::npos);
   EXPECT_NE(refusal({.has_decode = false}).find("wants a kv_forward"), std::string::npos);
   EXPECT_NE(refusal({.chunk = 64}).find("leaves no cache"), std::string::npos);
   EXPECT_NE(refusal({.per_head = false}, {.update = kShift}).find("shift-pointer"), std::string::npos);
