@@ -12,7 +12,7 @@ using namespace contexture;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static ThreadPool pool(1);
   try {
-    const Trace trace(read_gguf(std::as_bytes(std::span(data, size)), "fuzz.gguf", /*with_integers=*/true));
+    const Trace trace(read_gguf(std::as_bytes(std::span(data, size)), "fuzz.gguf", kTraceFile));
     for (size_t i = 0; i < trace.size(); ++i) {
       TracedAttention attention = trace.attention(i);
       size_t tokens = 0;

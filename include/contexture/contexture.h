@@ -82,7 +82,8 @@ struct PrefixReport {
   size_t reused_tokens = 0;  ///< of the prompt
   size_t lost_tokens = 0;    ///< equal to the prompt's, but no longer held in the form that the next token must see: a
                              ///< mixed cache keeps the hot copy of the last tokens only
-  std::optional<Difference> first_difference = {};  ///< nothing where all that was held is the prompt's beginning
+  std::optional<Difference> first_difference = {};  ///< nothing where no token held contradicts the prompt, whose last
+                                                    ///< one is always run and not compared
 };
 
 struct Generation {

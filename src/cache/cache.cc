@@ -65,6 +65,21 @@ Rotation rotation_of(const CachePlan& plan) {
   return {helps(plan.shape.k_format, plan.cold_k_format), helps(plan.shape.v_format, plan.cold_v_format)};
 }
 
+std::string describe(const Rotation& rotation) {
+  if (rotation == Rotation{}) return {};
+  return rotation.k && rotation.v ? ", rotated" : rotation.k ? ", K rotated" : ", V rotated";
+}
+
+std::string describe(const CachePlan& plan) {
+  std::string text = fmt::format("{}, {} tokens, K {} V {}", plan.layout, plan.context, name(plan.shape.k_format),
+                                 name(plan.shape.v_format));
+  if (plan.layout == "mixed") {
+    text += fmt::format(" for {} hot tokens and {} sinks, cold K {} V {}", plan.hot_tokens, plan.sink_tokens,
+                        name(plan.cold_k_format), name(plan.cold_v_format));
+  }
+  return text + describe(rotation_of(plan));
+}
+
 void Cache::held(size_t layer, SequenceId sequence, std::vector<HeldRows>& held) const {
   std::vector<TokenSpan> spans;
   view(layer, sequence, spans);

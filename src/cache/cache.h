@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -53,6 +54,10 @@ struct Rotation {
 /// As the plan says; else the side that holds q4_0, where the head size is a power of two. Throws Error where rotation
 /// is asked for and the head size is not one.
 Rotation rotation_of(const CachePlan& plan);
+
+/// For people: "paged, 512 tokens, K f16 V q4_0, V rotated"; its end alone: ", V rotated", or nothing.
+std::string describe(const CachePlan& plan);
+std::string describe(const Rotation& rotation);
 
 /// Rows of a sequence in one layer as a cache holds them. A mixed cache may hold a token twice: hot and cold.
 struct HeldRows {

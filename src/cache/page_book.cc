@@ -9,17 +9,19 @@ namespace contexture {
 
 PageBook::PageBook(size_t pages, size_t page_tokens, size_t sequences, size_t context)
     : page_tokens_(page_tokens), context_(context), tree_(pages, page_tokens), pages_(pages), sequences_(sequences) {
+  const size_t longest = std::min(context, pages * page_tokens);
   free_.reserve(pages);
   for (size_t i = pages; i-- > 0;) free_.push_back(static_cast<PageId>(i));
   for (Sequence& s : sequences_) {
-    s.pages.reserve((context + page_tokens - 1) / page_tokens);
-    s.tokens.reserve(context);
+    s.pages.reserve((longest + page_tokens - 1) / page_tokens);
+    s.tokens.reserve(longest);
   }
 }
 
 size_t PageBook::bytes_for(size_t pages, size_t page_tokens, size_t sequences, size_t context) {
-  const size_t pages_of_sequence = (context + page_tokens - 1) / page_tokens;
-  const size_t of_sequence = sizeof(Sequence) + pages_of_sequence * sizeof(PageId) + context * sizeof(int32_t);
+  const size_t longest = std::min(context, pages * page_tokens);  // a sequence is no longer than the pool
+  const size_t pages_of_sequence = (longest + page_tokens - 1) / page_tokens;
+  const size_t of_sequence = sizeof(Sequence) + pages_of_sequence * sizeof(PageId) + longest * sizeof(int32_t);
   size_t of_sequences = 0;
   if (__builtin_mul_overflow(of_sequence, sequences, &of_sequences) || of_sequences > SIZE_MAX / 4) {
     fail("the books of {} sequences of {} tokens have more bytes than can be counted; ask for fewer", sequences,

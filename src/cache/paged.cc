@@ -112,7 +112,7 @@ size_t paged_bytes(const CachePlan& plan) {
 }
 
 size_t paged_spans(const CachePlan& plan) {
-  return pages_for(plan.context, plan);
+  return std::min(pages_for(plan.context, plan), pages_of(plan));
 }
 
 std::unique_ptr<Cache> make_paged(const CachePlan& plan) {

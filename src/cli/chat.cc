@@ -9,7 +9,7 @@
 #include "chat/chat_formats.h"
 #include "cli/chat_session.h"
 #include "cli/command.h"
-#include "cli/prefill_progress.h"
+#include "cli/progress_line.h"
 #include "cli/sampling_flags.h"
 #include "cli/static_flags.h"
 #include "engine/conversation.h"
@@ -156,7 +156,7 @@ struct Chat {
   bool answer(const std::string& message, CachedConversation& conversation, const GenerateOptions& generate,
               const Input& input) {
     catch_interrupts(2);  // an impatient second one must not take the conversation with it
-    PrefillProgress progress;
+    ProgressLine progress;
     const auto show = [](const GeneratedToken& token) {
       std::cout << token.text << std::flush;
       return true;
@@ -264,7 +264,10 @@ void add_chat(CLI::App& app) {
   for (const ChatFormat& format : chat_formats()) names.emplace_back(format.name);
   command->add_option("--chat-format", self->format, format_help())->check(CLI::IsMember(names));
   self->compiled.add_to(*command);
-  command->add_option("--session", self->session, "a conversation to go on with, where it is there; /save writes to it")
+  command
+      ->add_option("--session", self->session,
+                   "a conversation to go on with, where it is there; /save writes to it: its messages as JSON, "
+                   "which are read again (run --session keeps the context itself, in another kind of file)")
       ->option_text("FILE");
   self->sampling.add_to(*command);
   command->get_option("--predict")->description("tokens of an answer at most; -1: until the context is full");

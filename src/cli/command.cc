@@ -168,20 +168,6 @@ void warn_beyond_context(size_t context, size_t made_for) {
   spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", made_for);
 }
 
-std::string describe(const CachePlan& plan) {
-  std::string text = fmt::format("{}, {} tokens, K {} V {}", plan.layout, plan.context, name(plan.shape.k_format),
-                                 name(plan.shape.v_format));
-  if (plan.layout == "mixed") {
-    text += fmt::format(" for {} hot tokens and {} sinks, cold K {} V {}", plan.hot_tokens, plan.sink_tokens,
-                        name(plan.cold_k_format), name(plan.cold_v_format));
-  }
-  const Rotation rotation = rotation_of(plan);
-  if (rotation.k || rotation.v) {
-    text += rotation.k && rotation.v ? ", rotated" : rotation.k ? ", K rotated" : ", V rotated";
-  }
-  return text;
-}
-
 std::string human_bytes(size_t bytes) {
   constexpr const char* units[] = {"B", "kB", "MB", "GB", "TB"};
   double value = static_cast<double>(bytes);
@@ -204,8 +190,12 @@ std::string read_text(const std::string& path) {
   for (char buffer[65536]; in.read(buffer, sizeof(buffer)) || in.gcount() > 0;) {
     text.append(buffer, static_cast<size_t>(in.gcount()));
   }
-  if (in.bad() || interrupted()) fail("cannot read {}", path == "-" ? "stdin" : printable(path, 400));
+  if (in.bad() || interrupted()) fail("cannot read {}", name_of_input(path));
   return text;
+}
+
+std::string name_of_input(const std::string& path) {
+  return path == "-" ? "stdin" : printable(path, 400);
 }
 
 CLI::Validator whole_number(int64_t low, int64_t high) {

@@ -84,14 +84,12 @@ std::string valid_utf8(const std::string& text);
 /// Warns where more tokens of context are asked for than the model was made for.
 void warn_beyond_context(size_t context, size_t made_for);
 
-/// How a cache holds its tokens, for people: "paged, 512 tokens, K f16 V q4_0, V rotated".
-std::string describe(const CachePlan& plan);
-
 /// Bytes for people: "1.24 GB".
 std::string human_bytes(size_t bytes);
 
-/// The bytes of a file, or of stdin where the path is "-".
+/// The bytes of a file, or of stdin where the path is "-"; what to call that in messages.
 std::string read_text(const std::string& path);
+std::string name_of_input(const std::string& path);
 
 /// The program's exit status after Ctrl-C: 128 + SIGINT, as shells say it.
 constexpr int kInterruptedStatus = 130;

@@ -1,7 +1,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/error.h"
-#include "cli/prefill_progress.h"
+#include "cli/progress_line.h"
 #include "cli/scored_text.h"
 #include "verify/divergence.h"
 
@@ -52,7 +52,7 @@ struct EvalKl {
     const ScoredText scored = read_scored_text(text, opened, cache.context);
     Runtime runtime(opened.file, scored.fit(cache.options()));
     Runtime reference(other ? other->file : opened.file, scored.fit(against.cache.options()));
-    PrefillProgress progress("scoring the text");
+    ProgressLine progress("scoring the text");
     const std::optional<Divergence> divergence = measure_divergence(
         scored.tokens, scored.windows, reference, runtime,
         {.on_chunk = [&](size_t done, size_t total) { progress.show(done, total); }, .cancelled = &interrupted()});

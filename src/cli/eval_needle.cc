@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "cli/command.h"
-#include "cli/prefill_progress.h"
+#include "cli/progress_line.h"
 #include "cli/scored_text.h"
 #include "verify/needle.h"
 
@@ -40,18 +40,15 @@ struct EvalNeedle {
   bool measure(const OpenedModel& opened, const NeedleContext& context) const {
     const size_t depth = context.tokens.size();
     Runtime runtime(opened.file, needle_options(cache.options(), depth));
-    NeedleAsker asker(runtime, &interrupted());
-    PrefillProgress progress;
-    if (!asker.read(context.tokens, [&](size_t done) { progress.show(done, depth); })) return false;
+    ProgressLine progress;
+    const auto answers = ask_all(
+        runtime, context, [&](size_t done) { progress.show(done, depth); }, &interrupted());
     progress.clear();
-    size_t found = 0;
-    for (const Needle& needle : context.needles) {
-      const std::optional<NeedleAnswer> answer = asker.ask(needle);
-      if (!answer) return false;
-      found += answer->is_right() ? 1 : 0;
-      if (!answer->is_right()) log_wrong(opened, depth, *answer);
+    if (!answers) return false;
+    for (const NeedleAnswer& answer : *answers) {
+      if (!answer.is_right()) log_wrong(opened, depth, answer);
     }
-    print(runtime.plan().cache, depth, found);
+    print(runtime.plan().cache, depth, count_right(*answers));
     return true;
   }
 
@@ -65,20 +62,14 @@ struct EvalNeedle {
   }
 
   void print(const CachePlan& plan, size_t depth, size_t found) const {
-    const double accuracy = static_cast<double>(found) / static_cast<double>(needles);
+    if (model.json) return print_json(needles_as_json(plan, depth, needles, found));
     const bool is_mixed = plan.layout == "mixed";
-    if (model.json) {
-      Json line = {{"depth", depth}, {"needles", needles}, {"accuracy", accuracy}};
-      line.update(cache_as_json(plan));
-      print_json(line);
-      return;
-    }
     const auto formats = [&](Format hot, Format cold) {
       return is_mixed ? fmt::format("{}/{}", name(hot), name(cold)) : std::string(name(hot));
     };
     fmt::print("{:>8}  {:<12}{:<11}{:<11}{:>7}{:>7}{:>9.1f} %\n", depth, plan.layout,
                formats(plan.shape.k_format, plan.cold_k_format), formats(plan.shape.v_format, plan.cold_v_format),
-               needles, found, 100 * accuracy);
+               needles, found, 100 * static_cast<double>(found) / static_cast<double>(needles));
     std::fflush(stdout);
   }
 };

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "cli/prefill_progress.h"
+#include "cli/progress_line.h"
 #include "cli/scored_text.h"
 #include "cli/static_flags.h"
 #include "verify/perplexity.h"
@@ -22,7 +22,7 @@ struct EvalPerplexity {
     const OpenedModel opened = model.open();
     const ScoredText scored = read_scored_text(text, opened, cache.context);
     Runtime runtime(opened.file, scored.fit(cache.options()));
-    PrefillProgress progress("scoring the text");
+    ProgressLine progress("scoring the text");
     const std::optional<Perplexity> perplexity = measure_perplexity(
         scored.tokens, scored.windows, runtime,
         {.on_chunk = [&](size_t done, size_t total) { progress.show(done, total); }, .cancelled = &interrupted()});
@@ -37,7 +37,7 @@ struct EvalPerplexity {
     StaticModel loaded(compiled.options(model.tokenizer, cache.threads));
     StaticRunner& runner = loaded.runner();
     const ScoredText scored = read_scored_text(text, loaded.tokenizer(), runner.shape().context, 0);
-    PrefillProgress progress("scoring the text");
+    ProgressLine progress("scoring the text");
     const std::optional<Perplexity> perplexity = measure_perplexity(
         scored.tokens, scored.windows, runner,
         {.on_chunk = [&](size_t done, size_t total) { progress.show(done, total); }, .cancelled = &interrupted()});
@@ -59,12 +59,15 @@ struct EvalPerplexity {
       Json json = {{"perplexity", perplexity.value()},
                    {"tokens", perplexity.tokens()},
                    {"nats_per_token", perplexity.nats_per_token()},
-                   {"standard_error", perplexity.standard_error()}};
+                   {"standard_error", nullptr}};
+      if (const auto error = perplexity.standard_error()) json["standard_error"] = *error;
       json.update(how);
       return print_json(json);
     }
-    fmt::print("perplexity {:.4f} ± {:.4f}, {:.5f} nats a token over {} tokens\n", perplexity.value(),
-               perplexity.standard_error(), perplexity.nats_per_token(), perplexity.tokens());
+    const std::optional<double> error = perplexity.standard_error();
+    fmt::print("perplexity {:.4f}{}, {:.5f} nats a token over {} token{}\n", perplexity.value(),
+               error ? fmt::format(" ± {:.4f}", *error) : "", perplexity.nats_per_token(), perplexity.tokens(),
+               perplexity.tokens() == 1 ? "" : "s");
     fmt::print("{}\n", how_text);
   }
 };

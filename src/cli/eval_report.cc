@@ -4,7 +4,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "cli/prefill_progress.h"
+#include "cli/progress_line.h"
 #include "cli/scored_text.h"
 #include "verify/divergence.h"
 #include "verify/needle.h"
@@ -99,13 +99,13 @@ struct EvalReport {
     const RunOptions reference_options = scored.fit(options_of({"contiguous", F::f32, F::f32}, threads));
     say("{} on {} tokens of {}, in windows of {}, against a contiguous cache in f32:\n\n",
         std::filesystem::path(opened.file.path).filename().string(), scored.tokens.size(),
-        std::filesystem::path(text.file).filename().string(), reference_options.cache.context);
+        name_of_input(std::filesystem::path(text.file).filename().string()), reference_options.cache.context);
     say("| layout | K | V | bytes a token | perplexity | KL mean | KL 95 % | KL max | top-1 | top-5 |\n");
     say("|---|---|---|---|---|---|---|---|---|---|\n");
     for (const Way& way : ways_to_hold()) {
       Runtime runtime(opened.file, scored.fit(options_of(way, threads)));
       Runtime reference(opened.file, reference_options);
-      PrefillProgress progress("scoring the text");
+      ProgressLine progress("scoring the text");
       const std::optional<Divergence> d = measure_divergence(
           scored.tokens, scored.windows, reference, runtime,
           {.on_chunk = [&](size_t done, size_t total) { progress.show(done, total); }, .cancelled = &interrupted()});
@@ -139,31 +139,14 @@ struct EvalReport {
       for (const size_t depth : depths) {
         const NeedleContext context = hide_needles(tokens, depth, kNeedles);
         Runtime runtime(opened.file, needle_options(options, depth));
-        const std::optional<size_t> found = count_found(runtime, context);
-        if (!found) return;
-        if (model.json) print_needles(runtime.plan().cache, depth, *found);
-        say(" {} |", *found);
+        const auto answers = ask_all(runtime, context, {}, &interrupted());
+        if (!answers) return;
+        const size_t found = count_right(*answers);
+        if (model.json) print_json(needles_as_json(runtime.plan().cache, depth, kNeedles, found));
+        say(" {} |", found);
       }
       say("\n");
     }
-  }
-
-  static std::optional<size_t> count_found(Runtime& runtime, const NeedleContext& context) {
-    NeedleAsker asker(runtime, &interrupted());
-    if (!asker.read(context.tokens)) return std::nullopt;
-    size_t found = 0;
-    for (const Needle& needle : context.needles) {
-      const std::optional<NeedleAnswer> answer = asker.ask(needle);
-      if (!answer) return std::nullopt;
-      found += answer->is_right() ? 1 : 0;
-    }
-    return found;
-  }
-
-  static void print_needles(const CachePlan& plan, size_t depth, size_t found) {
-    Json json = {{"depth", depth}, {"needles", kNeedles}, {"accuracy", static_cast<double>(found) / kNeedles}};
-    json.update(cache_as_json(plan));
-    print_json(json);
   }
 
   /// Shown at once, unless the file or JSON is wanted.
@@ -193,6 +176,10 @@ void add_eval_report(CLI::App& eval) {
   command->add_option("-t,--threads", self->threads, "threads (default: physical cores)")
       ->check(whole_number(1, 1024))
       ->option_text("N");
+  command->add_option("--depths", self->depths, "tokens of the contexts with needles, separated by commas")
+      ->delimiter(',')
+      ->check(whole_number(2 * EvalReport::kNeedles, kManyTokens))
+      ->option_text("N,N,... [128,512,2048,4096]");
   command->add_option("-o,--output", self->output, "the file to write, instead of stdout")->option_text("FILE");
   command->callback([self] { self->run(); });
   eval.callback([self, &eval] {

@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/numpy_writer.h"
+#include "engine/completion.h"
 #include "verify/text_reader.h"
 
 namespace contexture::cli {

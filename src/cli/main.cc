@@ -1,3 +1,5 @@
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
@@ -45,6 +47,10 @@ int run_program(int argc, char** argv) {
   try {
     // CLI11 takes them last first.
     app.parse(with_known_spellings({std::reverse_iterator(argv + argc), std::reverse_iterator(argv + 1)}));
+  } catch (const CLI::ExtrasError&) {  // whose own message has them last first
+    fmt::print(stderr, "not expected: {}\nRun with --help for more information.\n",
+               fmt::join(app.remaining(/*recurse=*/true), " "));
+    return 2;
   } catch (const CLI::ParseError& e) {
     const int status = app.exit(e, std::cout, std::cerr);
     return status == 0 ? 0 : 2;

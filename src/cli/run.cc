@@ -4,12 +4,13 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/command.h"
-#include "cli/prefill_progress.h"
+#include "cli/progress_line.h"
 #include "cli/run_session.h"
 #include "cli/sampling_flags.h"
 #include "cli/static_flags.h"
 #include "cli/trace_flags.h"
 #include "engine/prefix_report.h"
+#include "engine/scheduler.h"
 #include "kernels/machine.h"
 #include "kernels/matmul.h"
 
@@ -53,6 +54,7 @@ struct Run {
 
     const MemoryPlan plan = plan_memory(opened.file, options);
     if (!goes_on) check_prompt(plan, ids);
+    if (kept) kept->identify(opened.file, plan.workspace.threads);
     const std::unique_ptr<TraceWriter> trace = tracing.open(name_of(opened.file), config.layers);
     Runtime runtime(opened.file, plan);
     log_run(runtime);
@@ -60,7 +62,7 @@ struct Run {
     PrefixReport prefix;  // all that the cache holds is the session
     if (kept) prefix = kept->restore(opened, runtime, sequence.id(), ids);
     show(text);
-    PrefillProgress progress;
+    ProgressLine progress;
     Generation made = generate_in(runtime, tokenizer, sequence.id(), ids, generate,
                                   {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
                                    .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
@@ -88,7 +90,7 @@ struct Run {
         loaded.tokenizer().encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
     check_prompt(loaded.limits(), ids);
     show(text);
-    PrefillProgress progress;
+    ProgressLine progress;
     const Generation made =
         generate_static(loaded.runner(), loaded.tokenizer(), ids, generate,
                         {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
@@ -216,9 +218,11 @@ void add_run(CLI::App& app) {
   command->add_flag("--no-bos", self->no_bos, "without the begin token that the model asks for");
   command->add_flag("--no-special", self->no_special, "special tokens in the prompt are text like any other");
   command
-      ->add_option("--session", self->session,
-                   "keep the context in FILE: what the prompt has in common with it is not run again; without a prompt "
-                   "the text there goes on; the file is written at the end, after Ctrl-C too")
+      ->add_option(
+          "--session", self->session,
+          "keep the context in FILE: what the prompt has in common with it is not run again; without a prompt "
+          "the text there goes on; the file is written at the end, after Ctrl-C too (chat --session keeps messages, "
+          "in another kind of file)")
       ->option_text("FILE");
   self->compiled.add_to(*command);
   command->callback([self] { self->run(); });

@@ -27,9 +27,14 @@ std::vector<TokenId> RunSession::go_on(GenerateOptions& options, bool has_seed) 
   return state.tokens;
 }
 
+void RunSession::identify(const ModelFile& model, int threads) {
+  ThreadPool pool(threads);
+  model_ = identify_model(model, pool);
+  if (session_) check_model(*session_, model_);
+}
+
 PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, SequenceId sequence,
                                  std::span<const TokenId> prompt) {
-  model_ = identify_model(model.file, runtime.pool());
   if (!session_) return {};
   restore_session(*session_, runtime, sequence, model_);
   const std::vector<TokenId>& had = session_->state.tokens;

@@ -25,6 +25,8 @@ class RunSession {
   /// its own.
   std::vector<TokenId> go_on(GenerateOptions& options, bool has_seed) const;
 
+  /// Whose context it is, and will be: refused where it is another model's. Reads all weights.
+  void identify(const ModelFile& model, int threads);
   /// Fills an empty sequence with as much of the session as the prompt begins with; says so, and where they differ.
   PrefixReport restore(const OpenedModel& model, Runtime& runtime, SequenceId sequence,
                        std::span<const TokenId> prompt);

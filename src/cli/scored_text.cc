@@ -30,7 +30,7 @@ ScoredText read_scored_text(const ScoredTextFlags& flags, const OpenedModel& ope
 
 ScoredText read_scored_text(const ScoredTextFlags& flags, const Tokenizer& tokenizer, size_t made_for, size_t context) {
   ScoredText text{.tokens = tokenizer.encode(read_text(flags.file)), .windows = {}, .chunk = flags.chunk};
-  if (text.tokens.size() < 2) fail("{} has no two tokens; give a text to score", printable(flags.file, 400));
+  if (text.tokens.size() < 2) fail("{} has no two tokens; give a text to score", name_of_input(flags.file));
   const size_t whole = text.tokens.size();
   text.windows.tokens = context > 0 ? context : flags.like_llama_cpp ? 512 : made_for;
   if (!flags.like_llama_cpp) text.windows.tokens = std::min(text.windows.tokens, whole);
@@ -68,6 +68,13 @@ Json divergence_as_json(const Divergence& divergence) {
           {"tokens", divergence.perplexity().tokens()},
           {"perplexity", divergence.perplexity().value()},
           {"reference_perplexity", divergence.reference_perplexity().value()}};
+}
+
+Json needles_as_json(const CachePlan& plan, size_t depth, size_t needles, size_t found) {
+  Json json = {
+      {"depth", depth}, {"needles", needles}, {"accuracy", static_cast<double>(found) / static_cast<double>(needles)}};
+  json.update(cache_as_json(plan));
+  return json;
 }
 
 double bytes_per_token(const CachePlan& plan) {

@@ -32,6 +32,7 @@ ScoredText read_scored_text(const ScoredTextFlags& flags, const Tokenizer& token
 Json cache_as_json(const CachePlan& plan);
 
 Json divergence_as_json(const Divergence& divergence);
+Json needles_as_json(const CachePlan& plan, size_t depth, size_t needles, size_t found);
 
 /// K and V that a query at the end of the context reads, in bytes a token.
 double bytes_per_token(const CachePlan& plan);

@@ -1,46 +1,29 @@
-#include <unistd.h>
-
 #include <cstdio>
 
 #include "base/error.h"
 #include "cli/command.h"
+#include "cli/progress_line.h"
 #include "tensor/kv_row.h"
 #include "verify/layouts.h"
 
 namespace contexture::cli {
 namespace {
 
-/// A line on stderr that goes away, where stderr is a terminal.
-class RunsProgress {
- public:
-  void show(size_t done, size_t total) {
-    if (!terminal_) return;
-    fmt::print(stderr, "\r\033[Kverifying: run {} of {}", done, total);
-    std::fflush(stderr);
-    shown_ = true;
-  }
-  void clear() {
-    if (shown_) fmt::print(stderr, "\r\033[K");
-    std::fflush(stderr);
-    shown_ = false;
-  }
-
- private:
-  bool terminal_ = isatty(fileno(stderr)) != 0;
-  bool shown_ = false;
-};
-
 struct VerifyLayouts {
   ModelFlags model;
   std::string prompt, file, plant;
+  CacheFlags cache;
   std::vector<std::string> layouts, k_formats, v_formats;
+  std::vector<size_t> page_tokens;
   size_t prompt_tokens = 700;
   bool all = false, counts_paged = false;
 
   size_t ways = 0, same = 0, attentions = 0, lines = 0, failed = 0;
   double format_share = 0, rounding_share = 0;
 
-  void run() {
+  /// `given`: whether a flag was.
+  template <class Given>
+  void run(const Given& given) {
     catch_interrupts();
     const OpenedModel opened = model.open();
     LayoutChecks checks;
@@ -50,9 +33,18 @@ struct VerifyLayouts {
     checks.cancelled = &interrupted();
     checks.k_formats = chosen_formats(k_formats);
     checks.v_formats = chosen_formats(v_formats);
+    if (!page_tokens.empty()) checks.page_tokens = page_tokens;
+    const RunOptions own = cache.options();
+    if (given("--hot-tokens")) checks.hot_tokens = own.cache.hot_tokens;
+    if (given("--sink-tokens")) checks.sink_tokens = own.cache.sink_tokens;
+    if (given("--cold-k-format")) checks.cold_k_format = own.cache.cold_k_format;
+    if (given("--cold-v-format")) checks.cold_v_format = own.cache.cold_v_format;
+    checks.rotate = own.cache.rotate;
+    if (cache.threads == 1) checks.threads = {1};
+    if (cache.threads > 1) checks.threads = {1, cache.threads};
     if (!plant.empty()) checks.fault = fault_from_name(plant);
     counts_paged = std::count(checks.layouts.begin(), checks.layouts.end(), "contiguous") == 0;
-    RunsProgress progress;
+    ProgressLine progress("verifying", "runs", 2);
     const bool ok = check_layouts(opened.file, checks,
                                   {.on_run = [&](size_t done, size_t total) { progress.show(done, total); },
                                    .on_result =
@@ -82,6 +74,7 @@ struct VerifyLayouts {
         fail("token {} is outside the model's vocabulary of {}; is this its tokenizer?", id, config.vocabulary);
       }
     }
+    warn_beyond_context(tokens.size(), config.context);
     return tokens;
   }
 
@@ -100,7 +93,7 @@ struct VerifyLayouts {
   }
 
   static void print_head() {
-    fmt::print("{:<11} {:<5} {:<5} {:<25} {:>9} {:>11} {:>9} {:>9} {:>9}  {}\n", "layout", "K", "V",
+    fmt::print("{:<11} {:<5} {:<5} {:<7} {:<25} {:>9} {:>11} {:>9} {:>9} {:>9}  {}\n", "layout", "K", "V", "rotated",
                "cold K, V; sinks, hot", "same bits", "max error", "of format", "of float", "KL", "");
     std::fflush(stdout);
   }
@@ -120,8 +113,10 @@ struct VerifyLayouts {
     const std::string cold = c.layout != "mixed" ? ""
                                                  : fmt::format("{}, {}; {}, {}", name(c.cold_k_format),
                                                                name(c.cold_v_format), c.sink_tokens, c.hot_tokens);
-    fmt::print("{:<11} {:<5} {:<5} {:<25} {:>9} {:>11.2e} {:>9.3f} {:>9.3f} {:>9.2e}  {}\n", c.layout,
-               name(c.shape.k_format), name(c.shape.v_format), cold, fmt::format("{} of {}", r.same, r.ways),
+    const Rotation rotation = rotation_of(c);
+    const char* rotated = rotation.k && rotation.v ? "K, V" : rotation.k ? "K" : rotation.v ? "V" : "";
+    fmt::print("{:<11} {:<5} {:<5} {:<7} {:<25} {:>9} {:>11.2e} {:>9.3f} {:>9.3f} {:>9.2e}  {}\n", c.layout,
+               name(c.shape.k_format), name(c.shape.v_format), rotated, cold, fmt::format("{} of {}", r.same, r.ways),
                r.oracle.max_abs_error, r.oracle.format_share, r.oracle.rounding_share, r.kl, r.ok() ? "ok" : "FAILED");
     for (const std::string& failure : r.failures) fmt::print("    {}\n", failure);
     std::fflush(stdout);
@@ -132,6 +127,8 @@ struct VerifyLayouts {
     Json j = {{"layout", c.layout},
               {"k_format", name(c.shape.k_format)},
               {"v_format", name(c.shape.v_format)},
+              {"k_rotated", rotation_of(c).k},
+              {"v_rotated", rotation_of(c).v},
               {"bit_equal", r.same == r.ways},
               {"max_abs_error", r.oracle.max_abs_error},
               {"kl", r.kl},
@@ -170,11 +167,14 @@ void add_verify_layouts(CLI::App& verify) {
   input->add_option("-p,--prompt", self->prompt, "a text")->option_text("TEXT");
   input->add_option("-f,--file", self->file, "a file that holds one")->option_text("FILE");
   input->require_option(0, 1);
-  command->add_option("--prompt-tokens", self->prompt_tokens, "tokens of its own")
+  command->add_option("--prompt-tokens", self->prompt_tokens, "tokens of its own (default: 700)")
       ->check(whole_number(kShortestPrompt, 1 << 20))
-      ->capture_default_str()
       ->option_text("N");
   const std::vector<std::string_view> layouts = cache_layouts();
+  self->cache.add_to(*command);
+  for (const char* other : {"--cache", "--k-format", "--v-format", "--page-tokens", "--context"}) {
+    command->remove_option(command->get_option(other));
+  }
   command->add_option("--cache", self->layouts, "these layouts only")
       ->check(CLI::IsMember(std::vector<std::string>(layouts.begin(), layouts.end())))
       ->delimiter(',');
@@ -184,15 +184,29 @@ void add_verify_layouts(CLI::App& verify) {
   command->add_option("--v-format,--ctv", self->v_formats, "these formats of V only (also -ctv)")
       ->check(CLI::IsMember(cache_formats()))
       ->delimiter(',');
-  command->add_flag("--all", self->all,
-                    "every combination of formats, chunks, pages, threads, company and starts, and every attention: "
-                    "hours; by default any two of their values meet: a minute");
+  command->add_option("--page-tokens", self->page_tokens, "paged: these sizes of pages only")
+      ->check(CLI::IsMember({8, 16, 32, 64, 128, 256}))
+      ->delimiter(',');
+  for (const char* chosen : {"--hot-tokens", "--sink-tokens", "--cold-k-format", "--cold-v-format"}) {
+    CLI::Option* option = command->get_option(chosen)->default_str("");
+    option->description(option->get_description() + " (default: several)");
+  }
+  command->get_option("--rotate")
+      ->description(
+          "K and V rotated by a Hadamard matrix in all lines, or in none (default: both, and as caches are where "
+          "nobody "
+          "says)");
+  command->get_option("--threads")->description("threads: ways with one, and with so many (default: 1, 2 and 3)");
+  command->add_flag(
+      "--all", self->all,
+      "every combination of formats, rotations, chunks, pages, threads, company and starts, and every attention: "
+      "hours; by default any two of their values meet: a minute");
   std::vector<std::string> faults;
   for (const Fault& fault : all_faults()) faults.emplace_back(fault.name);
   command->add_option("--plant", self->plant, "for tests: makes a mistake on purpose, which must be found")
       ->check(CLI::IsMember(faults))
       ->option_text("FAULT");
-  command->callback([self] { self->run(); });
+  command->callback([self, command] { self->run([&](const char* flag) { return command->count(flag) > 0; }); });
 }
 
 }  // namespace contexture::cli

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "engine/runtime.h"
@@ -10,6 +13,16 @@
 #include "engine/stop_matcher.h"
 
 namespace contexture {
+
+/// What a generation tells while it runs.
+struct GenerationCallbacks {
+  std::function<bool(const GeneratedToken&)> on_token;        ///< false: stop
+  std::function<void(size_t done, size_t total)> on_prefill;  ///< after each chunk of the prompt
+  /// Looked at after every layer; after every step where the step carries others too, whose flag is another.
+  const std::atomic<bool>* cancelled = nullptr;
+  /// Sees every attention, of steps that carry nobody with another one or none.
+  AttentionObserver* observer = nullptr;
+};
 
 /// What bounds a text, whatever runs it.
 struct TextLimits {
@@ -20,8 +33,10 @@ struct TextLimits {
 
 TextLimits limits_of(const MemoryPlan& plan);
 
-/// As the one of a MemoryPlan (engine/runtime.h).
+/// Throws Error where a prompt cannot be completed: it is empty, does not fit the context, or has tokens that the model
+/// does not know.
 void check_prompt(const TextLimits& limits, std::span<const TokenId> prompt);
+void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt);
 
 /// A prompt on its way to a text: the tokens so far, and what the next logits make of them. It knows no cache: whoever
 /// runs it (Scheduler) sees to it that a sequence holds tokens(), hands in the logits after the last of them, and may

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "engine/prefix_report.h"
+#include "engine/scheduler.h"
 
 namespace contexture {
 namespace {

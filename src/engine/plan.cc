@@ -1,6 +1,7 @@
 #include "engine/plan.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -50,14 +51,14 @@ size_t longest_context(const ModelFile& file, RunOptions options, size_t memory)
     size_run(plan, options);
     return plan.total_bytes() <= memory;
   };
-  size_t low = 0, high = size_t{1} << 32;
-  while (low < high) {
-    const size_t middle = low + (high - low + 1) / 2;
-    if (fits(middle)) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
+  // Doubled until it does not fit: many sequences of the longest context that there is have more bytes than can be
+  // counted.
+  constexpr size_t longest = size_t{1} << 32;
+  size_t low = 0, beyond = 1;  // low fits, beyond does not
+  while (beyond <= longest && fits(beyond)) low = std::exchange(beyond, 2 * beyond);
+  while (beyond - low > 1) {
+    const size_t middle = low + (beyond - low) / 2;
+    (fits(middle) ? low : beyond) = middle;
   }
   return low;
 }

@@ -1,10 +1,6 @@
 #pragma once
 
-#include <atomic>
-#include <functional>
 #include <memory>
-#include <optional>
-#include <span>
 
 #include "base/thread_pool.h"
 #include "contexture/contexture.h"
@@ -52,29 +48,5 @@ class OwnedSequence {
   Cache& cache_;
   SequenceId id_;
 };
-
-/// What a generation tells while it runs.
-struct GenerationCallbacks {
-  std::function<bool(const GeneratedToken&)> on_token;        ///< false: stop
-  std::function<void(size_t done, size_t total)> on_prefill;  ///< after each chunk of the prompt
-  const std::atomic<bool>* cancelled = nullptr;               ///< looked at after every layer
-  AttentionObserver* observer = nullptr;                      ///< sees every attention
-};
-
-/// Throws Error where a prompt cannot be completed: it is empty, does not fit the context, or has tokens that the model
-/// does not know.
-void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt);
-
-/// Completes a prompt in a sequence of its own, which is freed at the end. Throws Error as check_prompt.
-Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
-                    const GenerateOptions& options, const GenerationCallbacks& callbacks);
-
-/// The same in a sequence that already holds the first tokens of the prompt: only the others are run, at least one. One
-/// that holds nothing first adopts what the cache has of the prompt. `also_end` ends it beside the vocabulary's end
-/// tokens. Afterwards the sequence holds the tokens that were run: of the prompt and what was generated, all but
-/// perhaps the last ones; after an exception it is of no further use.
-Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
-                       std::span<const TokenId> prompt, const GenerateOptions& options,
-                       const GenerationCallbacks& callbacks, std::optional<TokenId> also_end = std::nullopt);
 
 }  // namespace contexture

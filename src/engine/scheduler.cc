@@ -11,10 +11,7 @@ namespace contexture {
 Scheduler::Scheduler(Runtime& runtime, const Tokenizer& tokenizer) : runtime_(runtime), tokenizer_(tokenizer) {
   const WorkspaceSize& size = runtime.workspace().size;
   parts_.reserve(size.sequences);
-  tokens_.reserve(size.tokens);
-  positions_.reserve(size.tokens);
-  sequences_.reserve(size.tokens);
-  wants_logits_.reserve(size.tokens);
+  step_.reserve(size.tokens);
 }
 
 std::unique_ptr<Scheduler::Member> Scheduler::make_member(const Request& r) {
@@ -56,10 +53,7 @@ std::vector<Generation> Scheduler::run() {
 
 /// Whoever came first is fed first, so that the oldest always gets on: who holds tokens that it needs is younger.
 void Scheduler::step() {
-  tokens_.clear();
-  positions_.clear();
-  sequences_.clear();
-  wants_logits_.clear();
+  step_.clear();
   parts_.clear();
   logit_rows_ = 0;
   finish_cancelled();
@@ -88,13 +82,7 @@ void Scheduler::feed(Member& member) {
   }
   const bool wants_logits = held + count == tokens.size();
   parts_.push_back({&member, count, wants_logits});
-  for (size_t i = held; i < held + count; ++i) {
-    tokens_.push_back(tokens[i]);
-    positions_.push_back(static_cast<int64_t>(i));
-  }
-  sequences_.insert(sequences_.end(), count, member.sequence);
-  wants_logits_.insert(wants_logits_.end(), count, 0);
-  wants_logits_.back() = wants_logits;
+  step_.add(member.sequence, held, tokens.subspan(held, count), wants_logits ? count - 1 : count);
   logit_rows_ += wants_logits;
 }
 
@@ -133,12 +121,7 @@ void Scheduler::forward() {
     return std::ranges::all_of(parts_, [&](const Part& p) { return of(p) == first; }) ? first : nullptr;
   };
   const std::atomic<bool>* cancelled = common(&GenerationCallbacks::cancelled);
-  const Step step{.tokens = tokens_,
-                  .positions = positions_,
-                  .sequences = sequences_,
-                  .wants_logits = wants_logits_,
-                  .cancelled = cancelled,
-                  .observer = common(&GenerationCallbacks::observer)};
+  const Step step = step_.step(cancelled, common(&GenerationCallbacks::observer));
   std::span<const float> logits = runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
   if (cancelled && *cancelled) {  // some layers have not stored their K and V
     for (const Part& part : parts_) {

@@ -63,7 +63,7 @@ class Scheduler {
   void finish_cancelled();
   void collect_finished();
   std::unique_ptr<Member> make_member(const Request& request);
-  size_t room() const { return runtime_.workspace().size.tokens - tokens_.size(); }
+  size_t room() const { return runtime_.workspace().size.tokens - step_.size(); }
 
   Runtime& runtime_;
   const Tokenizer& tokenizer_;
@@ -76,11 +76,20 @@ class Scheduler {
 
   // The step that is being put together.
   std::vector<Part> parts_;
-  std::vector<TokenId> tokens_;
-  std::vector<int64_t> positions_;
-  std::vector<SequenceId> sequences_;
-  std::vector<uint8_t> wants_logits_;
+  StepTokens step_;
   size_t logit_rows_ = 0;
 };
+
+/// Completes a prompt in a sequence of its own, which is freed at the end. Throws Error as check_prompt.
+Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                    const GenerateOptions& options, const GenerationCallbacks& callbacks);
+
+/// The same in a sequence that already holds the first tokens of the prompt: only the others are run, at least one. One
+/// that holds nothing first adopts what the cache has of the prompt. `also_end` ends it beside the vocabulary's end
+/// tokens. Afterwards the sequence holds the tokens that were run: of the prompt and what was generated, all but
+/// perhaps the last ones; after an exception it is of no further use.
+Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
+                       std::span<const TokenId> prompt, const GenerateOptions& options,
+                       const GenerationCallbacks& callbacks, std::optional<TokenId> also_end = std::nullopt);
 
 }  // namespace contexture

@@ -216,27 +216,18 @@ class Writer {
   uint64_t sections_ = 0;
 };
 
-/// "mixed, K f16 and V f16, cold K q4_0 and V q4_0, rotated"
+/// As describe(CachePlan).
 std::string describe(const Session& session) {
-  std::string text = session.layout;
+  std::string text = fmt::format("{}, {} tokens", session.layout, session.context.length);
   for (const SavedRun& run : session.context.runs) {
     const std::string formats =
-        fmt::format(", {}K {} and V {}", run.cold ? "cold " : "", name(run.k_format), name(run.v_format));
+        fmt::format(", {}K {} V {}", run.cold ? "cold " : "", name(run.k_format), name(run.v_format));
     if (text.find(formats) == std::string::npos) text += formats;
   }
-  if (session.layout == "mixed") text += fmt::format(", {} hot, {} sinks", session.hot_tokens, session.sink_tokens);
-  if (session.context.rotation != Rotation{}) text += ", rotated";
-  return printable(text);
-}
-std::string describe(const CachePlan& plan) {
-  std::string text =
-      fmt::format("{}, K {} and V {}", plan.layout, name(plan.shape.k_format), name(plan.shape.v_format));
-  if (plan.layout == "mixed") {
-    text += fmt::format(", cold K {} and V {}, {} hot, {} sinks", name(plan.cold_k_format), name(plan.cold_v_format),
-                        plan.hot_tokens, plan.sink_tokens);
+  if (session.layout == "mixed") {
+    text += fmt::format(" for {} hot tokens and {} sinks", session.hot_tokens, session.sink_tokens);
   }
-  if (rotation_of(plan) != Rotation{}) text += ", rotated";
-  return text;
+  return printable(text + describe(session.context.rotation));
 }
 
 /// Whether a context was computed with a cache in which the same tokens have the same bits.
@@ -252,14 +243,17 @@ Session read_session(std::span<const std::byte> bytes, const std::string& path, 
   return Reader(bytes, path, verify).read();
 }
 
+void check_model(const Session& session, const Digest& model) {
+  if (session.model == model) return;
+  fail("session {} is of another model ({}); give that one with -m, or another file with --session",
+       printable(session.path, 400), printable(session.model_name));
+}
+
 void restore_session(const Session& session, Runtime& runtime, SequenceId sequence, const Digest& model) {
   const std::string path = printable(session.path, 400);
   const SavedContext& context = session.context;
   const CachePlan& plan = runtime.plan().cache;
-  if (session.model != model) {
-    fail("session {} is of another model ({}); give that one with -m, or another file with --session", path,
-         printable(session.model_name));
-  }
+  check_model(session, model);
   const CacheShape& shape = runtime.cache().shape();
   if (context.layers != shape.layers || context.kv_heads != shape.kv_heads || context.head_dim != shape.head_dim) {
     fail("session {} is damaged: its shape is not the model's; delete it and run its text again", path);

@@ -39,6 +39,9 @@ struct Session {
 /// mend it, where they are damaged, cut off, of a newer version or no session at all. `path` is for messages.
 Session read_session(std::span<const std::byte> bytes, const std::string& path, bool verify = true);
 
+/// Throws Error where the session is not of this model (identify_model).
+void check_model(const Session& session, const Digest& model);
+
 /// Fills an empty sequence of the runtime's cache. `model`: of the runtime's (identify_model). Throws Error where the
 /// session is of another model or does not fit the context; warns where rows were converted.
 void restore_session(const Session& session, Runtime& runtime, SequenceId sequence, const Digest& model);

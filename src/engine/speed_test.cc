@@ -38,22 +38,15 @@ void SpeedTest::fill(SequenceId sequence, size_t depth) {
 }
 
 void SpeedTest::step(std::span<const SequenceId> sequences, size_t tokens_each, size_t first_position) {
-  std::vector<int32_t> tokens;
-  std::vector<int64_t> positions;
-  std::vector<SequenceId> of;
-  std::vector<uint8_t> wants;
+  StepTokens all;
+  std::vector<int32_t> tokens(tokens_each);
   const size_t vocabulary = runtime_.model().config().vocabulary;
   for (const SequenceId sequence : sequences) {
     if (!runtime_.cache().append(sequence, tokens_each)) fail("no room for another token of context");
-    for (size_t i = 0; i < tokens_each; ++i) {
-      tokens.push_back(static_cast<int32_t>(random_() % vocabulary));
-      positions.push_back(static_cast<int64_t>(first_position + i));
-      of.push_back(sequence);
-      wants.push_back(i + 1 == tokens_each);
-    }
+    for (int32_t& token : tokens) token = static_cast<int32_t>(random_() % vocabulary);
+    all.add(sequence, first_position, tokens, tokens_each - 1);
   }
-  (void)runtime_.model().forward({.tokens = tokens, .positions = positions, .sequences = of, .wants_logits = wants},
-                                 runtime_.cache(), runtime_.workspace(), runtime_.pool());
+  (void)runtime_.model().forward(all.step(), runtime_.cache(), runtime_.workspace(), runtime_.pool());
 }
 
 double SpeedTest::prefill(size_t tokens, size_t depth) {

@@ -39,19 +39,25 @@ constexpr size_t least_tensor_bytes = 8 + 4 + 8 + 4 + 8;
 /// Where the reader stands. Nothing is read beyond the end.
 class Cursor {
  public:
-  Cursor(std::span<const std::byte> bytes, const std::string& path)
-      : bytes_(bytes.first(std::min(bytes.size(), largest_head))), path_(printable(path, 400)) {}
+  Cursor(std::span<const std::byte> bytes, const std::string& path, std::string_view remedy)
+      : bytes_(bytes.first(std::min(bytes.size(), largest_head))), path_(printable(path, 400)), remedy_(remedy) {}
 
   const std::string& path() const { return path_; }
   size_t position() const { return position_; }
   size_t left() const { return bytes_.size() - position_; }
+
+  /// Throws Error: what is wrong with the file, and what mends it.
+  template <typename... Values>
+  [[noreturn]] void refuse(fmt::format_string<Values...> what, Values&&... values) const {
+    fail("{}: {}; {}", path_, fmt::format(what, std::forward<Values>(values)...), remedy_);
+  }
 
   /// What is being read, for messages.
   void enter(std::string part) { part_ = std::move(part); }
   const std::string& part() const { return part_; }
 
   std::span<const std::byte> take(uint64_t size) {
-    if (size > left()) refuse(fmt::format("{} bytes", size));
+    if (size > left()) end_too_soon(fmt::format("{} bytes", size));
     const auto taken = bytes_.subspan(position_, size);
     position_ += size;
     return taken;
@@ -72,22 +78,22 @@ class Cursor {
   /// A count of things that each take `least` bytes or more.
   uint64_t count(uint64_t least) {
     const auto count = number<uint64_t>();
-    if (count > left() / least) refuse(fmt::format("{} items of {} bytes each or more", count, least));
+    if (count > left() / least) end_too_soon(fmt::format("{} items of {} bytes each or more", count, least));
     return count;
   }
 
  private:
-  [[noreturn]] void refuse(const std::string& wanted) const {
+  [[noreturn]] void end_too_soon(const std::string& wanted) const {
     if (bytes_.size() == largest_head) {
-      fail("{}: {} wants {} at byte {}, but no model needs more than {} bytes to describe it; convert the model again",
-           path_, part_, wanted, position_, largest_head);
+      refuse("{} wants {} at byte {}, but no model needs more than {} bytes to describe it", part_, wanted, position_,
+             largest_head);
     }
-    fail("{}: cut off or damaged: {} wants {} at byte {}, {} are left; download or convert the model again", path_,
-         part_, wanted, position_, left());
+    refuse("cut off or damaged: {} wants {} at byte {}, {} are left", part_, wanted, position_, left());
   }
 
   std::span<const std::byte> bytes_;
   std::string path_;
+  std::string_view remedy_;
   std::string part_ = "the header";
   size_t position_ = 0;
 };
@@ -95,8 +101,7 @@ class Cursor {
 MetadataType read_type(Cursor& in) {
   const auto type = in.number<uint32_t>();
   if (type > static_cast<uint32_t>(MetadataType::f64)) {
-    fail("{}: {} has type {}, which GGUF does not know; download or convert the model again", in.path(), in.part(),
-         type);
+    in.refuse("{} has type {}, which GGUF does not know", in.part(), type);
   }
   return static_cast<MetadataType>(type);
 }
@@ -145,7 +150,7 @@ int64_t read_integer(Cursor& in, MetadataType type) {
     case MetadataType::boolean: {
       const auto value = in.number<uint8_t>();
       if (value > 1) {
-        fail("{}: {} is a bool of value {}; download or convert the model again", in.path(), in.part(), value);
+        in.refuse("{} is a bool of value {}", in.part(), value);
       }
       return value;
     }
@@ -168,7 +173,7 @@ std::vector<T> read_elements(uint64_t count, Read read) {
 
 MetadataValue read_array(Cursor& in, int depth) {
   if (depth > deepest_array) {
-    fail("{}: {} nests arrays more than {} deep; convert the model again", in.path(), in.part(), deepest_array);
+    in.refuse("{} nests arrays more than {} deep", in.part(), deepest_array);
   }
   const MetadataType element = read_type(in);
   const uint64_t count = in.count(least_bytes(element));
@@ -213,7 +218,7 @@ uint32_t read_version(Cursor& in) {
   if (const uint32_t swapped = __builtin_bswap32(version); swapped >= 1 && swapped <= 3) {
     fail("{}: big-endian GGUF is not supported; convert the model to little-endian", in.path());
   }
-  fail("{}: GGUF version {} is not supported (2 and 3 are); convert the model again", in.path(), version);
+  in.refuse("GGUF version {} is not supported (2 and 3 are)", version);
 }
 
 /// ggml's name for a type of elements; empty where we have not heard of it.
@@ -248,15 +253,13 @@ struct TensorEntry {
 std::vector<int64_t> read_shape(Cursor& in) {
   const auto dimensions = in.number<uint32_t>();
   if (dimensions < 1 || dimensions > largest_dimensions) {
-    fail("{}: {} has {} dimensions, not 1 to {}; download or convert the model again", in.path(), in.part(), dimensions,
-         largest_dimensions);
+    in.refuse("{} has {} dimensions, not 1 to {}", in.part(), dimensions, largest_dimensions);
   }
   std::vector<int64_t> shape(dimensions);
   for (size_t i = dimensions; i-- > 0;) {
     shape[i] = in.number<int64_t>();
     if (shape[i] < 1) {
-      fail("{}: {} has a dimension of size {}; download or convert the model again", in.path(), in.part(),
-           static_cast<uint64_t>(shape[i]));
+      in.refuse("{} has a dimension of size {}", in.part(), static_cast<uint64_t>(shape[i]));
     }
   }
   return shape;
@@ -270,29 +273,28 @@ TensorEntry read_tensor(Cursor& in, bool with_integers) {
   const Format format = read_format(in, with_integers);
   const FormatInfo& layout = info(format);
   if (shape.back() % layout.block != 0) {
-    fail("{}: {} has rows of {} elements, but {} comes in blocks of {}; download or convert the model again", in.path(),
-         in.part(), shape.back(), layout.name, layout.block);
+    in.refuse("{} has rows of {} elements, but {} comes in blocks of {}", in.part(), shape.back(), layout.name,
+              layout.block);
   }
   uint64_t size = static_cast<uint64_t>(shape.back()) / layout.block;
   bool overflow = __builtin_mul_overflow(size, layout.block_bytes, &size);
   for (size_t i = 0; i + 1 < shape.size(); ++i) overflow |= __builtin_mul_overflow(size, shape[i], &size);
-  if (overflow) fail("{}: {} has an absurd size; download or convert the model again", in.path(), in.part());
+  if (overflow) in.refuse("{} has an absurd size", in.part());
   const auto offset = in.number<uint64_t>();
   return {{.name = std::move(name), .format = format, .shape = std::move(shape), .data = {}}, offset, size};
 }
 
 /// Points every tensor at its bytes, or says what is wrong with its place.
 void place_tensors(std::vector<TensorEntry>& entries, std::span<const std::byte> data, size_t alignment,
-                   const std::string& path) {
+                   const Cursor& in) {
   for (TensorEntry& entry : entries) {
     const std::string tensor = printable(entry.tensor.name);
     if (entry.offset % alignment != 0) {
-      fail("{}: tensor {} lies at offset {}, which is not a multiple of {}; download or convert the model again", path,
-           tensor, entry.offset, alignment);
+      in.refuse("tensor {} lies at offset {}, which is not a multiple of {}", tensor, entry.offset, alignment);
     }
     if (entry.offset > data.size() || entry.size > data.size() - entry.offset) {
-      fail("{}: tensor {} wants {} bytes at offset {}, but the file has {} bytes of data; download the model again",
-           path, tensor, entry.size, entry.offset, data.size());
+      in.refuse("tensor {} wants {} bytes at offset {}, but the file has {} bytes of data", tensor, entry.size,
+                entry.offset, data.size());
     }
     entry.tensor.data = data.subspan(entry.offset, entry.size);
   }
@@ -304,8 +306,7 @@ void place_tensors(std::vector<TensorEntry>& entries, std::span<const std::byte>
   for (size_t i = 1; i < ordered.size(); ++i) {
     const TensorEntry& before = *ordered[i - 1];
     if (before.offset + before.size > ordered[i]->offset) {
-      fail("{}: tensors {} and {} overlap; download or convert the model again", path, printable(before.tensor.name),
-           printable(ordered[i]->tensor.name));
+      in.refuse("tensors {} and {} overlap", printable(before.tensor.name), printable(ordered[i]->tensor.name));
     }
   }
 }
@@ -326,9 +327,9 @@ size_t gguf_alignment(const Metadata& metadata) {
   return static_cast<size_t>(alignment);
 }
 
-ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path, bool with_integers) {
+ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path, const GgufUse& use) {
   if (!is_gguf(bytes)) fail("{} is no GGUF file; check the path", printable(path, 400));
-  Cursor in(bytes, path);
+  Cursor in(bytes, path, use.remedy);
   ModelFile model;
   model.path = path;
   model.metadata.set_origin(in.path());
@@ -350,11 +351,11 @@ ModelFile read_gguf(std::span<const std::byte> bytes, const std::string& path, b
 
   std::vector<TensorEntry> entries;
   entries.reserve(tensors);
-  for (uint64_t i = 0; i < tensors; ++i) entries.push_back(read_tensor(in, with_integers));
+  for (uint64_t i = 0; i < tensors; ++i) entries.push_back(read_tensor(in, use.with_integers));
 
   // A file without tensors may end before the padding.
   const size_t data = std::min((in.position() + alignment - 1) / alignment * alignment, bytes.size());
-  place_tensors(entries, bytes.subspan(data), alignment, in.path());
+  place_tensors(entries, bytes.subspan(data), alignment, in);
   model.tensors.reserve(tensors);
   for (TensorEntry& entry : entries) model.add(std::move(entry.tensor));
   return model;

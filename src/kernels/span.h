@@ -27,6 +27,8 @@ struct TokenSpan {
   int64_t position_stride = 1;  // 1 in a page, N on a rank that holds every N-th token
   // Queries at positions in [queries_from, queries_until) see it; to others it is not there. A cache that holds a token
   // twice, once exact and once quantised, says so which of its queries reads which: each must see every token once.
+  // Among the queries of a step only one of the two bounds may lie: attention takes a span that the first and the last
+  // of some queries see for one that all between see, and likewise one that neither sees.
   int64_t queries_from = 0;
   int64_t queries_until = std::numeric_limits<int64_t>::max();
   SpanKind kind = SpanKind::all;

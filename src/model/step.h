@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "cache/cache.h"
 #include "kernels/attention.h"
@@ -26,6 +27,27 @@ struct Step {
   std::span<const uint8_t> wants_logits;         // 1: the logits after this token are wanted
   const std::atomic<bool>* cancelled = nullptr;  // looked at after every layer: once true the pass ends without logits
   AttentionObserver* observer = nullptr;
+};
+
+/// The tokens of a step that is being put together.
+class StepTokens {
+ public:
+  void reserve(size_t tokens);
+  void clear();
+  size_t size() const { return tokens_.size(); }
+  std::span<const int64_t> positions() const { return positions_; }
+
+  /// Tokens of a sequence that follow each other from position `first` on; the logits after all of them but the first
+  /// `skipped` are wanted.
+  void add(SequenceId sequence, size_t first, std::span<const int32_t> tokens, size_t skipped);
+  /// Holds until the tokens change.
+  Step step(const std::atomic<bool>* cancelled = nullptr, AttentionObserver* observer = nullptr) const;
+
+ private:
+  std::vector<int32_t> tokens_;
+  std::vector<int64_t> positions_;
+  std::vector<SequenceId> sequences_;
+  std::vector<uint8_t> wants_logits_;
 };
 
 }  // namespace contexture

@@ -48,20 +48,11 @@ double g(double roundings) {
   return m < 1 ? m / (1 - m) : std::numeric_limits<double>::infinity();
 }
 
-/// The larger one; NaN where one of them is.
-double larger(double a, double b) {
-  return a >= b || std::isnan(a) ? a : b;
-}
-
 void take_errors(AttentionCheck& all, const AttentionCheck& one) {
   all.max_abs_error = larger(all.max_abs_error, one.max_abs_error);
   all.largest_output = larger(all.largest_output, one.largest_output);
   all.bound_share = larger(all.bound_share, one.bound_share);
   all.decided &= one.decided;
-}
-
-int64_t first_visible(int64_t position, const AttentionShape& shape) {
-  return shape.window > 0 && shape.window <= position ? position - shape.window + 1 : 0;
 }
 
 /// One KV head of a view in plain floats.

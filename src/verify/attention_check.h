@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <limits>
 
 #include "base/thread_pool.h"
@@ -27,6 +28,16 @@ struct AttentionCheck {
 /// tokens, and the sizes of the scores and of V in this very attention; it holds for `attend`, whatever the formats.
 /// Positions are ≥ 0.
 AttentionCheck check_attention(const AttentionQueries& queries, const AttentionShape& shape, ThreadPool& pool);
+
+/// The first position that a query at this one sees.
+inline int64_t first_visible(int64_t position, const AttentionShape& shape) {
+  return shape.window > 0 && shape.window <= position ? position - shape.window + 1 : 0;
+}
+
+/// The larger one; NaN where one of them is.
+inline double larger(double a, double b) {
+  return a >= b || std::isnan(a) ? a : b;
+}
 
 /// What the softmax weights of `attend` over this view add up to: the sum that is farthest from 1, of all queries and
 /// heads (attention over the view with every V replaced by 1).

@@ -142,24 +142,13 @@ class LayoutRun {
   }
 
   void step(SequenceId sequence, std::span<const int32_t> tokens, size_t at) {
-    for (auto* list : {&tokens_, &sequences_}) list->clear();
-    positions_.clear();
-    wants_.clear();
+    step_.clear();
     if (way_.beside) add_company(company_[0], kBefore);
-    add(sequence, tokens);
-    if (watcher_) watcher_->before_step(positions_);
     const size_t first_wanted = prompt_.tokens.size() - prompt_.logit_rows;
-    for (size_t i = 0; i < tokens.size() && at != kNotThePrompt; ++i) {
-      wants_[wants_.size() - tokens.size() + i] = at + i >= first_wanted;
-    }
+    add(sequence, tokens, at == kNotThePrompt ? tokens.size() : std::max(at, first_wanted) - at);
+    if (watcher_) watcher_->before_step(step_.positions());
     if (way_.beside) add_company(company_[1], kAfter);
-    const std::span<const float> rows = model_.forward({.tokens = tokens_,
-                                                        .positions = positions_,
-                                                        .sequences = sequences_,
-                                                        .wants_logits = wants_,
-                                                        .cancelled = cancelled_,
-                                                        .observer = observer_},
-                                                       *cache_, workspace_, pool_);
+    const std::span<const float> rows = model_.forward(step_.step(cancelled_, observer_), *cache_, workspace_, pool_);
     if (is_cancelled()) return;
     cache_->remember(sequence, tokens);
     if (!rows.empty()) {
@@ -169,16 +158,11 @@ class LayoutRun {
   }
 
   /// Appends tokens to a sequence and to the step.
-  void add(SequenceId sequence, std::span<const int32_t> tokens) {
+  void add(SequenceId sequence, std::span<const int32_t> tokens, size_t skipped) {
     const size_t first = cache_->length(sequence);
     if (!cache_->append(sequence, tokens.size()))
       fail("a sequence of {} tokens has no room for {}", first, tokens.size());
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      tokens_.push_back(tokens[i]);
-      positions_.push_back(static_cast<int64_t>(first + i));
-      sequences_.push_back(sequence);
-      wants_.push_back(0);
-    }
+    step_.add(sequence, first, tokens, skipped);
   }
 
   void add_company(SequenceId sequence, size_t count) {
@@ -186,7 +170,7 @@ class LayoutRun {
     if (length + count > prompt_.context()) length = cache_->truncate(sequence, length / 2);
     std::vector<int32_t> tokens;
     for (size_t i = 0; i < count; ++i) tokens.push_back(other_token(length * count + i));
-    add(sequence, tokens);
+    add(sequence, tokens, /*skipped=*/count);
   }
 
   /// Any tokens but the prompt's.
@@ -214,10 +198,7 @@ class LayoutRun {
   std::vector<int32_t> other_;       // what is fed where the prompt is left
   std::vector<SequenceId> company_;  // before and after
   std::vector<float> logits_;
-  std::vector<int32_t> tokens_;
-  std::vector<SequenceId> sequences_;
-  std::vector<int64_t> positions_;
-  std::vector<uint8_t> wants_;
+  StepTokens step_;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <optional>
 
@@ -15,8 +16,6 @@ namespace contexture {
 namespace {
 
 constexpr size_t kChunks[] = {1, 7, 32, 512};
-constexpr size_t kPages[] = {8, 16, 32, 64, 128, 256};
-constexpr int kThreads[] = {1, 2, 3};
 constexpr Start kStarts[] = {Start::fresh,     Start::fork,    Start::forks_parent,
                              Start::truncated, Start::resumed, Start::prefix_hit};
 
@@ -35,35 +34,84 @@ std::vector<Case> cases_of(std::string_view layout, const LayoutChecks& checks) 
                           checks.v_formats.size(),
                           std::size(kStarts) - (is_paged ? 0 : 1),  // hits are paged ones
                           std::size(kChunks),
-                          std::size(kThreads),
+                          checks.threads.size(),
                           2,
-                          is_paged ? std::size(kPages) : 1};
+                          is_paged ? checks.page_tokens.size() : 1};
   std::vector<Case> cases;
   for (const Choice& c : checks.all ? everything(sizes) : pairwise(sizes)) {
     cases.push_back({c[0],
                      c[1],
                      {.chunk = kChunks[c[3]],
-                      .page_tokens = kPages[c[6]],
-                      .threads = kThreads[c[4]],
+                      .page_tokens = checks.page_tokens[c[6]],
+                      .threads = checks.threads[c[4]],
                       .beside = c[5] == 1,
                       .start = kStarts[c[2]]}});
   }
   return cases;
 }
 
+/// One layout, pair of formats and rotation; `layout`, `k` and `v`: places in the lists of what was asked for.
+struct Line {
+  size_t layout, k, v;
+  CachePlan cache;
+};
+
+constexpr Format kFormats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
+
+size_t place_of(Format format) {
+  return static_cast<size_t>(std::find(std::begin(kFormats), std::end(kFormats), format) - std::begin(kFormats));
+}
+
 /// The mixed cache's other choices follow from its formats: over all pairs any two of K, V, cold K and cold V meet in
 /// all combinations (a Latin square of order 5), with boundaries of several kinds.
-void choose_cold(CachePlan& cache, size_t prompt) {
-  constexpr Format formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
-  const auto place = [&](Format format) {
-    return static_cast<size_t>(std::find(std::begin(formats), std::end(formats), format) - std::begin(formats));
-  };
-  const size_t k = place(cache.shape.k_format), v = place(cache.shape.v_format);
-  cache.cold_k_format = formats[(k + v) % 5];
-  cache.cold_v_format = formats[(k + 2 * v) % 5];
+void choose_cold(CachePlan& cache, const LayoutChecks& checks) {
+  const size_t k = place_of(cache.shape.k_format), v = place_of(cache.shape.v_format);
+  cache.cold_k_format = checks.cold_k_format.value_or(kFormats[(k + v) % 5]);
+  cache.cold_v_format = checks.cold_v_format.value_or(kFormats[(k + 2 * v) % 5]);
   constexpr size_t hot[] = {100, 40, 256}, sinks[] = {4, 0, 21};
-  cache.hot_tokens = std::min(hot[(k + v) % 3], prompt - kShortestMixedPrompt + 1);
-  cache.sink_tokens = sinks[(k + 2 * v) % 3];
+  cache.sink_tokens = checks.sink_tokens.value_or(sinks[(k + 2 * v) % 3]);
+  const size_t most = checks.prompt.size() - shortest_mixed_prompt(1, cache.sink_tokens) + 1;
+  cache.hot_tokens = checks.hot_tokens.value_or(std::min(hot[(k + v) % 3], most));
+}
+
+/// In which rotations a pair is checked: as it is where nobody says, rotated, and not. If not all are wanted, one that
+/// follows from the formats: over all pairs each format of K, and each of V, meets all three.
+std::vector<std::optional<bool>> rotations_of(size_t head_dim, Format k, Format v, const LayoutChecks& checks) {
+  const std::vector<std::optional<bool>> every = {std::nullopt, true, false};
+  if (checks.rotate) return {checks.rotate};
+  if (!std::has_single_bit(head_dim)) return {std::nullopt};
+  if (checks.all) return every;
+  return {every[(place_of(k) + 2 * place_of(v)) % 3]};
+}
+
+std::vector<Line> lines_of(size_t head_dim, const LayoutChecks& checks) {
+  std::vector<Line> lines;
+  for (size_t k = 0; k < checks.k_formats.size(); ++k) {
+    for (size_t v = 0; v < checks.v_formats.size(); ++v) {
+      const size_t first = lines.size();
+      for (const std::optional<bool> rotate :
+           rotations_of(head_dim, checks.k_formats[k], checks.v_formats[v], checks)) {
+        for (size_t layout = 0; layout < checks.layouts.size(); ++layout) {
+          const CacheShape shape{
+              .head_dim = head_dim, .k_format = checks.k_formats[k], .v_format = checks.v_formats[v]};
+          CachePlan cache{.layout = checks.layouts[layout], .shape = shape, .rotate = rotate};
+          if (cache.layout == "mixed") choose_cold(cache, checks);
+          const auto is_same = [&](const Line& line) {
+            return line.layout == layout && rotation_of(line.cache) == rotation_of(cache);
+          };
+          if (std::any_of(lines.begin() + static_cast<ptrdiff_t>(first), lines.end(), is_same)) continue;
+          lines.push_back({layout, k, v, cache});
+        }
+      }
+    }
+  }
+  return lines;
+}
+
+/// Whether two lines have one reference: contiguous and paged caches read the same bytes.
+bool share_reference(const Line& a, const Line& b) {
+  return a.cache.layout != "mixed" && b.cache.layout != "mixed" && a.k == b.k && a.v == b.v &&
+         rotation_of(a.cache) == rotation_of(b.cache);
 }
 
 class Checker {
@@ -74,15 +122,18 @@ class Checker {
         progress_(progress),
         prompt_{checks.prompt, std::min<size_t>(96, checks.prompt.size() / 4)},
         model_(file, prompt_.context()),
-        pool_(physical_cores()) {
-    for (const std::string_view layout : checks.layouts) {
-      cases_.push_back(cases_of(layout, checks));
-      total_ += cases_.back().size();
+        pool_(std::max(physical_cores(), *std::max_element(checks.threads.begin(), checks.threads.end()))),
+        lines_(lines_of(model_.config().head_dim, checks)) {
+    for (const std::string_view layout : checks.layouts) cases_.push_back(cases_of(layout, checks));
+    const Line* plain = nullptr;
+    for (const Line& line : lines_) {
+      const std::vector<Case>& cases = cases_[line.layout];
+      total_ += static_cast<size_t>(
+          std::count_if(cases.begin(), cases.end(), [&](const Case& c) { return c.k == line.k && c.v == line.v; }));
+      total_ += !plain || !share_reference(*plain, line);
+      if (line.cache.layout != "mixed") plain = &line;
     }
-    const auto is_mixed = [](std::string_view layout) { return layout == "mixed"; };
-    const bool mixed = std::any_of(checks.layouts.begin(), checks.layouts.end(), is_mixed);
-    const bool plain = !std::all_of(checks.layouts.begin(), checks.layouts.end(), is_mixed);
-    total_ += 1 + checks.k_formats.size() * checks.v_formats.size() * (mixed + plain);
+    ++total_;  // the exact one
     const ModelConfig& c = model_.config();
     const size_t n = checks.prompt.size(), work = n * n / 2 * c.layers * c.heads * c.head_dim;
     every_ = checks.all ? 1 : 1 + work / kOracleWork;
@@ -90,26 +141,21 @@ class Checker {
 
   bool run() {
     bool all_ok = true;
-    const CachePlan exact{.layout = "contiguous", .shape = {.k_format = Format::f32, .v_format = Format::f32}};
+    const CachePlan exact{
+        .layout = "contiguous", .shape = {.k_format = Format::f32, .v_format = Format::f32}, .rotate = false};
     exact_ = logits(exact, {}, nullptr);
-    for (size_t k = 0; k < checks_.k_formats.size(); ++k) {
-      for (size_t v = 0; v < checks_.v_formats.size(); ++v) {
-        std::optional<Reference> plain;  // contiguous and paged read the same bytes
-        for (size_t i = 0; i < checks_.layouts.size(); ++i) {
-          CachePlan cache{.layout = checks_.layouts[i],
-                          .shape = {.k_format = checks_.k_formats[k], .v_format = checks_.v_formats[v]}};
-          const bool is_mixed = cache.layout == "mixed";
-          if (is_mixed) choose_cold(cache, checks_.prompt.size());
-          std::optional<Reference> own;
-          std::optional<Reference>& reference = is_mixed ? own : plain;
-          if (!reference) reference = make_reference(cache);
-          const LayoutResult result = compare(cache, *reference, k, v, cases_[i]);
-          if (is_cancelled()) return false;
-          progress_.on_result(result);
-          all_ok &= result.ok();
-          if (!all_ok && checks_.fault) return false;
-        }
-      }
+    const Line* plain_line = nullptr;
+    std::optional<Reference> plain, own;
+    for (const Line& line : lines_) {
+      const bool is_mixed = line.cache.layout == "mixed";
+      std::optional<Reference>& reference = is_mixed ? own : plain;
+      if (is_mixed || !plain_line || !share_reference(*plain_line, line)) reference = make_reference(line.cache);
+      if (!is_mixed) plain_line = &line;
+      const LayoutResult result = compare(line, *reference);
+      if (is_cancelled()) return false;
+      progress_.on_result(result);
+      all_ok &= result.ok();
+      if (!all_ok && checks_.fault) return false;
     }
     return all_ok;
   }
@@ -141,16 +187,16 @@ class Checker {
     return reference;
   }
 
-  LayoutResult compare(const CachePlan& cache, const Reference& reference, size_t k, size_t v,
-                       const std::vector<Case>& cases) {
+  LayoutResult compare(const Line& line, const Reference& reference) {
+    const CachePlan& cache = line.cache;
     LayoutResult result{.cache = cache, .oracle = reference.oracle};
     if (!reference.failure.empty()) result.failures.push_back(reference.failure);
     if (!reference.logits.empty()) {
       const size_t vocabulary = model_.config().vocabulary;
       result.kl = distance_between(std::span(exact_).last(vocabulary), std::span(reference.logits).last(vocabulary)).kl;
     }
-    for (const Case& one : cases) {
-      if (one.k != k || one.v != v || is_cancelled()) continue;
+    for (const Case& one : cases_[line.layout]) {
+      if (one.k != line.k || one.v != line.v || is_cancelled()) continue;
       if (checks_.fault && !result.failures.empty()) break;
       ++result.ways;
       const std::string problem = difference(cache, reference, one.way);
@@ -188,7 +234,8 @@ class Checker {
   const LayoutProgress& progress_;
   const LayoutPrompt prompt_;
   const Model model_;
-  ThreadPool pool_;                       // the oracle's
+  ThreadPool pool_;  // the oracle's
+  const std::vector<Line> lines_;
   std::vector<std::vector<Case>> cases_;  // of each layout
   size_t every_ = 1, done_ = 0, total_ = 0;
   std::vector<float> exact_;
@@ -201,11 +248,12 @@ bool check_layouts(const ModelFile& file, const LayoutChecks& checks, const Layo
     fail("a prompt of {} tokens has no pages to cut; at least {} are needed", checks.prompt.size(), kShortestPrompt);
   }
   const bool is_mixed = std::count(checks.layouts.begin(), checks.layouts.end(), "mixed") > 0;
-  if (is_mixed && checks.prompt.size() < kShortestMixedPrompt) {
+  const size_t least = shortest_mixed_prompt(checks.hot_tokens.value_or(1), checks.sink_tokens.value_or(0));
+  if (is_mixed && checks.prompt.size() < least) {
     fail(
         "of a prompt of {} tokens none would be cold in a mixed cache; give one of at least {}, or leave mixed out "
         "(--cache contiguous,paged)",
-        checks.prompt.size(), kShortestMixedPrompt);
+        checks.prompt.size(), least);
   }
   return Checker(file, checks, progress).run();
 }

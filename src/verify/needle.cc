@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <unordered_set>
 
@@ -124,17 +123,27 @@ std::span<const float> NeedleAsker::feed(SequenceId sequence, std::span<const To
   const size_t first = cache.length(sequence);
   if (!cache.append(sequence, tokens.size()))
     fail("the cache has no room for {} more tokens; make it larger", tokens.size());
-  positions_.resize(tokens.size());
-  std::iota(positions_.begin(), positions_.end(), static_cast<int64_t>(first));
-  sequences_.assign(tokens.size(), sequence);
-  wants_.assign(tokens.size(), 0);
-  wants_.back() = wants_logits ? 1 : 0;
-  return runtime_.model().forward({.tokens = tokens,
-                                   .positions = positions_,
-                                   .sequences = sequences_,
-                                   .wants_logits = wants_,
-                                   .cancelled = cancelled_},
-                                  cache, runtime_.workspace(), runtime_.pool());
+  step_.clear();
+  step_.add(sequence, first, tokens, wants_logits ? tokens.size() - 1 : tokens.size());
+  return runtime_.model().forward(step_.step(cancelled_), cache, runtime_.workspace(), runtime_.pool());
+}
+
+std::optional<std::vector<NeedleAnswer>> ask_all(Runtime& runtime, const NeedleContext& context,
+                                                 const std::function<void(size_t)>& on_chunk,
+                                                 const std::atomic<bool>* cancelled) {
+  NeedleAsker asker(runtime, cancelled);
+  if (!asker.read(context.tokens, on_chunk)) return std::nullopt;
+  std::vector<NeedleAnswer> answers;
+  for (const Needle& needle : context.needles) {
+    const std::optional<NeedleAnswer> answer = asker.ask(needle);
+    if (!answer) return std::nullopt;
+    answers.push_back(*answer);
+  }
+  return answers;
+}
+
+size_t count_right(std::span<const NeedleAnswer> answers) {
+  return static_cast<size_t>(std::count_if(answers.begin(), answers.end(), [](auto& a) { return a.is_right(); }));
 }
 
 }  // namespace contexture

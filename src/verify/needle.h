@@ -67,9 +67,14 @@ class NeedleAsker {
   Runtime& runtime_;
   const std::atomic<bool>* cancelled_;
   OwnedSequence context_;
-  std::vector<int64_t> positions_;
-  std::vector<SequenceId> sequences_;
-  std::vector<uint8_t> wants_;
+  StepTokens step_;
 };
+
+/// What the model says of every needle of a context; nothing where it was cancelled. `runtime`: of needle_options.
+[[nodiscard]] std::optional<std::vector<NeedleAnswer>> ask_all(Runtime& runtime, const NeedleContext& context,
+                                                               const std::function<void(size_t)>& on_chunk = {},
+                                                               const std::atomic<bool>* cancelled = nullptr);
+
+size_t count_right(std::span<const NeedleAnswer> answers);
 
 }  // namespace contexture

@@ -36,15 +36,6 @@ constexpr size_t kBlock = 16;  // queries
 /// Float64's own rounding of a sum of up to 2^20 terms, as a share of it.
 constexpr double kFloat64 = 0x1p-32;
 
-/// The larger one; NaN where one of them is.
-double larger(double a, double b) {
-  return a >= b || std::isnan(a) ? a : b;
-}
-
-int64_t first_visible(int64_t position, const AttentionShape& shape) {
-  return shape.window > 0 && shape.window <= position ? position - shape.window + 1 : 0;
-}
-
 }  // namespace
 
 /// Tells the check what is stored.

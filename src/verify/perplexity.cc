@@ -27,8 +27,8 @@ double Perplexity::value() const {
   return std::exp(nats_per_token());
 }
 
-double Perplexity::standard_error() const {
-  if (tokens_ < 2) return 0;
+std::optional<double> Perplexity::standard_error() const {
+  if (tokens_ < 2) return std::nullopt;
   const double mean = nats_per_token(), count = static_cast<double>(tokens_);
   const double variance = std::max(0.0, squares_ / count - mean * mean);
   return value() * std::sqrt(variance / (count - 1));

@@ -18,8 +18,8 @@ class Perplexity {
   double nats_per_token() const;
   double value() const;
   /// Of value(): the tokens' spread carried through the exponential, as llama.cpp prints it behind "+/-". Takes the
-  /// tokens for independent, which those of one text are not quite.
-  double standard_error() const;
+  /// tokens for independent, which those of one text are not quite. Nothing where there are no two.
+  std::optional<double> standard_error() const;
 
  private:
   size_t tokens_ = 0;

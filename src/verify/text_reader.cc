@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cassert>
 #include <memory>
-#include <numeric>
 
 #include "base/error.h"
 
@@ -18,17 +17,10 @@ std::optional<std::span<const float>> TextReader::feed(std::span<const TokenId> 
   if (!cache.append(sequence_.id(), tokens.size())) {
     fail("the context of {} tokens is full; ask for more with -c", runtime_.plan().cache.context);
   }
-  positions_.resize(tokens.size());
-  std::iota(positions_.begin(), positions_.end(), static_cast<int64_t>(first));
-  sequences_.assign(tokens.size(), sequence_.id());
-  wants_.assign(tokens.size(), 1);
-  std::fill_n(wants_.begin(), std::min(skipped, tokens.size()), uint8_t{0});
-  const std::span<const float> logits = runtime_.model().forward({.tokens = tokens,
-                                                                  .positions = positions_,
-                                                                  .sequences = sequences_,
-                                                                  .wants_logits = wants_,
-                                                                  .cancelled = cancelled_},
-                                                                 cache, runtime_.workspace(), runtime_.pool());
+  step_.clear();
+  step_.add(sequence_.id(), first, tokens, skipped);
+  const std::span<const float> logits =
+      runtime_.model().forward(step_.step(cancelled_), cache, runtime_.workspace(), runtime_.pool());
   if (cancelled_ && *cancelled_) return std::nullopt;
   return logits;
 }

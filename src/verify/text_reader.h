@@ -27,9 +27,7 @@ class TextReader {
   Runtime& runtime_;
   const std::atomic<bool>* cancelled_;
   OwnedSequence sequence_;
-  std::vector<int64_t> positions_;
-  std::vector<SequenceId> sequences_;
-  std::vector<uint8_t> wants_;
+  StepTokens step_;
 };
 
 /// How a text is read to see how well it is predicted: in windows that follow each other, each from an empty context.

@@ -250,7 +250,7 @@ TracedAttention Trace::attention(size_t i) const {
 
 Trace open_trace(const std::string& path) {
   MappedFile file(path);
-  ModelFile opened = read_gguf(file.bytes(), path, /*with_integers=*/true);
+  ModelFile opened = read_gguf(file.bytes(), path, kTraceFile);
   opened.maps.push_back(std::move(file));
   return Trace(std::move(opened));
 }

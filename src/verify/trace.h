@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "files/gguf.h"
 #include "files/model_file.h"
 #include "kernels/attention.h"
 
@@ -39,6 +40,7 @@ namespace contexture {
 
 constexpr int64_t kTraceVersion = 1;
 inline constexpr const char* kTraceKeys = "contexture.trace.";
+inline constexpr GgufUse kTraceFile{.with_integers = true, .remedy = "trace again (run --trace)"};
 
 /// One attention of a trace.
 struct TracedAttention {

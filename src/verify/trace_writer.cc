@@ -35,8 +35,7 @@ void check_replaceable(const std::string& path) {
   if (!std::filesystem::exists(path)) return;
   try {
     const MappedFile file(path);
-    if (read_gguf(file.bytes(), path, /*with_integers=*/true).metadata.has(fmt::format("{}version", kTraceKeys)))
-      return;
+    if (read_gguf(file.bytes(), path, kTraceFile).metadata.has(fmt::format("{}version", kTraceKeys))) return;
   } catch (const Error&) {  // no GGUF file, or none that can be read
   }
   fail("{} is there and is no trace; give another path, or delete it", printable(path, 400));

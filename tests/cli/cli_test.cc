@@ -49,6 +49,10 @@ TEST(Cli, HelpAndWrongUsage) {
   }
 }
 
+TEST(Cli, WhatIsNotUnderstoodIsNamedInOrder) {
+  EXPECT_THAT(run_program("info one --two=2 three").err, HasSubstr("one --two=2 three"));
+}
+
 TEST(Cli, TheBundledModelWritesAStory) {
   const Ended ended = run_program("run -p 'Once upon a time' -n 60 --temp 0");
   EXPECT_EQ(ended.status, 0) << ended.err;
@@ -196,6 +200,7 @@ TEST(Cli, PlanAddsUp) {
   EXPECT_THAT(run_program("plan -ctk q4_0").out, HasSubstr(", K rotated"));
   EXPECT_THAT(run_program("plan -ctk f16 -ctv f16 --rotate").out, HasSubstr(", rotated"));
   EXPECT_THAT(run_program("plan").out, HasSubstr("total"));
+  EXPECT_GT(json::parse(run_program("plan --json --memory 1TB --sequences 1048576 -c 1").out)["max_context"], 0);
 }
 
 #if !defined(__SANITIZE_ADDRESS__)

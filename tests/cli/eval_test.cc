@@ -22,6 +22,7 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
+using testing::Not;
 
 const std::string kStory =
     "Once upon a time, a little hedgehog named Pip lived by the sea. Pip hid the brown ribbon on the shelf. Pip found "
@@ -64,8 +65,10 @@ TEST(Eval, PerplexityIsWhatTheLogitsSay) {
   nats /= static_cast<double>(ids.size() - 1);
 
   const json result = result_of("eval perplexity -f -");
-  EXPECT_NEAR(result["perplexity"].get<double>(), std::exp(nats), 1e-9);
-  EXPECT_NEAR(result["nats_per_token"].get<double>(), nats, 1e-9);
+  // The same logits; float64 sums over 1,280 of them and some 80 tokens, in any order: 1,360 roundings of 2^-53 are
+  // 1.5e-13 of a sum of positive terms, and exp makes a share of what is off absolutely.
+  EXPECT_NEAR(result["perplexity"].get<double>(), std::exp(nats), 1e-12 * std::exp(nats));
+  EXPECT_NEAR(result["nats_per_token"].get<double>(), nats, 1e-12);
   EXPECT_EQ(result["tokens"], ids.size() - 1);
   EXPECT_EQ(result["context"], ids.size());
   EXPECT_EQ(result["layout"], "paged");
@@ -84,7 +87,12 @@ TEST(Eval, WindowsAreAsLongAsAsked) {
       << "llama-perplexity scores n_ctx - n_ctx / 2 - 1 tokens of every whole window";
   expect_refused("eval perplexity -f - --like-llama-cpp", 1, "windows of 512");
   expect_refused("eval perplexity -f /nowhere.txt", 1, "/nowhere.txt");
-  EXPECT_EQ(run_program("eval perplexity -f -", "").status, 1);
+  expect_refused("eval perplexity -f /dev/null", 1, "/dev/null has no two tokens");
+  EXPECT_THAT(run_program("eval perplexity -f -", "").err, HasSubstr("stdin has no two tokens"));
+  const Ended one = run_program("eval perplexity -f -", "a");
+  EXPECT_THAT(one.out, HasSubstr("over 1 token"));
+  EXPECT_THAT(one.out, Not(HasSubstr("±"))) << "of one token nobody knows the spread";
+  EXPECT_TRUE(result_of("eval perplexity -f -", "a")["standard_error"].is_null());
   EXPECT_EQ(run_program("eval perplexity").status, 2);
 }
 
@@ -148,6 +156,27 @@ TEST(Eval, TheReportHasARowForEveryWay) {
   EXPECT_EQ(rows["contiguous"], rows["paged"]);
   EXPECT_GT(rows["mixed"], 0);
   expect_refused("eval report -m " + model.path(), 1, "-f");
+}
+
+TEST(Eval, TheReportOfTheModelsThatShipFindsNeedles) {
+  const Ended printed = run_program("eval report -f - -c 40 --depths 128,100", kStory);
+  ASSERT_EQ(printed.status, 0) << printed.err;
+  EXPECT_THAT(printed.out, HasSubstr("tokens of stdin, in windows of 40"));
+  EXPECT_THAT(printed.out, HasSubstr("| found of 50 in 128 | found of 50 in 100 |"));
+  for (const char* row :
+       {"\n| paged | f16 | f16 | 512 | 50 | 50 |\n", "\n| mixed | q8_0, hot f16 | q8_0, hot f16 | 512 "}) {
+    EXPECT_THAT(printed.out, HasSubstr(row));
+  }
+  std::istringstream lines(run_program("eval report --json -f - -c 40 --depths 128,100", kStory).out);
+  std::map<int, int> rows;
+  for (std::string line; std::getline(lines, line);) {
+    const json row = json::parse(line);
+    if (!row.contains("depth")) continue;
+    ++rows[row["depth"]];
+    EXPECT_EQ(row["accuracy"], 1) << line;
+  }
+  EXPECT_GT(rows[128], 0);
+  EXPECT_EQ(rows[128], rows[100]);
 }
 
 TEST(Eval, WrongReferencesAreNamed) {

@@ -30,8 +30,30 @@ TEST(VerifyLayouts, TheBundledModelHolds) {
     EXPECT_GT(j["max_abs_error"], 0);
     EXPECT_GT(j["kl"], 0);
     EXPECT_EQ(j.contains("cold_k_format"), j["layout"] == "mixed");
+    EXPECT_TRUE(j["k_rotated"].is_boolean());
   }
   EXPECT_EQ(layouts, (std::vector<std::string>{"contiguous", "paged", "mixed", "contiguous", "paged", "mixed"}));
+}
+
+TEST(VerifyLayouts, TakesTheFlagsOfCaches) {
+  const Ended ended = run_program(
+      "verify layouts --prompt-tokens 300 -ctk q4_0 -ctv q4_0 -t 2 --page-tokens 8,64 --hot-tokens 20 --sink-tokens 7 "
+      "--cold-k-format q8_0 --cold-v-format f16 --no-rotate --json");
+  EXPECT_EQ(ended.status, 0) << ended.out << ended.err;
+  std::istringstream lines(ended.out);
+  size_t count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const json j = json::parse(line);
+    EXPECT_EQ(j["k_rotated"], false);
+    EXPECT_EQ(j["v_rotated"], false);
+    if (j["layout"] != "mixed") continue;
+    EXPECT_EQ(j["hot_tokens"], 20);
+    EXPECT_EQ(j["sink_tokens"], 7);
+    EXPECT_EQ(j["cold_k_format"], "q8_0");
+    EXPECT_EQ(j["cold_v_format"], "f16");
+  }
+  EXPECT_EQ(count, 3u);
+  EXPECT_THAT(run_program("verify layouts --cache paged -ctk q8_0 -ctv f16 --rotate").out, HasSubstr(" K, V "));
 }
 
 TEST(VerifyLayouts, EveryPlantIsFound) {
@@ -48,11 +70,13 @@ TEST(VerifyLayouts, TextsAndWrongUsage) {
   const Ended ended = run_program("verify layouts --cache paged --ctk q8_0 --ctv q8_0 -p " + text);
   EXPECT_EQ(ended.status, 0) << ended.out << ended.err;
   EXPECT_THAT(ended.out, HasSubstr("paged       q8_0  q8_0"));
+  EXPECT_EQ(ended.err, "");
   EXPECT_EQ(run_program("verify layouts -p a").status, 1);  // too short
   const Ended missed = run_program("verify layouts --cache contiguous --ctk f32 --ctv f32 --plant hash");
   EXPECT_EQ(missed.status, 1);
   EXPECT_THAT(missed.err, HasSubstr("was not found"));
-  for (const char* wrong : {"--plant none", "--cache ring", "--ctk q5_0", "-p a -f b", "--prompt-tokens 3"}) {
+  for (const char* wrong :
+       {"--plant none", "--cache ring", "--ctk q5_0", "-p a -f b", "--prompt-tokens 3", "--page-tokens 9", "-c 5"}) {
     EXPECT_EQ(run_program(std::string("verify layouts ") + wrong).status, 2) << wrong;
   }
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "engine/scheduler.h"
 #include "support/letter_model.h"
 #include "support/random_model.h"
 

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "contexture/contexture.h"
 #include "engine/runtime.h"
+#include "engine/scheduler.h"
 #include "files/gguf_writer.h"
 #include "support/allocations.h"
 #include "support/random_model.h"
@@ -200,6 +201,10 @@ TEST_F(Generate, LongestContextIsTheLastThatFits) {
   EXPECT_EQ(longest_context(opened.file, options, memory), 1000u);
   EXPECT_EQ(longest_context(opened.file, options, memory - 1), 999u);
   EXPECT_EQ(longest_context(opened.file, options, 100), 0u);
+  options.cache.sequences = size_t{1} << 20;  // of the longest context there is: more bytes than can be counted
+  const size_t many = longest_context(opened.file, options, memory << 20);
+  EXPECT_GT(many, 0u);
+  EXPECT_LT(many, 1000u);
 }
 
 }  // namespace

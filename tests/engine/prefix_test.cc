@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "engine/prefix_report.h"
 #include "engine/runtime.h"
+#include "engine/scheduler.h"
 #include "support/random_model.h"
 
 namespace contexture {

@@ -160,7 +160,7 @@ TEST(Gguf, RefusesAnUnknownTensorTypeByName) {
   EXPECT_THAT(error_in(one_tensor({32}, 4711, 0)), HasSubstr("type 4711, which is not supported"));
   const Bytes integers = one_tensor({8}, ggml_i64, 0);
   EXPECT_THAT(error_in(integers), HasSubstr("27 (I64)")) << "no model has them";
-  const ModelFile trace = read_gguf(integers, "tiny.gguf", /*with_integers=*/true);
+  const ModelFile trace = read_gguf(integers, "tiny.gguf", {.with_integers = true});
   EXPECT_EQ(trace.find("t")->format, Format::i64);
   EXPECT_EQ(trace.find("t")->data.size(), 64u);
 }

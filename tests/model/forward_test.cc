@@ -135,6 +135,7 @@ TEST(Forward, RotatedCachesAgreeWithTheOracle) {
                    .cold_v_format = Format::f32,
                    .rotate = true};
     const std::vector<float> rotated = Driver(model, plan, 2).in_chunks(tokens, 50);
+    // As above; rotating and rotating back are some twenty roundings more.
     EXPECT_LT(relative_error(rotated, expected), 1e-4) << layout;
     plan.rotate = false;
     EXPECT_NE(rotated, Driver(model, plan, 2).in_chunks(tokens, 50)) << layout << ": nothing was rotated";

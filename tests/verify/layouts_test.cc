@@ -49,10 +49,13 @@ class LayoutsTest : public testing::Test {
 TEST_F(LayoutsTest, AllHold) {
   EXPECT_TRUE(check()) << failures();
   std::set<std::tuple<std::string_view, Format, Format>> lines;
+  std::set<std::tuple<Format, bool>> k_rotated, v_rotated;
   size_t attentions = 0;
   for (const LayoutResult& r : results_) {
     const CacheShape& shape = r.cache.shape;
     lines.insert({r.cache.layout, shape.k_format, shape.v_format});
+    k_rotated.insert({shape.k_format, rotation_of(r.cache).k});
+    v_rotated.insert({shape.v_format, rotation_of(r.cache).v});
     EXPECT_GT(r.ways, 0u);
     EXPECT_EQ(r.same, r.ways);
     EXPECT_LE(r.oracle.rounding_share, 1);
@@ -67,6 +70,8 @@ TEST_F(LayoutsTest, AllHold) {
     attentions += r.oracle.attentions;
   }
   EXPECT_EQ(lines.size(), 75u);
+  EXPECT_EQ(k_rotated.size(), 10u) << "every format of K is met rotated and not";
+  EXPECT_EQ(v_rotated.size(), 10u) << "and of V";
   EXPECT_GE(attentions, 75u * 2 * 32) << "in both layers the first block and the last";
 }
 
@@ -77,9 +82,37 @@ TEST_F(LayoutsTest, EveryWayOfOnePairHolds) {
   checks_.layouts = {"mixed"};
   checks_.all = true;
   EXPECT_TRUE(check()) << failures();
-  ASSERT_EQ(results_.size(), 1u);
-  EXPECT_EQ(results_[0].ways, 5u * 4 * 3 * 2) << "starts, chunks, threads, alone and not";
-  EXPECT_EQ(results_[0].oracle.attentions, 2 * 200u);
+  std::set<std::pair<bool, bool>> rotations;
+  for (const LayoutResult& r : results_) {
+    EXPECT_EQ(r.ways, 5u * 4 * 3 * 2) << "starts, chunks, threads, alone and not";
+    EXPECT_EQ(r.oracle.attentions, 2 * 200u);
+    EXPECT_TRUE(rotations.insert({rotation_of(r.cache).k, rotation_of(r.cache).v}).second);
+  }
+  EXPECT_EQ(rotations.size(), 3u) << "K alone, which is cold in q4_0; both; neither";
+}
+
+TEST_F(LayoutsTest, WhatIsAskedForIsWhatRuns) {
+  checks_.k_formats = {Format::f16};
+  checks_.v_formats = {Format::q8_0, Format::q4_0};
+  checks_.page_tokens = {16};
+  checks_.threads = {1};
+  checks_.hot_tokens = 30;
+  checks_.sink_tokens = 130;
+  checks_.cold_k_format = Format::q8_0;
+  checks_.cold_v_format = Format::bf16;
+  checks_.rotate = false;
+  EXPECT_THROW((void)check(), Error) << "300 tokens are too few for a cold block behind 130 sinks and 30 hot ones";
+  checks_.prompt = made_prompt(349, kVocabulary);
+  EXPECT_TRUE(check()) << failures();
+  ASSERT_EQ(results_.size(), 6u);
+  for (const LayoutResult& r : results_) {
+    EXPECT_EQ(rotation_of(r.cache), Rotation{});
+    if (r.cache.layout != "mixed") continue;
+    EXPECT_EQ(r.cache.hot_tokens, 30u);
+    EXPECT_EQ(r.cache.sink_tokens, 130u);
+    EXPECT_EQ(r.cache.cold_k_format, Format::q8_0);
+    EXPECT_EQ(r.cache.cold_v_format, Format::bf16);
+  }
 }
 
 /// A plant, and what the report of it must say.
@@ -137,7 +170,7 @@ TEST_F(LayoutsTest, CancelledItSaysNothing) {
 
 TEST_F(LayoutsTest, TheShortestPrompt) {
   checks_.k_formats = checks_.v_formats = {Format::f16};
-  checks_.prompt.resize(kShortestMixedPrompt - 1);
+  checks_.prompt.resize(shortest_mixed_prompt() - 1);
   EXPECT_THROW((void)check(), Error) << "nothing would be cold";
   checks_.layouts = {"contiguous", "paged"};
   checks_.prompt.resize(kShortestPrompt);

@@ -89,10 +89,13 @@ TEST_F(Scoring, PerplexityIsWhatItsDefinitionSays) {
       const Perplexity perplexity = this->perplexity(text, windows, {}, 33);
       EXPECT_EQ(perplexity.tokens(), nats.size());
       EXPECT_EQ(perplexity.tokens(), windows.scored_of(text.size()));
-      EXPECT_NEAR(perplexity.nats_per_token(), mean, 1e-12 * mean);
-      EXPECT_NEAR(perplexity.value(), std::exp(mean), 1e-10);
-      EXPECT_NEAR(perplexity.standard_error(), std::exp(mean) * std::sqrt(variance / static_cast<double>(nats.size())),
-                  1e-9);
+      // The same float64 sums of up to 230 terms but for their order: 230 roundings of 2^-53 each are 3e-14 of a sum of
+      // positive terms. exp carries an error of the mean (4.4 nats) on as a share: 2e-13 of 80.
+      EXPECT_NEAR(perplexity.nats_per_token(), mean, 1e-13 * mean);
+      EXPECT_NEAR(perplexity.value(), std::exp(mean), 1e-12 * std::exp(mean));
+      // The variance is a difference of sums that are at most 1000 times as large here.
+      const double error = std::exp(mean) * std::sqrt(variance / static_cast<double>(nats.size()));
+      EXPECT_NEAR(perplexity.standard_error().value(), error, 1e-10 * error);
     }
   }
 }
@@ -116,6 +119,7 @@ TEST_F(Scoring, RefusesWhatCannotBeScored) {
   EXPECT_THROW((void)perplexity({1, 2, -1}, {.tokens = 10}), Error);
   EXPECT_THROW((void)perplexity({1, 2, 3}, {.tokens = 1}), Error);
   Perplexity perplexity;
+  EXPECT_EQ(perplexity.standard_error(), std::nullopt);
   EXPECT_THROW(perplexity.add(std::vector<float>{0, NAN, 1}, 0), Error);
   EXPECT_THROW(perplexity.add(std::vector<float>{0, INFINITY, 1}, 0), Error);
 }
@@ -168,9 +172,10 @@ TEST(Divergence, QuantilesAreThoseOfItsTokens) {
   const std::vector<float> even = {0, 0};
   for (int i = 19; i >= 0; --i) divergence.add(even, std::vector<float>{static_cast<float>(i), 0}, 0);
   const auto kl = [](double x) { return std::log((1 + std::exp(x)) / 2) - x / 2; };
-  EXPECT_NEAR(divergence.kl_quantile(0.95), kl(18), 1e-9);
-  EXPECT_NEAR(divergence.kl_quantile(0.05), kl(0), 1e-9);
-  EXPECT_NEAR(divergence.kl_max(), kl(19), 1e-9);
+  // Both are differences of float64 logarithms below 20, each rounded to 2^-49 at worst; a few of them.
+  EXPECT_NEAR(divergence.kl_quantile(0.95), kl(18), 0x1p-46);
+  EXPECT_NEAR(divergence.kl_quantile(0.05), kl(0), 0x1p-46);
+  EXPECT_NEAR(divergence.kl_max(), kl(19), 0x1p-46);
 }
 
 // The lengths at which an implementation of a paged cache that this project grew from went wrong, and more.

@@ -54,8 +54,8 @@ TEST_F(TraceDocs, TheNumpyProgramDoesTheSameCheck) {
   options.cache.hot_tokens = 16;
   for (const std::string_view layout : {"paged", "mixed"}) {
     options.cache.layout = layout;
-    options.cache.shape.k_format = layout == "paged" ? Format::f32 : Format::f16;
-    options.cache.shape.v_format = Format::q8_0;
+    options.cache.shape.k_format = layout == "paged" ? Format::f32 : Format::bf16;
+    options.cache.shape.v_format = layout == "paged" ? Format::q8_0 : Format::f16;
     const TemporaryFile trace;
     write_traced_run(model, options, 300, trace.path());
     const std::string right = output(trace.path());

@@ -57,7 +57,7 @@ inline void write_traced_run(const RandomModel& model, const RunOptions& options
 class TraceCopy {
  public:
   explicit TraceCopy(const std::string& path) : file_(path) {
-    const ModelFile read = read_gguf(file_.bytes(), path, /*with_integers=*/true);
+    const ModelFile read = read_gguf(file_.bytes(), path, kTraceFile);
     metadata = read.metadata;
     for (const StoredTensor& tensor : read.tensors) add(tensor.name, tensor.format, tensor.shape, tensor.data);
   }
