@@ -27,7 +27,7 @@ void pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(static_cast<size_t>(threads)) {
   try {
     workers_.reserve(static_cast<size_t>(threads) - 1);
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
@@ -57,8 +57,11 @@ void ThreadPool::run_erased(size_t parts, Call call, const void* body) {
   }
   call_ = call;
   body_ = body;
-  parts_ = parts;
-  next_part_.store(0, std::memory_order_relaxed);
+  const size_t threads = shares_.size();
+  for (size_t i = 0; i < threads; ++i) {
+    shares_[i].next.store(parts * i / threads, std::memory_order_relaxed);
+    shares_[i].end = parts * (i + 1) / threads;
+  }
   working_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
   epoch_.fetch_add(1);  // sequentially consistent with parked_: a worker either sees the epoch or is seen parked
   if (parked_.load() > 0) {
@@ -76,10 +79,13 @@ void ThreadPool::run_erased(size_t parts, Call call, const void* body) {
 }
 
 void ThreadPool::take_parts(int thread) {
-  for (;;) {
-    const size_t part = next_part_.fetch_add(1, std::memory_order_relaxed);
-    if (part >= parts_) return;
-    call_(body_, part, thread);
+  const size_t threads = shares_.size();
+  for (size_t i = 0; i < threads; ++i) {
+    Share& share = shares_[(static_cast<size_t>(thread) + i) % threads];
+    while (share.next.load(std::memory_order_relaxed) < share.end) {
+      const size_t part = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (part < share.end) call_(body_, part, thread);
+    }
   }
 }
 

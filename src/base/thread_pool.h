@@ -11,7 +11,8 @@
 namespace contexture {
 
 /// A fixed set of threads that share loops. The caller's thread is one of them. One loop at a time; loops do not nest.
-/// A result must not depend on which thread runs which part: parts are handed out as threads come free.
+/// A result must not depend on which thread runs which part: each thread has a run of parts of its own, one after the
+/// other, and helps the others when it is through.
 class ThreadPool {
  public:
   /// `threads` ≥ 1, the caller's included.
@@ -39,13 +40,21 @@ class ThreadPool {
   void work(int thread);
   void stop();
 
+  static constexpr size_t kLine = 64;  // bytes that cores hand to each other at once
+
+  /// A thread's own parts: those of [next, end) are not taken yet. One counter for all threads would travel between
+  /// their cores with every part, half a microsecond each on servers.
+  struct alignas(kLine) Share {
+    std::atomic<size_t> next{0};
+    size_t end = 0;
+  };
+
   // The loop being run. Written by the caller before `epoch_` moves on, read by the workers after they saw it move.
   Call call_ = nullptr;
   const void* body_ = nullptr;
-  size_t parts_ = 0;
-  std::atomic<size_t> next_part_{0};
-  std::atomic<int> working_{0};     ///< workers that have not finished this loop
-  std::atomic<uint64_t> epoch_{0};  ///< counts loops
+  std::vector<Share> shares_;                      // (threads)
+  alignas(kLine) std::atomic<int> working_{0};     ///< workers that have not finished this loop
+  alignas(kLine) std::atomic<uint64_t> epoch_{0};  ///< counts loops
   std::atomic<bool> stop_{false};
   std::atomic<int> parked_{0};
 

@@ -14,7 +14,7 @@
 namespace contexture {
 namespace {
 
-constexpr size_t kLayers = 2, kHeads = 3, kDim = 16, kRow = kHeads * kDim;
+constexpr size_t kSavedLayers = 2, kHeads = 3, kSavedDim = 16, kSavedRow = kHeads * kSavedDim;
 constexpr size_t kContext = 400;
 
 struct Kind {
@@ -26,7 +26,11 @@ struct Kind {
 
 CachePlan plan_of(const Kind& kind, size_t sequences = 2, size_t context = kContext) {
   return {.layout = kind.layout,
-          .shape = {.layers = kLayers, .kv_heads = kHeads, .head_dim = kDim, .k_format = kind.k, .v_format = kind.v},
+          .shape = {.layers = kSavedLayers,
+                    .kv_heads = kHeads,
+                    .head_dim = kSavedDim,
+                    .k_format = kind.k,
+                    .v_format = kind.v},
           .sequences = sequences,
           .context = context,
           .step_tokens = 16,
@@ -42,14 +46,14 @@ CachePlan plan_of(const Kind& kind, size_t sequences = 2, size_t context = kCont
 /// Appends tokens of random K and V, in steps.
 void append_random(Cache& cache, SequenceId sequence, size_t tokens, std::mt19937& random) {
   std::normal_distribution<float> normal;
-  std::vector<float> k(kRow), v(kRow);
+  std::vector<float> k(kSavedRow), v(kSavedRow);
   for (size_t n; tokens > 0; tokens -= n) {
     n = std::min<size_t>(tokens, 1 + random() % 16);
     const size_t first = cache.length(sequence);
     ASSERT_TRUE(cache.append(sequence, n));
     for (size_t i = 0; i < n; ++i) {
       const Slot slot = cache.slot(sequence, first + i);
-      for (size_t layer = 0; layer < kLayers; ++layer) {
+      for (size_t layer = 0; layer < kSavedLayers; ++layer) {
         for (float& f : k) f = normal(random);
         for (float& f : v) f = normal(random);
         cache.store(layer, {&slot, 1}, k.data(), v.data());
@@ -68,8 +72,8 @@ std::string seen(const Cache& cache, SequenceId sequence, size_t layer) {
     for (size_t t = 0; t < span.count; ++t) {
       all += fmt::format("{} {} {}:", span.position(t), name(span.k_format), name(span.v_format));
       for (size_t head = 0; head < kHeads; ++head) {
-        all.append(reinterpret_cast<const char*>(span.k_row(t, head)), kv_row_bytes(span.k_format, kDim));
-        all.append(reinterpret_cast<const char*>(span.v_row(t, head)), kv_row_bytes(span.v_format, kDim));
+        all.append(reinterpret_cast<const char*>(span.k_row(t, head)), kv_row_bytes(span.k_format, kSavedDim));
+        all.append(reinterpret_cast<const char*>(span.v_row(t, head)), kv_row_bytes(span.v_format, kSavedDim));
       }
     }
   }
@@ -78,7 +82,7 @@ std::string seen(const Cache& cache, SequenceId sequence, size_t layer) {
 
 void expect_same(const Cache& a, SequenceId in_a, const Cache& b, SequenceId in_b) {
   ASSERT_EQ(a.length(in_a), b.length(in_b));
-  for (size_t layer = 0; layer < kLayers; ++layer) {
+  for (size_t layer = 0; layer < kSavedLayers; ++layer) {
     ASSERT_TRUE(seen(a, in_a, layer) == seen(b, in_b, layer)) << "layer " << layer;
   }
 }
@@ -111,7 +115,7 @@ TEST(SavedContext, ComesBackToTheBit) {
       append_random(*from, source, length, random);
       append_random(*to, other, 10, random);
       const SwappedContext swapped = swap_out(*from, source);
-      EXPECT_EQ(swapped.rows.size(), kLayers * swapped.saved.layer_bytes());
+      EXPECT_EQ(swapped.rows.size(), kSavedLayers * swapped.saved.layer_bytes());
       swapped.saved.check();
       const auto restored = restore_context(*to, back, swapped.saved, [&](size_t layer) {
         return swapped.rows.data() + layer * swapped.saved.layer_bytes();
@@ -144,7 +148,7 @@ TEST(SavedContext, WhatIsLackingIsConverted) {
         ->converted;
   };
   EXPECT_EQ(converted_in(200), 0u);
-  EXPECT_EQ(converted_in(400), kLayers * kHeads * (200 - 128));
+  EXPECT_EQ(converted_in(400), kSavedLayers * kHeads * (200 - 128));
 }
 
 // What comes after is what it would have been: tokens cool, are truncated, are overwritten.
@@ -199,9 +203,10 @@ std::vector<Copy> copies(const Cache& cache, SequenceId sequence, size_t layer, 
   std::vector<Copy> all;
   for (const auto& [rows, cold] : held) {
     for (size_t t = 0; t < rows.count; ++t) {
-      Copy copy{rows.position(t), cold, is_v ? rows.v_format : rows.k_format, std::vector<float>(kRow)};
+      Copy copy{rows.position(t), cold, is_v ? rows.v_format : rows.k_format, std::vector<float>(kSavedRow)};
       for (size_t head = 0; head < kHeads; ++head) {
-        decode_kv_row(copy.format, is_v ? rows.v_row(t, head) : rows.k_row(t, head), &copy.values[head * kDim], kDim);
+        decode_kv_row(copy.format, is_v ? rows.v_row(t, head) : rows.k_row(t, head), &copy.values[head * kSavedDim],
+                      kSavedDim);
       }
       all.push_back(copy);
     }
@@ -232,11 +237,11 @@ TEST(SavedContext, IsConvertedBetweenAllKinds) {
           double nearest = std::numeric_limits<double>::infinity();  // of the copies that were saved
           for (const Copy& old : had) {
             if (old.position != copy.position) continue;
-            std::vector<float> want = old.values, bounds(kRow);
-            if (turned) hadamard(want.data(), kHeads, kDim);
-            kv_row_error_bounds(copy.format, want.data(), bounds.data(), kRow);
+            std::vector<float> want = old.values, bounds(kSavedRow);
+            if (turned) hadamard(want.data(), kHeads, kSavedDim);
+            kv_row_error_bounds(copy.format, want.data(), bounds.data(), kSavedRow);
             double beyond = 0;
-            for (size_t i = 0; i < kRow; ++i) {
+            for (size_t i = 0; i < kSavedRow; ++i) {
               // Decoding and encoding in one format may move a value by a rounding of its step.
               const double allowed = bounds[i] + 1e-6 * std::abs(want[i]);
               beyond = std::max(beyond, std::abs(static_cast<double>(copy.values[i]) - want[i]) - allowed);

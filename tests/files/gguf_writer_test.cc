@@ -15,7 +15,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 /// Every type as a value and as the element of an array, at its limits; arrays of arrays; the empty ones.
-Metadata every_type() {
+Metadata metadata_of_every_type() {
   using enum MetadataType;
   Metadata m;
   const auto integers = [&](MetadataType type, int64_t low, int64_t high) {
@@ -61,7 +61,7 @@ size_t files_in(const TemporaryFolder& folder) {
 
 TEST(GgufWriter, MetadataComesBackAsItWas) {
   const TemporaryFolder folder;
-  const Metadata written = every_type();
+  const Metadata written = metadata_of_every_type();
   write_gguf(folder.file("m.gguf"), written, {});
   const ModelFile read = open_model(folder.file("m.gguf"));
   EXPECT_EQ(read.kind, "GGUF v3");

@@ -39,7 +39,7 @@ float first(const ModelFile& model, std::string_view name) {
   return value;
 }
 
-std::string error_in(std::span<const std::byte> bytes) {
+std::string llama2c_error(std::span<const std::byte> bytes) {
   return error_of([&] { (void)read_llama2c(bytes, "tiny.bin"); });
 }
 
@@ -104,12 +104,12 @@ TEST(Llama2c, RefusesEveryOtherSize) {
   const std::span<const std::byte> bytes = whole;
   for (size_t size = 0; size < bytes.size(); ++size) {
     const std::vector<std::byte> cut(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(size));
-    ASSERT_NE(error_in(cut), "") << "at byte " << size;
+    ASSERT_NE(llama2c_error(cut), "") << "at byte " << size;
   }
-  EXPECT_THAT(error_in(bytes.first(bytes.size() - 1)),
+  EXPECT_THAT(llama2c_error(bytes.first(bytes.size() - 1)),
               AllOf(HasSubstr("tiny.bin"), HasSubstr(fmt::format("model of {} bytes", bytes.size())),
                     HasSubstr(fmt::format("the file has {}", bytes.size() - 1))));
-  EXPECT_THAT(error_in(Bytes(whole).u8(0)), HasSubstr(fmt::format("the file has {}", bytes.size() + 1)));
+  EXPECT_THAT(llama2c_error(Bytes(whole).u8(0)), HasSubstr(fmt::format("the file has {}", bytes.size() + 1)));
 }
 
 TEST(Llama2c, RefusesImplausibleHeaders) {
@@ -128,13 +128,14 @@ TEST(Llama2c, RefusesImplausibleHeaders) {
 }
 
 TEST(Llama2c, TheLargestPlausibleHeaderIsOnlyTooLarge) {
-  EXPECT_THAT(error_in(header({1 << 20, 1 << 24, 1 << 12, 1, 1, -(1 << 28), 1 << 28})), HasSubstr("the file has 28"));
+  EXPECT_THAT(llama2c_error(header({1 << 20, 1 << 24, 1 << 12, 1, 1, -(1 << 28), 1 << 28})),
+              HasSubstr("the file has 28"));
 }
 
 TEST(Llama2c, NamesLaterExports) {
   const Bytes later = Bytes().u32(0x616b3432).u32(1).zeros(256);
   EXPECT_TRUE(is_llama2c(later));
-  EXPECT_THAT(error_in(later), AllOf(HasSubstr("ak42"), HasSubstr("legacy")));
+  EXPECT_THAT(llama2c_error(later), AllOf(HasSubstr("ak42"), HasSubstr("legacy")));
 }
 
 TEST(Llama2c, OpensStories260K) {

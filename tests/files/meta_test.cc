@@ -15,10 +15,10 @@ using testing::HasSubstr;
 constexpr int64_t anything = INT64_MAX;
 // The smallest Llama with grouped heads: 8 channels, 2 heads, 1 KV head. Meta's rule gives a feed-forward of
 // 2 · 32 / 3 = 21, up to the next multiple of 4.
-constexpr int64_t dim = 8, ffn_dim = 24, vocabulary = 5;
+constexpr int64_t kDim = 8, kFfnDim = 24, kVocabulary = 5;
 
 json params() {
-  return {{"dim", dim},       {"n_layers", 2},    {"n_heads", 2},    {"n_kv_heads", 1},
+  return {{"dim", kDim},      {"n_layers", 2},    {"n_heads", 2},    {"n_kv_heads", 1},
           {"multiple_of", 4}, {"norm_eps", 1e-5}, {"vocab_size", -1}};
 }
 
@@ -36,20 +36,20 @@ CheckpointWriter llama(const std::string& prefix = "", bool output = true) {
     writer.add(prefix + name, std::move(shape), first);
     first += 1000;
   };
-  add("tok_embeddings.weight", {vocabulary, dim});
-  add("norm.weight", {dim});
-  if (output) add("output.weight", {vocabulary, dim});
+  add("tok_embeddings.weight", {kVocabulary, kDim});
+  add("norm.weight", {kDim});
+  if (output) add("output.weight", {kVocabulary, kDim});
   for (int layer = 0; layer < 2; ++layer) {
     const std::string at = fmt::format("layers.{}.", layer);
-    add(at + "attention_norm.weight", {dim});
-    add(at + "attention.wq.weight", {dim, dim});
-    add(at + "attention.wk.weight", {dim / 2, dim});
-    add(at + "attention.wv.weight", {dim / 2, dim});
-    add(at + "attention.wo.weight", {dim, dim});
-    add(at + "ffn_norm.weight", {dim});
-    add(at + "feed_forward.w1.weight", {ffn_dim, dim});
-    add(at + "feed_forward.w2.weight", {dim, ffn_dim});
-    add(at + "feed_forward.w3.weight", {ffn_dim, dim});
+    add(at + "attention_norm.weight", {kDim});
+    add(at + "attention.wq.weight", {kDim, kDim});
+    add(at + "attention.wk.weight", {kDim / 2, kDim});
+    add(at + "attention.wv.weight", {kDim / 2, kDim});
+    add(at + "attention.wo.weight", {kDim, kDim});
+    add(at + "ffn_norm.weight", {kDim});
+    add(at + "feed_forward.w1.weight", {kFfnDim, kDim});
+    add(at + "feed_forward.w2.weight", {kDim, kFfnDim});
+    add(at + "feed_forward.w3.weight", {kFfnDim, kDim});
   }
   return writer;
 }
@@ -81,7 +81,7 @@ int64_t number(const ModelFile& model, std::string_view key) {
   return model.metadata.get_int(key, 0, anything, -1);
 }
 
-float first(const ModelFile& model, std::string_view name) {
+float first_element(const ModelFile& model, std::string_view name) {
   const StoredTensor* tensor = model.find(name);
   if (!tensor) return -1;
   float value;
@@ -98,9 +98,9 @@ TEST(Meta, PresentsItselfInTheVocabularyOfGguf) {
     EXPECT_EQ(m.metadata.get_string("general.name"), std::filesystem::path(folder.path()).filename());
     EXPECT_EQ(m.metadata.get_string("general.architecture"), "llama");
     EXPECT_EQ(number(m, "llama.block_count"), 2);
-    EXPECT_EQ(number(m, "llama.embedding_length"), dim);
-    EXPECT_EQ(number(m, "llama.feed_forward_length"), ffn_dim);
-    EXPECT_EQ(number(m, "llama.vocab_size"), vocabulary);
+    EXPECT_EQ(number(m, "llama.embedding_length"), kDim);
+    EXPECT_EQ(number(m, "llama.feed_forward_length"), kFfnDim);
+    EXPECT_EQ(number(m, "llama.vocab_size"), kVocabulary);
     EXPECT_EQ(number(m, "llama.attention.head_count"), 2);
     EXPECT_EQ(number(m, "llama.attention.head_count_kv"), 1);
     EXPECT_EQ(number(m, "llama.rope.dimension_count"), 4);
@@ -117,7 +117,9 @@ TEST(Meta, FindsEveryWeightInItsPlace) {
   const ModelFile m = open_model(folder.path());
   EXPECT_EQ(m.tensors.size(), 3u + 2 * 9);
   float expected = 0;
-  const auto expect_next = [&](const std::string& name) { EXPECT_EQ(first(m, name), expected += 1000) << name; };
+  const auto expect_next = [&](const std::string& name) {
+    EXPECT_EQ(first_element(m, name), expected += 1000) << name;
+  };
   for (const char* name : {"token_embd", "output_norm", "output"}) expect_next(fmt::format("{}.weight", name));
   for (int layer = 0; layer < 2; ++layer) {
     for (const char* name :
@@ -125,15 +127,15 @@ TEST(Meta, FindsEveryWeightInItsPlace) {
       expect_next(fmt::format("blk.{}.{}.weight", layer, name));
     }
   }
-  EXPECT_THAT(m.find("blk.1.attn_k.weight")->shape, ElementsAre(dim / 2, dim));
-  EXPECT_THAT(m.find("blk.1.ffn_down.weight")->shape, ElementsAre(dim, ffn_dim));
+  EXPECT_THAT(m.find("blk.1.attn_k.weight")->shape, ElementsAre(kDim / 2, kDim));
+  EXPECT_THAT(m.find("blk.1.ffn_down.weight")->shape, ElementsAre(kDim, kFfnDim));
 }
 
 TEST(Meta, ASharedHeadHasNoTensor) {
   EXPECT_EQ(open_model(MetaFolder(params(), llama("", false)).path()).find("output.weight"), nullptr);
   CheckpointWriter shared = llama("", false);
   shared.add_tensor("output.weight",
-                    {.key = "0", .shape = {vocabulary, dim}, .strides = {}});  // the embedding's storage
+                    {.key = "0", .shape = {kVocabulary, kDim}, .strides = {}});  // the embedding's storage
   EXPECT_EQ(open_model(MetaFolder(params(), shared).path()).find("output.weight"), nullptr);
 }
 
@@ -157,8 +159,8 @@ TEST(Meta, RefusesUnknownTensors) {
 TEST(Meta, WhatShapesSayMayBeLeftOut) {
   const ModelFile m = open_model(MetaFolder(json{{"n_heads", 2}}).path());
   EXPECT_EQ(number(m, "llama.block_count"), 2);
-  EXPECT_EQ(number(m, "llama.embedding_length"), dim);
-  EXPECT_EQ(number(m, "llama.feed_forward_length"), ffn_dim);
+  EXPECT_EQ(number(m, "llama.embedding_length"), kDim);
+  EXPECT_EQ(number(m, "llama.feed_forward_length"), kFfnDim);
   EXPECT_EQ(number(m, "llama.attention.head_count_kv"), 2);  // as many as heads, where it is not said
   const MetaFolder bare((json()));
   EXPECT_THAT(error_in(bare.path()),
@@ -166,7 +168,7 @@ TEST(Meta, WhatShapesSayMayBeLeftOut) {
 }
 
 TEST(Meta, WhatShapesSayMustAgree) {
-  EXPECT_EQ(error_with({{"vocab_size", vocabulary}}), "");
+  EXPECT_EQ(error_with({{"vocab_size", kVocabulary}}), "");
   EXPECT_THAT(error_with({{"dim", 16}}), AllOf(HasSubstr("params.json"), HasSubstr("dim is 16"), HasSubstr("have 8")));
   EXPECT_THAT(error_with({{"dim", -1}}), HasSubstr("dim is -1"));
   EXPECT_THAT(error_with({{"n_layers", 3}}), HasSubstr("n_layers is 3"));
@@ -186,17 +188,17 @@ TEST(Meta, TheFeedForwardFollowsTheRule) {
 }
 
 TEST(Meta, FindsTheFeedForwardsOfMetasModels) {
-  // Llama 2 7B and 70B, Llama 3.1 8B, Llama 3.2 1B: dim, factor, multiple and the rows of w1 as published.
+  // Llama 2 7B and 70B, Llama 3.1 8B, Llama 3.2 1B: kDim, factor, multiple and the rows of w1 as published.
   struct Model {
-    int64_t dim;
+    int64_t kDim;
     double factor;
     int64_t multiple, expected;
   };
   for (const Model& m : {Model{4096, 0, 256, 11008}, Model{8192, 1.3, 4096, 28672}, Model{4096, 1.3, 1024, 14336},
                          Model{2048, 1.5, 256, 8192}}) {
     CheckpointWriter writer;  // shapes alone
-    writer.add_tensor("tok_embeddings.weight", {.key = "0", .shape = {1, m.dim}, .strides = {}});
-    writer.add_tensor("layers.0.feed_forward.w1.weight", {.key = "0", .shape = {m.expected, m.dim}, .strides = {}});
+    writer.add_tensor("tok_embeddings.weight", {.key = "0", .shape = {1, m.kDim}, .strides = {}});
+    writer.add_tensor("layers.0.feed_forward.w1.weight", {.key = "0", .shape = {m.expected, m.kDim}, .strides = {}});
     const Bytes bytes = writer.bytes();
     json said = {{"n_heads", 32}, {"multiple_of", m.multiple}};
     if (m.factor > 0) said["ffn_dim_multiplier"] = m.factor;

@@ -10,7 +10,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-std::string error_in(const std::string& path) {
+std::string error_opening(const std::string& path) {
   const std::string message = error_of([&] { (void)open_model(path); });
   EXPECT_THAT(message, HasSubstr(path));
   return message;
@@ -19,18 +19,18 @@ std::string error_in(const std::string& path) {
 TEST(OpenModel, SaysWhatItKnowsWhereAFileIsOfNoKnownFormat) {
   const TemporaryFolder folder;
   save(folder.file("notes.txt"), Bytes().raw("Dear diary, today I looked for a model of mine."));
-  EXPECT_THAT(error_in(folder.file("notes.txt")), AllOf(HasSubstr("GGUF"), HasSubstr("llama2.c")));
+  EXPECT_THAT(error_opening(folder.file("notes.txt")), AllOf(HasSubstr("GGUF"), HasSubstr("llama2.c")));
   save(folder.file("short"), Bytes().raw("GG"));
-  EXPECT_THAT(error_in(folder.file("short")), HasSubstr("GGUF"));
+  EXPECT_THAT(error_opening(folder.file("short")), HasSubstr("GGUF"));
 }
 
 TEST(OpenModel, RefusesWhatIsNoFile) {
   const TemporaryFolder folder;
-  EXPECT_THAT(error_in(folder.file("missing.gguf")), HasSubstr("cannot open"));
-  EXPECT_THAT(error_in(folder.path()), HasSubstr("no model in this folder"));
-  EXPECT_THAT(error_in("/dev/null"), HasSubstr("is not a file"));
+  EXPECT_THAT(error_opening(folder.file("missing.gguf")), HasSubstr("cannot open"));
+  EXPECT_THAT(error_opening(folder.path()), HasSubstr("no model in this folder"));
+  EXPECT_THAT(error_opening("/dev/null"), HasSubstr("is not a file"));
   save(folder.file("empty.gguf"), {});
-  EXPECT_THAT(error_in(folder.file("empty.gguf")), HasSubstr("is empty"));
+  EXPECT_THAT(error_opening(folder.file("empty.gguf")), HasSubstr("is empty"));
 }
 
 TEST(OpenModel, FollowsSymbolicLinks) {
@@ -39,7 +39,7 @@ TEST(OpenModel, FollowsSymbolicLinks) {
   std::filesystem::create_symlink("blob", folder.file("model.gguf"));
   EXPECT_EQ(open_model(folder.file("model.gguf")).kind, "GGUF v3");
   std::filesystem::create_symlink("nowhere", folder.file("dangling.gguf"));
-  EXPECT_THAT(error_in(folder.file("dangling.gguf")), HasSubstr("cannot open"));
+  EXPECT_THAT(error_opening(folder.file("dangling.gguf")), HasSubstr("cannot open"));
 }
 
 TEST(OpenModel, TensorsOutliveAMove) {

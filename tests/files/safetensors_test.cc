@@ -17,7 +17,7 @@ Bytes with_header(std::string_view header, size_t data) {
   return Bytes().u64(header.size()).raw(header).zeros(data);
 }
 
-std::string error_in(std::span<const std::byte> bytes) {
+std::string safetensors_error(std::span<const std::byte> bytes) {
   return error_of([&] { (void)read_safetensors(bytes, "m.safetensors"); });
 }
 
@@ -71,7 +71,7 @@ TEST(Safetensors, RefusesUnalignedTensors) {
 
 TEST(Safetensors, RefusesWhatContradictsItself) {
   const auto error = [](std::string_view entry, size_t data = 8) {
-    return error_in(with_header(fmt::format(R"({{"t":{}}})", entry), data));
+    return safetensors_error(with_header(fmt::format(R"({{"t":{}}})", entry), data));
   };
   EXPECT_EQ(error(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})"), "");
   EXPECT_EQ(error(R"({"dtype":"F4","shape":[16],"data_offsets":[0,8]})"), "");  // refused where it is needed
@@ -94,9 +94,9 @@ TEST(Safetensors, RefusesWhatContradictsItself) {
 }
 
 TEST(Safetensors, RefusesOverlaps) {
-  EXPECT_THAT(error_in(with_header(R"({"a":{"dtype":"F16","shape":[4],"data_offsets":[0,8]},)"
-                                   R"("b":{"dtype":"F16","shape":[1],"data_offsets":[6,8]}})",
-                                   8)),
+  EXPECT_THAT(safetensors_error(with_header(R"({"a":{"dtype":"F16","shape":[4],"data_offsets":[0,8]},)"
+                                            R"("b":{"dtype":"F16","shape":[1],"data_offsets":[6,8]}})",
+                                            8)),
               HasSubstr("a and b overlap"));
 }
 
@@ -104,14 +104,14 @@ TEST(Safetensors, RefusesOtherFiles) {
   EXPECT_FALSE(is_safetensors(Bytes().raw("GGUF").zeros(20)));
   EXPECT_FALSE(is_safetensors({}));
   EXPECT_FALSE(is_safetensors(Bytes().u64(100'000'001).raw("{}")));
-  EXPECT_THAT(error_in(Bytes().u64(100'000'001).raw("{}")), HasSubstr("no safetensors"));
-  EXPECT_THAT(error_in(Bytes().u64(UINT64_MAX).raw("{}")), HasSubstr("no safetensors"));
-  EXPECT_THAT(error_in(Bytes().u64(3).raw("{}")), HasSubstr("cut off"));
-  EXPECT_THAT(error_in(Bytes().u64(2).raw("{!")), HasSubstr("not JSON"));
+  EXPECT_THAT(safetensors_error(Bytes().u64(100'000'001).raw("{}")), HasSubstr("no safetensors"));
+  EXPECT_THAT(safetensors_error(Bytes().u64(UINT64_MAX).raw("{}")), HasSubstr("no safetensors"));
+  EXPECT_THAT(safetensors_error(Bytes().u64(3).raw("{}")), HasSubstr("cut off"));
+  EXPECT_THAT(safetensors_error(Bytes().u64(2).raw("{!")), HasSubstr("not JSON"));
 }
 
 /// Opens, or is refused in one line; touches what was opened. Returns whether it opened.
-bool opens_or_is_refused(std::span<const std::byte> bytes) {
+bool safetensors_opens_or_is_refused(std::span<const std::byte> bytes) {
   const AllocationWatch watch;
   bool opened = false;
   volatile unsigned sum = 0;
@@ -130,10 +130,10 @@ bool opens_or_is_refused(std::span<const std::byte> bytes) {
 TEST(SafetensorsDamage, CutOffAtEveryByteIsRefused) {
   const Bytes whole = small_file();
   const std::span<const std::byte> bytes = whole;
-  ASSERT_TRUE(opens_or_is_refused(bytes));
+  ASSERT_TRUE(safetensors_opens_or_is_refused(bytes));
   for (size_t size = 0; size < bytes.size(); ++size) {
     const std::vector<std::byte> cut(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(size));
-    ASSERT_FALSE(opens_or_is_refused(cut)) << "at byte " << size;
+    ASSERT_FALSE(safetensors_opens_or_is_refused(cut)) << "at byte " << size;
   }
 }
 
@@ -143,7 +143,7 @@ TEST(SafetensorsDamage, EveryValueOfEveryByteOpensOrIsRefused) {
     const std::byte right = bytes[place];
     for (unsigned value = 0; value < 256; ++value) {
       bytes[place] = static_cast<std::byte>(value);
-      opens_or_is_refused(bytes);
+      safetensors_opens_or_is_refused(bytes);
       ASSERT_FALSE(HasFailure()) << "byte " << place << " set to " << value;
     }
     bytes[place] = right;
@@ -154,9 +154,9 @@ TEST(SafetensorsDamage, ManyTinyThingsTakeASmallMultiple) {
   std::string lists = "{\"t\":[", names = "{";
   for (int i = 0; i < 50000; ++i) lists += i ? ",[]" : "[]";
   for (int i = 0; i < 20000; ++i) names += fmt::format("{}\"{}\":0", i ? "," : "", i);
-  EXPECT_FALSE(opens_or_is_refused(with_header(lists + "]}", 0)));
-  EXPECT_FALSE(opens_or_is_refused(with_header(names + "}", 0)));
-  EXPECT_FALSE(opens_or_is_refused(with_header("{" + std::string(100000, '['), 0)));
+  EXPECT_FALSE(safetensors_opens_or_is_refused(with_header(lists + "]}", 0)));
+  EXPECT_FALSE(safetensors_opens_or_is_refused(with_header(names + "}", 0)));
+  EXPECT_FALSE(safetensors_opens_or_is_refused(with_header("{" + std::string(100000, '['), 0)));
 }
 
 }  // namespace

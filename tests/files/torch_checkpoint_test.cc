@@ -13,7 +13,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-std::string error_in(std::span<const std::byte> bytes) {
+std::string torch_error(std::span<const std::byte> bytes) {
   return error_of([&] { (void)TorchCheckpoint(bytes, "m.pth"); });
 }
 
@@ -134,7 +134,7 @@ TEST(TorchCheckpoint, RefusesUnalignedStorages) {
 }
 
 TEST(TorchCheckpoint, APickleIsCheckedBeforeItIsRead) {
-  const auto error = [](ZipWriter::Entry pickle) { return error_in(ZipWriter().add(std::move(pickle)).bytes()); };
+  const auto error = [](ZipWriter::Entry pickle) { return torch_error(ZipWriter().add(std::move(pickle)).bytes()); };
   const std::vector<char> small = PickleWriter().op('}').finish();
   const auto as_bytes = std::as_bytes(std::span(small));
   const std::vector<std::byte> data(as_bytes.begin(), as_bytes.end());
@@ -151,33 +151,33 @@ TEST(TorchCheckpoint, ALargePickleIsNotRead) {
   const std::vector<std::byte> data((64 << 20) + 1);
   const Bytes bytes = ZipWriter().add("a/data.pkl", data).bytes();
   const AllocationWatch watch;
-  EXPECT_THAT(error_in(bytes), HasSubstr("more than 67108864"));
+  EXPECT_THAT(torch_error(bytes), HasSubstr("more than 67108864"));
   EXPECT_LE(watch.peak(), size_t{1} << 20);
 }
 
 TEST(TorchCheckpoint, RefusesOtherFiles) {
   EXPECT_FALSE(is_torch_checkpoint(Bytes().raw("GGUF").zeros(20)));
   EXPECT_FALSE(is_torch_checkpoint({}));
-  EXPECT_THAT(error_in(Bytes().raw("GGUF").zeros(20)), HasSubstr("no PyTorch checkpoint"));
-  EXPECT_THAT(error_in(Bytes().raw("PK\3\4").zeros(100)), AllOf(HasSubstr("m.pth"), HasSubstr("no whole zip file")));
+  EXPECT_THAT(torch_error(Bytes().raw("GGUF").zeros(20)), HasSubstr("no PyTorch checkpoint"));
+  EXPECT_THAT(torch_error(Bytes().raw("PK\3\4").zeros(100)), AllOf(HasSubstr("m.pth"), HasSubstr("no whole zip file")));
   const Bytes old = Bytes().raw("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19").raw(".\x80\x02");
   EXPECT_TRUE(is_torch_checkpoint(old));
-  EXPECT_THAT(error_in(old), HasSubstr("before 1.6"));
+  EXPECT_THAT(torch_error(old), HasSubstr("before 1.6"));
   const Bytes big_endian = CheckpointWriter().add("t", {1}).zip().add("archive/byteorder", Bytes().raw("big")).bytes();
-  EXPECT_THAT(error_in(big_endian), HasSubstr("big-endian"));
+  EXPECT_THAT(torch_error(big_endian), HasSubstr("big-endian"));
   const Bytes little = CheckpointWriter().add("t", {1}).zip().add("archive/byteorder", Bytes().raw("little")).bytes();
-  EXPECT_EQ(error_in(little), "");
+  EXPECT_EQ(torch_error(little), "");
   PickleWriter list;
   list.op(']');
-  EXPECT_THAT(error_in(CheckpointWriter().zip(list.finish()).bytes()), HasSubstr("no dictionary"));
-  EXPECT_THAT(error_in(CheckpointWriter().add("_orig_mod.t", {1}).add("t", {1}).bytes()),
+  EXPECT_THAT(torch_error(CheckpointWriter().zip(list.finish()).bytes()), HasSubstr("no dictionary"));
+  EXPECT_THAT(torch_error(CheckpointWriter().add("_orig_mod.t", {1}).add("t", {1}).bytes()),
               HasSubstr("t is there twice"));
 }
 
 TEST(TorchCheckpoint, AHostilePickleIsRefusedInAFileToo) {
   PickleWriter evil;
   evil.global("os", "system").text("true").op(0x85).op('R');
-  EXPECT_THAT(error_in(CheckpointWriter().zip(evil.finish()).bytes()),
+  EXPECT_THAT(torch_error(CheckpointWriter().zip(evil.finish()).bytes()),
               AllOf(HasSubstr("m.pth"), HasSubstr("os.system")));
 }
 
@@ -230,7 +230,7 @@ TEST(TorchCheckpoint, ATextOfManyNamesIsNotCopied) {
 }
 
 /// Opens and reads all tensors, or is refused.
-bool opens_or_is_refused(std::span<const std::byte> bytes) {
+bool torch_opens_or_is_refused(std::span<const std::byte> bytes) {
   try {
     const TorchCheckpoint checkpoint(bytes, "m.pth");
     volatile unsigned sum = 0;
@@ -247,10 +247,10 @@ bool opens_or_is_refused(std::span<const std::byte> bytes) {
 TEST(TorchCheckpointDamage, CutOffAtEveryByteIsRefused) {
   const Bytes whole = training_checkpoint();
   const std::span<const std::byte> bytes = whole;
-  ASSERT_TRUE(opens_or_is_refused(bytes));
+  ASSERT_TRUE(torch_opens_or_is_refused(bytes));
   for (size_t size = 0; size < bytes.size(); ++size) {
     const std::vector<std::byte> cut(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(size));
-    ASSERT_FALSE(opens_or_is_refused(cut)) << "at byte " << size;
+    ASSERT_FALSE(torch_opens_or_is_refused(cut)) << "at byte " << size;
   }
 }
 
@@ -260,7 +260,7 @@ TEST(TorchCheckpointDamage, ManyValuesOfEveryByteOpenOrAreRefused) {
     const std::byte right = bytes[place];
     for (const unsigned value : {0u, 1u, 8u, 0x7fu, 0x80u, 0xfeu, 0xffu}) {
       bytes[place] = static_cast<std::byte>(value);
-      opens_or_is_refused(bytes);
+      torch_opens_or_is_refused(bytes);
       ASSERT_FALSE(HasFailure()) << "byte " << place << " set to " << value;
     }
     bytes[place] = right;

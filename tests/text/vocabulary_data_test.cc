@@ -22,7 +22,7 @@ struct Case {
   Vocabulary open() const { return test::open_vocabulary(kData + vocabulary); }
 };
 
-std::vector<std::string> split(const std::string& text, const std::string& separator) {
+std::vector<std::string> split_at(const std::string& text, const std::string& separator) {
   std::vector<std::string> parts;
   for (size_t at = 0; at < text.size();) {
     const size_t end = text.find(separator, at);
@@ -42,8 +42,8 @@ std::vector<TokenId> parse_ids(const std::string& line) {
 class VocabularyData : public ::testing::TestWithParam<Case> {};
 
 void expect_exact_ids(const Tokenizer& tokenizer, const std::string& texts_path) {
-  const std::vector<std::string> texts = split(test::read_file(texts_path + ".inp"), "\n__ggml_vocab_test__\n");
-  const std::vector<std::string> lines = split(test::read_file(texts_path + ".out"), "\n");
+  const std::vector<std::string> texts = split_at(test::read_file(texts_path + ".inp"), "\n__ggml_vocab_test__\n");
+  const std::vector<std::string> lines = split_at(test::read_file(texts_path + ".out"), "\n");
   ASSERT_EQ(texts.size(), lines.size());
   ASSERT_GT(texts.size(), 40u);
   for (size_t i = 0; i < texts.size(); ++i) {

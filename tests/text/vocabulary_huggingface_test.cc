@@ -24,7 +24,7 @@ Vocabulary read_text(const std::string& text) {
 Vocabulary read(const json& file) {
   return read_text(file.dump());
 }
-void expect_refused(const json& file, const std::string& message) {
+void expect_tokenizer_refused(const json& file, const std::string& message) {
   EXPECT_THAT([&] { read(file); }, ThrowsMessage<Error>(AllOf(HasSubstr("some.json"), HasSubstr(message)))) << message;
 }
 
@@ -243,12 +243,12 @@ TEST(HuggingFace, TheTemplateSaysWhatATextBeginsAndEndsWith) {
   file["post_processor"] = template_with("<s>", nullptr);
   file["post_processor"]["single"].push_back(file["post_processor"]["single"][0]);
   file["post_processor"]["single"].push_back(file["post_processor"]["single"][0]);
-  expect_refused(file, "several tokens after");
+  expect_tokenizer_refused(file, "several tokens after");
   file["post_processor"] = template_with("<s>", nullptr);
   file["post_processor"]["special_tokens"]["<s>"]["ids"] = {1, 2};
-  expect_refused(file, "no one token");
+  expect_tokenizer_refused(file, "no one token");
   file["post_processor"]["special_tokens"]["<s>"]["ids"] = {11};
-  expect_refused(file, "begin token is 11");
+  expect_tokenizer_refused(file, "begin token is 11");
 }
 
 TEST(HuggingFace, AddedTokensSwallowSpaces) {
@@ -288,7 +288,7 @@ TEST(HuggingFace, OtherModelsAreRefusedByName) {
   for (const char* type : {"Unigram", "WordPiece", "WordLevel"}) {
     json file = byte_level();
     file["model"]["type"] = type;
-    expect_refused(file, type);
+    expect_tokenizer_refused(file, type);
   }
 }
 
@@ -296,7 +296,7 @@ TEST(HuggingFace, UnknownComponentsAreRefusedByName) {
   const auto refuse = [](const char* place, const char* value, const char* message) {
     json file = byte_level();
     file[json::json_pointer(place)] = json::parse(value);
-    expect_refused(file, message);
+    expect_tokenizer_refused(file, message);
   };
   refuse("/normalizer", R"({"type": "Lowercase"})", "Lowercase");
   refuse("/normalizer", R"({"type": "Replace", "pattern": {"Regex": " +"}, "content": "▁"})", "Regex");
@@ -316,22 +316,22 @@ TEST(HuggingFace, UnknownComponentsAreRefusedByName) {
   EXPECT_THAT([&] { read(file); },
               ThrowsMessage<Error>(AllOf(HasSubstr("(a+)+xxx"), ::testing::Not(HasSubstr(std::string(300, 'x'))))));
   file["pre_tokenizer"] = json::parse(test::splits_json({"a"}, "MergedWithNext"));
-  expect_refused(file, "MergedWithNext");
+  expect_tokenizer_refused(file, "MergedWithNext");
   file = metaspace();
   file["model"]["byte_fallback"] = file["model"]["fuse_unk"] = false;
-  expect_refused(file, "fuse_unk");
+  expect_tokenizer_refused(file, "fuse_unk");
   file = metaspace();
   file["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "_"}};
-  expect_refused(file, "U+2581");
+  expect_tokenizer_refused(file, "U+2581");
   file["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "last"}};
-  expect_refused(file, "last");
+  expect_tokenizer_refused(file, "last");
 }
 
 TEST(HuggingFace, DamagedTables) {
   const auto refuse = [](const char* place, json value, const std::string& message) {
     json file = byte_level();
     file[json::json_pointer(place)] = std::move(value);
-    expect_refused(file, message);
+    expect_tokenizer_refused(file, message);
   };
   refuse("/model", nullptr, "\"model\" is missing");
   refuse("/model", 3, "something else");

@@ -12,12 +12,12 @@
 namespace contexture {
 namespace {
 
-constexpr size_t kVocabulary = 80;
+constexpr size_t kWords = 80;
 
 std::vector<TokenId> random_text(size_t count, uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<TokenId> tokens(count);
-  for (TokenId& t : tokens) t = static_cast<TokenId>(random() % kVocabulary);
+  for (TokenId& t : tokens) t = static_cast<TokenId>(random() % kWords);
   return tokens;
 }
 
@@ -25,8 +25,7 @@ std::vector<TokenId> random_text(size_t count, uint32_t seed) {
 class Scoring : public testing::Test {
  protected:
   Scoring() {
-    write_random_model({.dim = 64, .heads = 2, .kv_heads = 1, .vocabulary = kVocabulary, .score_gain = 3},
-                       file_.path());
+    write_random_model({.dim = 64, .heads = 2, .kv_heads = 1, .vocabulary = kWords, .score_gain = 3}, file_.path());
     model_ = open_model(file_.path());
   }
 
@@ -57,7 +56,7 @@ class Scoring : public testing::Test {
     const std::span<const float> logits = reader.feed(window).value();
     std::vector<double> nats;
     for (size_t i = first; i < window.size(); ++i) {
-      const std::span<const float> row = logits.subspan((i - 1) * kVocabulary, kVocabulary);
+      const std::span<const float> row = logits.subspan((i - 1) * kWords, kWords);
       double sum = 0;
       for (const float logit : row) sum += std::exp(static_cast<double>(logit));
       nats.push_back(std::log(sum) - static_cast<double>(row[static_cast<size_t>(window[i])]));
@@ -115,7 +114,7 @@ TEST_F(Scoring, IsTheSameBitsForAnyChunkThreadsAndLayoutOfOneFormat) {
 TEST_F(Scoring, RefusesWhatCannotBeScored) {
   EXPECT_THROW((void)perplexity({1}, {.tokens = 10}), Error);
   EXPECT_THROW((void)perplexity({1, 2, 3}, {.tokens = 10, .whole_only = true}), Error);
-  EXPECT_THROW((void)perplexity({1, 2, kVocabulary}, {.tokens = 10}), Error);
+  EXPECT_THROW((void)perplexity({1, 2, kWords}, {.tokens = 10}), Error);
   EXPECT_THROW((void)perplexity({1, 2, -1}, {.tokens = 10}), Error);
   EXPECT_THROW((void)perplexity({1, 2, 3}, {.tokens = 1}), Error);
   Perplexity perplexity;
@@ -158,7 +157,7 @@ TEST_F(Scoring, FewerBitsDivergeMore) {
 
 TEST_F(Scoring, DivergenceNeedsOneVocabulary) {
   const TemporaryFile smaller;
-  write_random_model({.vocabulary = kVocabulary - 1}, smaller.path());
+  write_random_model({.vocabulary = kWords - 1}, smaller.path());
   const ModelFile other = open_model(smaller.path());
   CachePlan ten;
   ten.context = 10;
@@ -181,7 +180,7 @@ TEST(Divergence, QuantilesAreThoseOfItsTokens) {
 // The lengths at which an implementation of a paged cache that this project grew from went wrong, and more.
 TEST_F(Scoring, PagesChangeNothingAtAnyLength) {
   const TemporaryFile small;
-  write_random_model({.dim = 16, .heads = 2, .kv_heads = 1, .ffn_dim = 16, .vocabulary = kVocabulary, .score_gain = 3},
+  write_random_model({.dim = 16, .heads = 2, .kv_heads = 1, .ffn_dim = 16, .vocabulary = kWords, .score_gain = 3},
                      small.path());
   model_ = open_model(small.path());
   for (const size_t length : {128, 512, 2048, 4096, 8192}) {
