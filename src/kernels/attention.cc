@@ -21,6 +21,7 @@
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // (after foreach_target.h)
+#include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "kernels/kv_rows-inl.h"
 #include "kernels/lanes-inl.h"
@@ -155,6 +156,29 @@ class TileReader {
   size_t span_ = 0, token_ = 0;
 };
 
+/// Asks for the rows of a tile before they are needed, some at a time between computations: pages end before hardware
+/// has seen where a row of addresses leads, and a burst would wait for itself. A null tile has none.
+class Ahead {
+ public:
+  Ahead(const Tile* tile, bool is_k, size_t kv_head) : tile_(tile), is_k_(is_k), kv_head_(kv_head) {}
+
+  HWY_INLINE void fetch(size_t rows) {
+    if (!tile_) return;
+    for (; rows > 0 && run_ < tile_->runs; --rows) {
+      const auto& [span, token, count] = tile_->run[run_];
+      const std::byte* row = is_k_ ? span->k_row(token + in_run_, kv_head_) : span->v_row(token + in_run_, kv_head_);
+      const size_t bytes = is_k_ ? span->k_token_stride : span->v_token_stride;
+      for (size_t line = 0; line < bytes; line += 64) hwy::Prefetch(row + line);
+      if (++in_run_ == count) ++run_, in_run_ = 0;
+    }
+  }
+
+ private:
+  const Tile* tile_;
+  bool is_k_;
+  size_t kv_head_, run_ = 0, in_run_ = 0;
+};
+
 /// K (or V) of a tile's tokens as floats: to (tile.count, dim).
 template <bool kIsK>
 HWY_INLINE void unpack(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
@@ -176,10 +200,12 @@ struct Visible {
 
 /// scores[t] = scale · Σ_d q[d] · k[t][d] for the visible tokens of the tile, soft-capped; -inf for those beside them.
 /// A sum runs in 16 lanes along the channels and ends in a tree, for 16 tokens at a time. Returns the largest.
+/// Meanwhile `rows_ahead` rows of what comes next are asked for with each 16.
 HWY_INLINE float tile_scores(const float* HWY_RESTRICT q, const AttentionShape& shape, Visible visible,
-                             const float* HWY_RESTRICT k, float* HWY_RESTRICT scores) {
+                             const float* HWY_RESTRICT k, float* HWY_RESTRICT scores, Ahead& ahead, size_t rows_ahead) {
   const size_t dim = round_up_16(shape.head_dim);
   for (size_t t = visible.begin / 16 * 16; t < visible.end; t += 16) {
+    ahead.fetch(rows_ahead);
     Floats sums[16];
     for (size_t i = 0; i < 16; ++i) sums[i] = zeros();
     for (size_t d = 0; d < dim; d += 16) {
@@ -221,7 +247,7 @@ HWY_INLINE float tile_softmax(float maximum, size_t count, float* HWY_RESTRICT s
 /// values[r][d] = Σ_t p[r][t] · v[t][d] over the visible tokens, in order of t, for kRows rows that see the same.
 template <size_t kRows>
 HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t dim, const float* HWY_RESTRICT v,
-                            float* HWY_RESTRICT values) {
+                            float* HWY_RESTRICT values, Ahead& ahead) {
   constexpr size_t kVectors = kParts == 1 ? 4 : 1;
   for (size_t d = 0; d < dim; d += kVectors * 16) {
     const size_t vectors = std::min(kVectors, (dim - d) / 16);
@@ -231,6 +257,7 @@ HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t
     }
     const auto add_all = [&](auto count) HWY_ATTR {
       for (size_t t = visible.begin; t < visible.end; ++t) {
+        ahead.fetch(1);
         Floats vt[kVectors];
         for (size_t i = 0; i < count; ++i) vt[i] = load(v + t * dim + d + i * 16);
         for (size_t r = 0; r < kRows; ++r) {
@@ -303,8 +330,8 @@ HWY_INLINE void find_visible(const AttentionUnit& unit, const Tile& tile, const 
   }
 }
 
-/// Every row of the unit over one tile, merged into its state.
-HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const AttentionShape& shape,
+/// Every row of the unit over one tile, merged into its state. `next` is the tile that follows, or null.
+HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const Tile* next, const AttentionShape& shape,
                             const AttentionMemory& memory) {
   const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group;
   const size_t dim = round_up_16(shape.head_dim), floats = AttentionMemory::state_floats(dim);
@@ -313,16 +340,19 @@ HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const A
   // The rows of the last 16 tokens are read to their end.
   std::fill(memory.tile + tile.count * dim, memory.tile + round_up_16(tile.count) * dim, 0.f);
   unpack<true>(tile, unit.kv_head, shape, memory.tile);
+  Ahead values_ahead(&tile, false, unit.kv_head);
+  const size_t rows_ahead = (16 + rows - 1) / rows;
   for (size_t row = 0; row < rows; ++row) {
     const Visible seen = visible[row / group];
     if (seen.begin == seen.end) continue;
     float* scores = memory.scores + row * kTile;
     AttentionState& state = memory.tile_states[row];
-    state.maximum = tile_scores(memory.q + row * dim, shape, seen, memory.tile, scores);
+    state.maximum = tile_scores(memory.q + row * dim, shape, seen, memory.tile, scores, values_ahead, rows_ahead);
     state.sum = tile_softmax(state.maximum, seen.end, scores);
     if (std::isnan(state.sum)) state.maximum = state.sum;  // so that it survives the merge
   }
   unpack<false>(tile, unit.kv_head, shape, memory.tile);
+  Ahead next_ahead(next, true, unit.kv_head);
   for (size_t row = 0, count; row < rows; row += count) {
     const Visible seen = visible[row / group];
     count = 1;
@@ -330,9 +360,10 @@ HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const A
     while (count < AttentionMemory::kRowsAtOnce && row + count < rows && visible[(row + count) / group] == seen)
       ++count;
     if (count == AttentionMemory::kRowsAtOnce) {
-      tile_values<AttentionMemory::kRowsAtOnce>(memory.scores + row * kTile, seen, dim, memory.tile, memory.values);
+      tile_values<AttentionMemory::kRowsAtOnce>(memory.scores + row * kTile, seen, dim, memory.tile, memory.values,
+                                                next_ahead);
     } else {
-      tile_values<1>(memory.scores + row * kTile, seen, dim, memory.tile, memory.values);
+      tile_values<1>(memory.scores + row * kTile, seen, dim, memory.tile, memory.values, next_ahead);
       count = 1;
     }
     for (size_t i = 0; i < count; ++i) {
@@ -372,13 +403,17 @@ void attend_unit(const AttentionUnit& unit, const AttentionShape& shape, float* 
     merge_all(memory.states, count, dim, to);
     clear_states(memory.states, count, dim);
   };
-  Tile tile;
+  Tile tiles[2];
   TileReader reader(queries.view, queries.positions[unit.begin], first);
-  while (reader.next(last, tile)) {
+  bool more = reader.next(last, tiles[0]);
+  for (size_t i = 0; more; ++i) {
+    const Tile& tile = tiles[i % 2];
+    Tile& next = tiles[(i + 1) % 2];
+    more = reader.next(last, next);
     const int64_t here = tile.positions[0] / kStretchPositions;
     if (here != stretch) finish_stretch();
     stretch = here;
-    attend_tile(unit, tile, shape, memory);
+    attend_tile(unit, tile, more ? &next : nullptr, shape, memory);
   }
   finish_stretch();
   if (!unit.kept) write_out(memory.totals, unit, shape);

@@ -7,7 +7,6 @@
 #define CONTEXTURE_KERNELS_KV_ROWS_INL
 #endif
 
-#include "hwy/cache_control.h"
 #include "kernels/elements-inl.h"
 #include "tensor/float16.h"
 #include "tensor/kv_row.h"
@@ -17,9 +16,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace contexture {
 namespace HWY_NAMESPACE {
-
-/// How far ahead of a row memory is asked for: rows of a head follow each other.
-constexpr size_t kRowsPrefetchBytes = 1024;
 
 HWY_INLINE float half_to_float(uint16_t half) {
 #if HWY_ARCH_X86
@@ -76,7 +72,6 @@ template <Format kFormat>
 HWY_INLINE void unpack_rows_of(const std::byte* HWY_RESTRICT row, size_t stride, size_t count, size_t channels,
                                size_t dim, float* HWY_RESTRICT to) {
   for (size_t i = 0; i < count; ++i, row += stride, to += dim) {
-    for (size_t line = 0; line < stride; line += 64) hwy::Prefetch(row + kRowsPrefetchBytes + line);
     unpack_row<kFormat>(row, channels, to);
     for (size_t d = channels; d < dim; ++d) to[d] = 0;
   }
