@@ -28,7 +28,7 @@ Metadata tokenizer_metadata(const std::string& model, const std::string& tokeniz
 }
 
 /// A line that says what is being done; gone when this is.
-class ProgressLine {
+class PhaseLine {
  public:
   void show(std::string_view what, size_t done, size_t total) {
     const size_t percent = total ? done * 100 / total : 100;
@@ -38,7 +38,7 @@ class ProgressLine {
     fmt::print(stderr, "\r\x1b[K{}: {} %", what, percent);
     std::fflush(stderr);
   }
-  ~ProgressLine() {
+  ~PhaseLine() {
     if (!what_.empty()) fmt::print(stderr, "\r\x1b[K");
   }
 
@@ -74,7 +74,7 @@ struct Compile {
     task.tokenizer = tokenizer_metadata(opened.file.path, model.tokenizer);
     ThreadPool pool(threads ? threads : physical_cores());
     const Compilation made = [&] {
-      ProgressLine line;
+      PhaseLine line;
       task.progress = [&](std::string_view what, size_t done, size_t total) { line.show(what, done, total); };
       return compile_model(opened.file, task, pool);
     }();

@@ -1,12 +1,11 @@
 #include "engine/convert.h"
 
-#include <unistd.h>
-
 #include <chrono>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "cli/command.h"
+#include "cli/progress_line.h"
 
 namespace contexture::cli {
 namespace {
@@ -18,23 +17,6 @@ std::vector<std::string> output_types() {
   }
   return names;
 }
-
-/// A line that is gone when this is, however the work ended.
-class ProgressLine {
- public:
-  void show(size_t done, size_t total) {
-    if (!is_terminal_) return;
-    fmt::print(stderr, "\rwriting: {} of {}", human_bytes(done), human_bytes(total));
-    std::fflush(stderr);
-    shown_ = true;
-  }
-  ~ProgressLine() {
-    if (shown_) fmt::print(stderr, "\r\x1b[K");
-  }
-
- private:
-  bool is_terminal_ = isatty(STDERR_FILENO), shown_ = false;
-};
 
 struct Convert {
   ConvertTask task;
@@ -48,8 +30,8 @@ struct Convert {
     task.cancelled = &interrupted();
     const auto start = std::chrono::steady_clock::now();
     const Conversion made = [&] {
-      ProgressLine line;
-      task.progress = [&](size_t done, size_t total) { line.show(done, total); };
+      ProgressLine line("writing", "MB", 0);
+      task.progress = [&](size_t done, size_t total) { line.show(done / 1000000, total / 1000000); };
       return convert_model(task);
     }();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -59,7 +59,7 @@ void compare_with_oracle(const ShardProgram& program, size_t graph_index, std::m
   EXPECT_EQ(checked, graph.nodes.size());
 }
 
-struct Case {
+struct IntegerCase {
   RandomModel model;
   std::string recipe, keep;
   size_t block = 32, kv_bits = 8;
@@ -68,7 +68,7 @@ struct Case {
 
 TEST(FixedGraphs, EveryOperatorIsTheOracles) {
   std::mt19937 random = fresh_random();
-  const Case cases[] = {
+  const IntegerCase cases[] = {
       {.model = {.ffn_dim = 108}, .recipe = "16a4w", .keep = "output=8"},
       {.model = {.format = Format::q8_0},
        .recipe = "16a4w-block",
@@ -80,7 +80,7 @@ TEST(FixedGraphs, EveryOperatorIsTheOracles) {
       {.model = {.family = "qwen3", .head_dim = 24}, .recipe = "16a4w-block", .keep = "", .block = 64},
       {.model = {.family = "gemma2", .score_cap = 20, .logit_cap = 10}, .recipe = "16a4w-block", .keep = ""},
   };
-  for (const Case& c : cases) {
+  for (const IntegerCase& c : cases) {
     SCOPED_TRACE(c.model.family + " " + c.recipe);
     const TemporaryFile path;
     const RandomModel& model = c.model;
