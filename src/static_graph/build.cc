@@ -12,10 +12,9 @@ namespace {
 constexpr uint32_t kNone = UINT32_MAX;
 /// Masked scores end up this far below the smallest score: exp(-20) is nothing in 16 bits.
 constexpr float kMaskedBelow = 20;
-/// What the mask takes off, and so the most that scores may span for a masked one to be below all others.
+/// What the mask takes off, where scores span less than that.
 constexpr float kMaskDepth = 255;
 
-constexpr Encoding kMaskEncoding{kMaskDepth / 65535, 65535};
 constexpr Encoding kProbabilityEncoding{1.f / 65535, 0};
 
 uint32_t u32(size_t value) {
@@ -209,7 +208,7 @@ class GraphBuilder {
         if (shared) output(out);
       }
     }
-    mask_ = input(tensor("atten_mask", {1, 1, tokens_, options_.context}, kMaskEncoding));
+    mask_ = input(tensor("atten_mask", {1, 1, tokens_, options_.context}, fixed() ? mask_encoding() : Encoding()));
   }
 
   uint32_t integers(const char* name) {
@@ -228,7 +227,7 @@ class GraphBuilder {
     uint32_t logits = linear(normed, "output", "output.weight", "logits", c_.vocabulary, c_.logit_scale);
     if (c_.logit_softcap != 0) {
       rename(logits, "logits_uncapped");
-      logits = capped(logits, c_.logit_softcap, "logits");
+      logits = capped(logits, c_.logit_softcap, "logits", encoding("logits"));
     }
     output(logits);
   }
@@ -260,11 +259,11 @@ class GraphBuilder {
     return linear(x, linear_name, site(linear_name) + ".weight", site(name), rows);
   }
 
-  uint32_t capped(uint32_t x, double cap, const std::string& name) {
+  uint32_t capped(uint32_t x, double cap, const std::string& name, Encoding encoding) {
     return add_node({.op = Operator::softcap,
                      .inputs = {x},
                      .constants = {},
-                     .output = value(name, as_sizes(at(x).dims)),
+                     .output = tensor(name, as_sizes(at(x).dims), encoding),
                      .factor = cap});
   }
 
@@ -316,18 +315,18 @@ class GraphBuilder {
     const std::vector<size_t> score_dims = {kv_heads, group * tokens_, options_.context};
     q = permuted(q, site("q_heads"), {kv_heads, group * tokens_, head_dim},
                  {u32(tokens_), u32(kv_heads), u32(group), u32(head_dim)}, {1, 2, 0, 3});
-    uint32_t scores = value(site("scores"), score_dims);
+    // Of scores only those count that are not masked; the others may saturate. Before a cap they all do.
+    const bool has_cap = c_.attention_softcap != 0;
+    uint32_t scores = tensor(site("scores"), score_dims, encoding(site(has_cap ? "scores" : "masked")));
     add_node({.op = Operator::matmul,
               .inputs = {q, all_k},
               .constants = {},
               .output = scores,
               .factor = c_.attention_scale});
-    std::string scores_name = site("scores");
-    if (c_.attention_softcap != 0) {
-      scores_name = site("scores_capped");
-      scores = capped(scores, c_.attention_softcap, scores_name);
+    if (has_cap) {
+      scores = capped(scores, c_.attention_softcap, site("scores_capped"), encoding(site("masked")));
     }
-    const uint32_t masked = tensor(site("masked"), score_dims, fixed() ? masked_encoding(scores_name) : Encoding());
+    const uint32_t masked = tensor(site("masked"), score_dims, fixed() ? masked_encoding() : Encoding());
     add_node({.op = Operator::mask, .inputs = {scores, mask_}, .constants = {}, .output = masked});
     const uint32_t probabilities = tensor(site("softmax"), score_dims, kProbabilityEncoding);
     add_node({.op = Operator::softmax, .inputs = {masked}, .constants = {}, .output = probabilities});
@@ -338,14 +337,20 @@ class GraphBuilder {
     add_to_hidden(layer_linear(joined, "attn_output", "attn_out", c_.dim), "post_attention_norm", "attn");
   }
 
+  /// Deep enough to take the largest score of any layer below the smallest: the shards share one mask.
+  Encoding mask_encoding() const {
+    float depth = kMaskDepth;
+    for (size_t layer = 0; layer < c_.layers; ++layer) {
+      const Range r = range(fmt::format("blk.{}.masked", layer));
+      depth = std::max(depth, r.high - r.low + kMaskedBelow + 1);
+    }
+    return {depth / 65535, 65535};
+  }
+
   /// Masked scores saturate at kMaskedBelow under the smallest score that there can be; what is above it is the scores'
   /// own.
-  Encoding masked_encoding(const std::string& scores) const {
-    Range r = range(scores);
-    if (r.high - r.low > kMaskDepth - kMaskedBelow - 1) {
-      fail("{} span {:.0f}; a mask of -{:.0f} does not reach below them, and this model cannot be compiled", scores,
-           r.high - r.low, kMaskDepth);
-    }
+  Encoding masked_encoding() const {
+    Range r = range(site("masked"));
     r.low -= kMaskedBelow;
     return activation_encoding(r);
   }
@@ -449,6 +454,14 @@ void Range::add(std::span<const float> values) {
   }
   low = lowest;
   high = highest;
+}
+
+void Range::add_finite(std::span<const float> values) {
+  for (const float v : values) {
+    if (v == -INFINITY) continue;
+    low = std::min(low, v);
+    high = std::max(high, v);
+  }
 }
 
 Encoding activation_encoding(Range range) {

@@ -36,6 +36,8 @@ struct GraphOptions {
 struct Range {
   float low = 0, high = 0;  ///< 0 is always among the values
   void add(std::span<const float> values);
+  /// Those that are not -infinity: scores that no mask takes away.
+  void add_finite(std::span<const float> values);
 };
 
 /// By the names of tensors; what one of them means is the same in every graph and shard.

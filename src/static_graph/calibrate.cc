@@ -122,14 +122,20 @@ class Calibrator {
 
   void observe(const GraphExecutor& executor, uint32_t tensor, size_t layer) {
     const GraphTensor& t = executor.graph().tensors[tensor];
-    if (t.name.ends_with(".masked")) return;  // -infinity; its range follows from the scores'
     const std::string name = t.name == "hidden_out" ? fmt::format("blk.{}.ffn_add", layer) : t.name;
     constexpr size_t kPart = size_t{1} << 16;
     const float* values = executor.data<float>(tensor);
     const size_t count = t.elements();
     std::vector<Range> ranges(static_cast<size_t>(pool_.threads()));
+    const bool masked = t.name.ends_with(".masked");
     pool_.run((count + kPart - 1) / kPart, [&](size_t part, int thread) {
-      ranges[static_cast<size_t>(thread)].add({values + part * kPart, std::min(kPart, count - part * kPart)});
+      const std::span<const float> some(values + part * kPart, std::min(kPart, count - part * kPart));
+      Range& range = ranges[static_cast<size_t>(thread)];
+      if (masked) {
+        range.add_finite(some);
+      } else {
+        range.add(some);
+      }
     });
     Range& all = ranges_[name];
     for (const Range& r : ranges) all = {std::min(all.low, r.low), std::max(all.high, r.high)};

@@ -169,6 +169,29 @@ TEST(FixedGraphs, SameBitsHoweverCutFedAndExecuted) {
   }
 }
 
+/// Scores that span more than the usual mask takes away: it is made deeper, and what unused columns hold still counts
+/// for nothing.
+TEST(FixedGraphs, MaskReachesBelowWideScores) {
+  const TemporaryFile path;
+  write_random_model({.score_gain = 40}, path.path());
+  const ModelFile file = open_model(path.path());
+  const CompiledModel compiled(file, {.out = {},
+                                      .context = 32,
+                                      .prefill_length = 8,
+                                      .recipe = parse_recipe("16a8w"),
+                                      .calibration = random_tokens(100, 80)});
+  const StaticDriver driver(compiled.path());
+  for (const GraphTensor& t : driver.program(0).graphs[0].tensors) {
+    if (t.name == "atten_mask") {
+      EXPECT_GT(t.encoding.scale * 65535, 300);
+    }
+  }
+  const std::vector<int32_t> tokens = random_tokens(20, 80);
+  const Outcome low = outcome(compiled.path(), tokens, 12, true, 1, std::byte{0});
+  EXPECT_TRUE(low.logits == outcome(compiled.path(), tokens, 12, true, 1, std::byte{255}).logits);
+  EXPECT_TRUE(low.logits == outcome(compiled.path(), tokens, 12, false, 1, std::byte{77}).logits);
+}
+
 TEST(FixedGraphs, BatchPrefillIsTheSame) {
   const ModelFile file = open_model("models/stories-1m.gguf");
   ModelConfig config = read_config(file.metadata);

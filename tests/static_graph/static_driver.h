@@ -151,7 +151,8 @@ class StaticDriver {
         store(t, bytes.data() + i * size, static_cast<float>(t.name == "tokens" ? token : position));
       }
     } else if (t.name == "atten_mask") {
-      const float masked = t.type == NumberType::f32 ? -65535.f : -255.f;
+      // The least that the encoding holds: raw 0.
+      const float masked = t.type == NumberType::f32 ? -65535.f : -65535 * t.encoding.scale;
       for (size_t row = 0; row < width; ++row) {
         for (size_t column = 0; column < context; ++column) {
           const bool cached = column < context - width;
