@@ -48,7 +48,7 @@ double worst_difference(const std::string& model_path, const Shape& shape, size_
   StaticDriver graphs(folder.path());
   EXPECT_EQ(graphs.shards(), shape.shards);
   graphs.poison = std::byte{0xff};  // NaN: what a token does not fill must not matter
-  const Model model(file);
+  const Model model(file, shape.context);
   Driver engine(model, 1, shape.context, 2);
   const std::vector<int32_t> tokens = random_tokens(prompt + decoded, model.config().vocabulary);
   const auto middle = tokens.begin() + static_cast<ptrdiff_t>(prompt);
@@ -77,6 +77,33 @@ TEST(FloatGraphs, Stories260KAsTheEngine) {
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path << " here";
   EXPECT_LT(worst_difference(path, {.name = "one"}, 33, 5), 1e-3);
   EXPECT_LT(worst_difference(path, {.name = "a layer a shard", .shards = 5, .per_head = true}, 33, 5), 1e-3);
+}
+
+TEST(FloatGraphs, Llama32ShapesAsTheEngine) {
+  const TemporaryFile path;
+  write_random_model({.dim = 96, .layers = 3, .heads = 6, .kv_heads = 2, .ffn_dim = 172, .rope_divisors = true},
+                     path.path());
+  EXPECT_LT(worst_difference(path.path(), {.name = "128", .shards = 2}, 65, 4), 1e-3);
+  EXPECT_LT(worst_difference(path.path(), {.name = "512", .context = 512, .shards = 3, .per_head = true}, 65, 4), 1e-3);
+}
+
+TEST(FloatGraphs, EveryFamilyAsTheEngine) {
+  const RandomModel models[] = {
+      {.family = "qwen2", .dim = 56, .heads = 7, .kv_heads = 1, .ffn_dim = 101, .vocabulary = 51},
+      {.family = "qwen3", .dim = 40, .heads = 6, .kv_heads = 2, .head_dim = 24, .ffn_dim = 70, .tied = false},
+      {.family = "smollm3", .layers = 5, .heads = 8, .kv_heads = 2},
+      {.family = "granite", .dim = 48, .heads = 6, .kv_heads = 3, .attention_scale = 0.03f, .score_gain = 2},
+      {.family = "phi3", .dim = 96, .heads = 6, .kv_heads = 3, .rope_dim = 12},
+      {.family = "phi3", .rope_scaling = "longrope"},
+      {.family = "gemma", .dim = 48, .heads = 2, .kv_heads = 1, .head_dim = 256, .ffn_dim = 90},
+      {.family = "gemma2", .layers = 3, .window = 70, .score_gain = 2, .score_cap = 5, .logit_cap = 2},
+  };
+  for (const RandomModel& model : models) {
+    SCOPED_TRACE(model.family);
+    const TemporaryFile path;
+    write_random_model(model, path.path());
+    EXPECT_LT(worst_difference(path.path(), {.name = "", .context = 64, .prefill = 16, .shards = 2}, 20, 3), 1e-3);
+  }
 }
 
 }  // namespace
