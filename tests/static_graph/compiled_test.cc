@@ -1,4 +1,5 @@
-// Compiled models on the reference backend, through the strict one, whatever way a prompt takes through the graphs.
+// Compiled models on the reference backend, through the strict one: whatever way a prompt takes through integer graphs,
+// its logits are the same bits.
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -31,7 +32,7 @@ class Compiled {
     GraphMode mode = GraphMode::hybrid;
   };
   explicit Compiled(const Task& task) {
-    write_random_model({.layers = 3}, model_.path());
+    write_random_model({.dim = 32, .layers = 2, .ffn_dim = 64}, model_.path());
     const ModelFile file = open_model(model_.path());
     ThreadPool pool(2);
     (void)compile_model(file,
@@ -85,6 +86,72 @@ class Loaded {
 
 constexpr KvUpdate kShift = KvUpdate::shift_pointer;
 
+TEST(CompiledGraphs, SameBitsEveryWay) {
+  const size_t poisoned = poisoned_numbers();
+  const auto check = [](const std::string& recipe, size_t kv_bits, const std::vector<size_t>& prompts) {
+    const Compiled heads({.recipe = recipe, .kv_bits = kv_bits}),
+        two({.recipe = recipe, .shards = 2, .kv_bits = kv_bits}),
+        layers({.recipe = recipe, .kv_bits = kv_bits, .per_head = false}),
+        alone({.recipe = recipe, .kv_bits = kv_bits, .mode = GraphMode::kv});
+    Loaded smart(heads), shift(heads, {.update = kShift}), kv(heads, {.mode = GraphMode::kv}),
+        threads(heads, {.threads = 2}), sharded(two), a_layer(layers),
+        all_else(alone, {.update = kShift, .threads = 2});
+    for (const size_t prompt : prompts) {
+      SCOPED_TRACE(testing::Message() << recipe << ", " << prompt << " tokens");
+      const std::vector<float> expected = smart.logits(prompt);
+      EXPECT_EQ(shift.logits(prompt), expected) << "shift pointer";
+      EXPECT_EQ(kv.logits(prompt), expected) << "kv";
+      EXPECT_EQ(threads.logits(prompt), expected) << "two threads";
+      EXPECT_EQ(sharded.logits(prompt), expected) << "two shards";
+      EXPECT_EQ(a_layer.logits(prompt), expected) << "a tensor a layer";
+      if (prompt < 40) {
+        EXPECT_EQ(all_else.logits(prompt), expected) << "compiled for kv";
+      }
+    }
+  };
+  check("16a4w-block", 8, {1, 31, 32, 33, 95, 96, 97});  // C - A is 96
+  check("16a4w", 8, {33});
+  check("16a8w", 16, {33});
+  EXPECT_GT(poisoned_numbers(), poisoned);
+}
+
+TEST(CompiledGraphs, SameBitsAt512) {
+  const Compiled compiled({.shards = 2, .context = 512});
+  std::vector<std::vector<float>> expected;  // after each token of the longest prompt, token by token
+  Loaded kv(compiled, {.mode = GraphMode::kv});
+  (void)kv.runner().feed(
+      some_tokens(481),
+      {.on_logits = [&](size_t, std::span<const float> logits) { expected.emplace_back(logits.begin(), logits.end()); },
+       .on_progress = {},
+       .cancelled = nullptr});
+  for (const KvUpdate update : {KvUpdate::smart_mask, kShift}) {
+    Loaded hybrid(compiled, {.update = update});
+    for (const size_t prompt : {479, 480, 481}) {
+      if (update == kShift && prompt == 479) continue;
+      EXPECT_EQ(hybrid.logits(prompt, 0), expected[prompt - 1]) << name(update) << ", " << prompt << " tokens";
+    }
+  }
+}
+
+/// 96 columns for a chunk, 127 for a token, 96 again: as one text, token by token.
+TEST(CompiledGraphs, SameBitsOverTurns) {
+  for (const bool per_head : {true, false}) {
+    const Compiled compiled({.recipe = "16a4w-block", .shards = 2, .per_head = per_head});
+    std::vector<std::vector<float>> made;
+    for (const StaticRunOptions& options : {StaticRunOptions{.mode = GraphMode::kv}, StaticRunOptions{},
+                                            StaticRunOptions{.update = per_head ? kShift : KvUpdate::smart_mask}}) {
+      Loaded loaded(compiled, options);
+      std::vector<float>& logits = made.emplace_back();
+      for (const size_t turn : {33, 8, 30}) {
+        loaded.add(logits, some_tokens(turn, static_cast<uint32_t>(turn)));
+        for (const TokenId t : some_tokens(4, 3)) loaded.add(logits, {&t, 1});
+      }
+    }
+    EXPECT_EQ(made[1], made[0]);
+    EXPECT_EQ(made[2], made[0]);
+  }
+}
+
 /// Sums of floats run in other orders with another window, so the last bits may differ: logits are of the order of 1,
 /// and a float has 1e-7.
 TEST(CompiledGraphs, FloatGraphsAgree) {
@@ -103,6 +170,19 @@ TEST(CompiledGraphs, FloatGraphsAgree) {
   }
 }
 
+/// A batch prefill's K and V are those that the cache of the other graphs holds.
+TEST(CompiledGraphs, PrefillHandsOutTheSameKAndV) {
+  const Compiled whole({.shards = 2, .mode = GraphMode::prefill}), hybrid({.shards = 2, .per_head = false});
+  Loaded a(whole), b(hybrid);
+  EXPECT_EQ(a.logits(50, 2), b.logits(50, 2));
+  for (size_t layer = 0; layer < 2; ++layer) {
+    for (size_t head = 0; head < 2; ++head) {
+      EXPECT_EQ(a.runner().read_k(layer, head), b.runner().read_k(layer, head));
+      EXPECT_EQ(a.runner().read_v(layer, head), b.runner().read_v(layer, head));
+    }
+  }
+}
+
 std::string refusal(const Compiled& compiled) {
   try {
     Loaded loaded(compiled);
@@ -114,7 +194,7 @@ std::string refusal(const Compiled& compiled) {
 
 TEST(CompiledGraphs, WrongFoldersAreRefused) {
   namespace fs = std::filesystem;
-  const Compiled compiled({.recipe = "float", .shards = 2});
+  const Compiled compiled({.shards = 2});
   ASSERT_EQ(refusal(compiled), "");
   const auto says = [&](const std::string& part) {
     const std::string said = refusal(compiled);
