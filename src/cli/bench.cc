@@ -25,13 +25,14 @@ struct Bench {
   CacheFlags cache;
   size_t prefill = 512, decode = 32, sequences = 1, repeats = 5, chunk = 512;
   std::vector<size_t> depths = {0};
-  std::string plot;
+  std::string plot, target;
 
   double bandwidth = 0;
   SvgPlot::Curve decoded{"decode", {}}, prefilled{"prefill", {}};
 
   void run() {
     catch_interrupts();
+    if (!target.empty()) limit_kernel_target(target);
     const OpenedModel opened = model.open();
     RunOptions options = cache.options();
     const size_t deepest = *std::max_element(depths.begin(), depths.end());
@@ -150,6 +151,9 @@ void add_bench(CLI::App& app) {
       ->check(whole_number(0, kManyTokens))
       ->option_text("N,N,...")
       ->capture_default_str();
+  command
+      ->add_option("--target", self->target, "the best instruction set that may be used, to measure a lesser machine")
+      ->option_text("AVX2|AVX3|...");
   command->add_option("--plot", self->plot, "writes speed against depth as a picture")->option_text("FILE.svg");
   command->callback([self] { self->run(); });
 }

@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cassert>
+#include <string>
 #include <vector>
+
+#include "base/error.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/matmul.cc"
@@ -199,6 +202,16 @@ void matmul(std::span<const Product> products, const float* x, size_t tokens, Ma
 
 const char* kernel_target() {
   return HWY_DYNAMIC_DISPATCH(target_name)();
+}
+
+void limit_kernel_target(std::string_view name) {
+  std::string names;
+  for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0; left &= left - 1) {
+    const int64_t target = left & -left;  // the lower the bit, the better the target
+    if (name == hwy::TargetName(target)) return hwy::DisableTargets(target - 1);
+    names += fmt::format(" {}", hwy::TargetName(target));
+  }
+  fail("this machine has no {}; it has:{}", name, names);
 }
 
 void matmul_plain(const PackedMatrix& weights, const float* x, double* out) {

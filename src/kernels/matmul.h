@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string_view>
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
@@ -36,6 +37,10 @@ void matmul(std::span<const Product> products, const float* x, size_t tokens, Ma
 
 /// The instruction set that the kernels chose on this machine: "AVX2", "AVX3_DL".
 const char* kernel_target();
+
+/// Lets the kernels use `name` ("AVX2") and what is less, from now on: to measure what a lesser machine would give.
+/// Fails, with the names that this machine has, on another.
+void limit_kernel_target(std::string_view name);
 
 /// out (rows) = W · x (columns) in float64, from the stored weights: the oracle. Against block formats x is rounded to
 /// int8 blocks as above.

@@ -149,12 +149,14 @@ void put_quants(std::byte*& to, const UnitRow* rows, int bits) {
     }
     return;
   }
-  for (size_t v = 0; v < 4; ++v) {
-    for (size_t r = 0; r < kRows; ++r) {
-      const uint8_t* quants = rows[r].quants + 4 * v;
-      for (size_t i = 0; i < 4; ++i) *to++ = static_cast<std::byte>((quants[i] & 15) | (quants[16 + i] & 15) << 4);
+  for (size_t r = 0; r < kRows; ++r) {
+    uint8_t low[16];  // of its own, so that the compiler sees vectors
+    for (size_t i = 0; i < 16; ++i) {
+      low[i] = static_cast<uint8_t>((rows[r].quants[i] & 15) | (rows[r].quants[16 + i] & 15) << 4);
     }
+    for (size_t v = 0; v < 4; ++v) std::memcpy(to + v * 64 + r * 4, low + 4 * v, 4);
   }
+  to += 256;
   if (bits == 5) put_upper(to, rows, 0, 8, 1);
   if (bits == 6) {
     put_upper(to, rows, 0, 4, 2);
