@@ -47,7 +47,7 @@ TEST(ThreadPool, WakesAfterSleeping) {
   }
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(CONTEXTURE_SANITIZES_ADDRESSES) && !defined(CONTEXTURE_SANITIZES_THREADS)
 TEST(ThreadPool, MoreThreadsThanTheMachineGivesIsAnError) {
   // In a process of its own, whose address space has no room for the stacks of 4,000 threads.
   const auto start_too_many = [] {

@@ -272,7 +272,7 @@ TEST(CachePlan, RefusesWhatCannotBe) {
   shape.k_format = Format::q6_k;
   EXPECT_THROW(bytes_of({.shape = shape, .context = 4}), Error);
   EXPECT_THROW(bytes_of({.shape = kShape, .sequences = 1u << 20, .context = size_t{1} << 50}), Error);
-#if !defined(__SANITIZE_ADDRESS__)  // which ends the program where operator new would throw
+#if !defined(CONTEXTURE_SANITIZES_ADDRESSES)  // which ends the program where operator new would throw
   EXPECT_THROW(make_cache({.shape = kShape, .sequences = 1, .context = size_t{1} << 50}), Error);
 #endif
 }

@@ -57,7 +57,7 @@ TEST(FirstToken, IsWhereThePromptEnds) {
   std::mt19937 random(1);  // texts whose answers feel where a token is, as is checked below
   // Prompts of 128, 512, 2,048, 4,096 and 8,192 tokens, with what comes before them.
   for (const size_t letters : {124, 508, 2044, 4092, 8188}) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(CONTEXTURE_SANITIZES_THREADS) || defined(CONTEXTURE_SANITIZES_ADDRESSES)
     if (letters > 2044) break;  // the oracle would take minutes
 #endif
     std::string text(letters, ' ');

@@ -88,7 +88,7 @@ TEST(FixedLinear, FastIsPlain) {
           FixedScratch scratch;
           scratch.reserve(tokens, columns);
           fixed_linear_plain(w.linear, x.data(), tokens, plain.data());
-          each_target([&](const char* target) {
+          each_target([&, bits = bits, block = block](const char* target) {
             fast.assign(fast.size(), 0xabcd);
             fixed_linear(w.linear, x.data(), tokens, fast.data(), scratch, pool);
             ASSERT_EQ(fast, plain) << bits << " bits, block " << block << ", " << rows << " x " << columns << ", "
@@ -112,7 +112,7 @@ TEST(FixedLinear, LargestSumsFit) {
       FixedScratch scratch;
       scratch.reserve(1, columns);
       fixed_linear_plain(w.linear, x.data(), 1, &plain);
-      each_target([&](const char* target) {
+      each_target([&, bits = bits, block = block](const char* target) {
         fixed_linear(w.linear, x.data(), 1, &fast, scratch, pool);
         EXPECT_EQ(fast, plain) << bits << " bits, block " << block << ", " << target;
       });

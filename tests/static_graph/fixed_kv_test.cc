@@ -88,7 +88,7 @@ class Graphs {
   void poison() {
     const FixedKvShape& s = kv_.shape();
     const auto [first, last] = kv_.visible();
-    for_each_channel([&](size_t layer, size_t head, size_t d) {
+    for_each_channel([&, first = first, last = last](size_t layer, size_t head, size_t d) {
       const size_t tensor = s.per_head ? head : 0, inner = s.per_head ? 0 : head;
       for (size_t c = 0; c < kv_.window(); ++c) {
         if (c >= first && c < last) continue;
@@ -105,7 +105,7 @@ class Graphs {
     const auto [first, last] = kv_.visible();
     ASSERT_EQ(last - first, kv_.length());
     size_t wrong = 0;
-    for_each_channel([&](size_t layer, size_t head, size_t d) {
+    for_each_channel([&, first = first, last = last](size_t layer, size_t head, size_t d) {
       const size_t tensor = s.per_head ? head : 0, inner = s.per_head ? 0 : head;
       for (size_t c = first; c < last; ++c) {
         wrong += get(kv_.k_in(layer, tensor), (inner * s.head_dim + d) * kv_.window() + c) !=
