@@ -145,7 +145,8 @@ TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
     EXPECT_GT(scheduler.preemptions(), 0u);
     // Beside the plan: what is said, and the lists of who runs and waits.
     EXPECT_LE(watch.peak(), plan.total_bytes() + (size_t{1} << 18));
-#if !defined(CONTEXTURE_SANITIZES_ADDRESSES) && !defined(CONTEXTURE_SANITIZES_THREADS)  // which keep memory of their own
+#if !defined(CONTEXTURE_SANITIZES_ADDRESSES) && \
+    !defined(CONTEXTURE_SANITIZES_THREADS)  // which keep memory of their own
     // Threads' stacks and pages half used besides. A context for each would take 30 MB more.
     const size_t peak = resident("VmHWM:");
     EXPECT_LE(peak, resident_before + plan.total_bytes() + (size_t{3} << 20));
