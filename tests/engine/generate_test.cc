@@ -103,6 +103,7 @@ TEST_F(Generate, RefusesWhatCannotBe) {
 
 // What operator new hands out against the plan: not what the plan says of itself.
 TEST_F(Generate, AllocatesWhatWasPlanned) {
+  if (!kWatchesAllocations) GTEST_SKIP() << "allocations cannot be watched in this build";
   for (const std::string_view layout : cache_layouts()) {
     for (const size_t context : {50, 700, 4096}) {
       for (const size_t sequences : {1, 5}) {
@@ -132,6 +133,7 @@ TEST_F(Generate, AllocatesWhatWasPlanned) {
 
 // Nothing is allocated while tokens are made, not even for a moment: two sequences, chunks and single tokens, threads.
 TEST_F(Generate, ForwardAllocatesNothing) {
+  if (!kWatchesAllocations) GTEST_SKIP() << "allocations cannot be watched in this build";
   const OpenedModel opened = open_with_tokenizer(file_.path());
   RunOptions options;
   options.cache.context = 200;

@@ -14,6 +14,8 @@ std::atomic<size_t> most = 0;
 
 }  // namespace
 
+#if !defined(CONTEXTURE_SANITIZES_THREADS)  // which brings an operator new of its own, linked before this file's
+
 void* operator new(size_t size, std::align_val_t alignment) {
   void* memory = nullptr;
   if (posix_memalign(&memory, static_cast<size_t>(alignment), size) != 0) throw std::bad_alloc();
@@ -42,6 +44,8 @@ void operator delete(void* memory, std::align_val_t) noexcept {
 void operator delete(void* memory, size_t, std::align_val_t) noexcept {
   operator delete(memory);
 }
+
+#endif
 
 namespace contexture {
 
