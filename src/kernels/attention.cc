@@ -306,14 +306,19 @@ void merge_all(const float* from, size_t count, size_t dim, float* into) {
   }
 }
 
-/// out = values / sum for the group's heads of each query; zeros where nothing was seen.
+/// out = values / sum for the group's heads of each query; zeros where nothing was seen. Where states are wanted, those
+/// and the values as they are.
 void write_out(const float* states, const AttentionUnit& unit, const AttentionShape& shape) {
   const size_t dim = round_up_16(shape.head_dim), group = shape.heads / shape.kv_heads;
   for (size_t i = 0; i < (unit.end - unit.begin) * group; ++i) {
     const float* state = states + i * AttentionMemory::state_floats(dim);
-    const float scale = state[1] == 0 ? 0 : 1 / state[1];
-    const size_t head = unit.kv_head * group + i % group;
-    float* out = unit.queries->out + ((unit.begin + i / group) * shape.heads + head) * shape.head_dim;
+    const size_t row = (unit.begin + i / group) * shape.heads + unit.kv_head * group + i % group;
+    float scale = state[1] == 0 ? 0 : 1 / state[1];
+    if (unit.queries->states) {
+      unit.queries->states[row] = {state[0], state[1]};
+      scale = 1;
+    }
+    float* out = unit.queries->out + row * shape.head_dim;
     for (size_t d = 0; d < shape.head_dim; ++d) out[d] = state[16 + d] * scale;
   }
 }

@@ -6,6 +6,7 @@
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
+#include "kernels/attention_state.h"
 #include "kernels/span.h"
 
 namespace contexture {
@@ -30,6 +31,9 @@ struct AttentionQueries {
   float* out = nullptr;                // (tokens, heads, head_dim)
   std::span<const int64_t> positions;  // (tokens), absolute
   CacheView view;                      // the sequence's tokens in this layer, the queries' own included
+  // (tokens, heads): where states are wanted, they come here, and `out` holds their values, not divided by the sum: the
+  // view is then a part of the context, and who asked merges the parts.
+  AttentionState* states = nullptr;
 };
 
 /// Memory for attend: per thread, and for the parts of a sequence that are computed by different threads. Sequences of

@@ -190,7 +190,7 @@ class ForwardPass {
       const SequenceId sequence = step_.sequences[begin];
       while (end < tokens_ && step_.sequences[end] == sequence) ++end;
       const size_t first_span = ws_.spans.size();
-      cache_.view(layer, sequence, ws_.spans);
+      if (!step_.attention) cache_.view(layer, sequence, ws_.spans);
       assert(ws_.spans.size() <= ws_.spans.capacity());
       const size_t at = begin * c_.heads * c_.head_dim;
       ws_.sequences.push_back({.q = ws_.q.data() + at,
@@ -198,8 +198,13 @@ class ForwardPass {
                                .positions = step_.positions.subspan(begin, end - begin),
                                .view = CacheView(ws_.spans).subspan(first_span)});
     }
-    attend(ws_.sequences, c_.attention_shape(layer), ws_.attention, pool_);
-    if (step_.observer) step_.observer->on_attention(layer, c_.attention_shape(layer), ws_.sequences);
+    const AttentionShape shape = c_.attention_shape(layer);
+    if (step_.attention) {
+      step_.attention->attend(layer, shape, ws_.sequences, ws_.attention, pool_);
+    } else {
+      attend(ws_.sequences, shape, ws_.attention, pool_);
+    }
+    if (step_.observer) step_.observer->on_attention(layer, shape, ws_.sequences);
     if (cache_.rotation().v) {
       each_token([&](size_t t) { hadamard(ws_.attended.data() + t * c_.heads * c_.head_dim, c_.heads, c_.head_dim); });
     }

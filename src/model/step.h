@@ -18,6 +18,17 @@ class AttentionObserver {
   virtual void on_attention(size_t layer, const AttentionShape& shape, std::span<const AttentionQueries> sequences) = 0;
 };
 
+/// Computes the attention of a step in place of the forward pass's own, which knows this cache alone: ranks that share
+/// a context (src/ring).
+class StepAttention {
+ public:
+  virtual ~StepAttention() = default;
+  /// `sequences`: those that have tokens in the step, without views; the layer's K and V are stored. Called for every
+  /// layer, also where the step has no tokens.
+  virtual void attend(size_t layer, const AttentionShape& shape, std::span<const AttentionQueries> sequences,
+                      AttentionScratch& scratch, ThreadPool& pool) = 0;
+};
+
 /// What a forward pass computes: any mixture of prompt chunks and single tokens of many sequences. Tokens of one
 /// sequence follow each other, by ascending position, and have been appended to the cache. All spans have one length.
 struct Step {
@@ -27,6 +38,7 @@ struct Step {
   std::span<const uint8_t> wants_logits;         // 1: the logits after this token are wanted
   const std::atomic<bool>* cancelled = nullptr;  // looked at after every layer: once true the pass ends without logits
   AttentionObserver* observer = nullptr;
+  StepAttention* attention = nullptr;  // null: over the views of the cache
 };
 
 /// The tokens of a step that is being put together.

@@ -12,8 +12,8 @@
 namespace {
 
 const std::map<std::string, int> kOrder = {
-    {"base", 1},  {"jinja", 2}, {"tensor", 3},        {"files", 4},   {"text", 5},    {"chat", 6}, {"kernels", 7},
-    {"cache", 8}, {"model", 9}, {"static_graph", 10}, {"engine", 11}, {"verify", 12}, {"cli", 13}};
+    {"base", 1},  {"jinja", 2}, {"tensor", 3},        {"files", 4}, {"text", 5},    {"chat", 6},    {"kernels", 7},
+    {"cache", 8}, {"model", 9}, {"static_graph", 10}, {"ring", 11}, {"engine", 12}, {"verify", 13}, {"cli", 14}};
 
 TEST(Floors, NoIncludePointsUp) {
   const std::regex include("^#include \"([a-z_]+)/[^\"]+\"");
