@@ -2,6 +2,8 @@
 
 #include "base/error.h"
 #include "cli/command.h"
+#include "static_graph/container.h"
+#include "static_graph/context_directory.h"
 
 namespace contexture::cli {
 namespace {
@@ -39,8 +41,11 @@ Json shape_info(const ModelConfig& c) {
 
 struct Info {
   ModelFlags model;
+  std::string directory;  // that compile wrote, instead of a model
+  bool graphs = false;
 
   void run() const {
+    if (!directory.empty()) return describe_directory();
     const OpenedModel opened = model.open();
     const ModelFile& file = opened.file;
     Json j;
@@ -51,6 +56,34 @@ struct Info {
     if (!file.tensors.empty()) add_model(file, j);
     j["tensors"] = file.tensors.size();
     if (opened.tokenizer) j["tokenizer"] = tokenizer_info(*opened.tokenizer);
+    if (model.json) {
+      print_json(j);
+    } else {
+      print(j, 0);
+    }
+  }
+
+  void describe_directory() const {
+    const ContextDirectory folder(directory);
+    Json j = Json::parse(manifest_text(folder.manifest()));
+    j["shards"] = Json::object();
+    const std::vector<ShardBytes> shards = folder.shards();
+    for (size_t i = 0; i < shards.size(); ++i) {
+      const auto& [file, bytes] = shards[i];
+      const ShardProgram program = read_container(bytes, file);
+      if (graphs) {
+        fmt::print("{}{}\n{}", i ? "\n" : "", file, to_text(program));
+        continue;
+      }
+      const ContextManifest::Shard& shard = folder.manifest().shards[i];
+      Json& about = j["shards"][file];
+      about = {{"bytes", bytes.size()}, {"first_layer", shard.first_layer}, {"layers", shard.layers}};
+      for (const Graph& graph : program.graphs) {
+        about[graph.name] = fmt::format("{} inputs, {} outputs, {} nodes", graph.inputs.size(), graph.outputs.size(),
+                                        graph.nodes.size());
+      }
+    }
+    if (graphs) return;
     if (model.json) {
       print_json(j);
     } else {
@@ -109,6 +142,10 @@ void add_info(CLI::App& app) {
   CLI::App* command = app.add_subcommand("info", "what a model file is: family, shapes, formats, tokenizer, context");
   auto self = std::make_shared<Info>();
   self->model.add_to(*command);
+  CLI::Option* const folder = command->add_option("--context-dir", self->directory,
+                                                  "describes the graphs that `compile` wrote to DIR, not a model file");
+  folder->option_text("DIR")->excludes("--model");
+  command->add_flag("--graphs", self->graphs, "prints every constant, input, output and node of them")->needs(folder);
   command->callback([self] { self->run(); });
 }
 

@@ -9,8 +9,7 @@
 
 namespace contexture {
 
-/// forward_i.bin: a shard's graphs and their constants, to be mapped. Little-endian. docs/static_graphs.md has the same
-/// as a table.
+/// forward_i.bin: a shard's graphs and their constants, to be mapped. Little-endian.
 ///
 ///   0   magic              "CXGRAPH" and a 0
 ///   8   version            u32, 1
@@ -19,10 +18,9 @@ namespace contexture {
 ///   24  data offset        u64, a multiple of 128
 ///   32  file bytes         u64
 ///   40  0                  (24)
-///   64  description        constants, graphs, in the order of their structs' fields (graph.h); a list or a text has
-///   its
-///                          length in front (u32); a constant has its offset from the data's and its bytes (u64) at its
-///                          end
+///   64  description        constants, graphs, in the order of their structs' fields (graph.h); a list or a text
+///                          has its length in front (u32); a constant has its offset from the data's and its bytes
+///                          (u64) at its end
 ///   …   data               each constant at a multiple of 128, zeros between
 ///   -8  checksum           u64: XXH3-64 of all bytes before it
 constexpr uint32_t kContainerVersion = 1;

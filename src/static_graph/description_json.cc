@@ -1,6 +1,9 @@
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "static_graph/compile.h"
+#include "static_graph/constants.h"
+#include "static_graph/value_places.h"
 
 namespace contexture {
 namespace {
@@ -46,6 +49,37 @@ Json tensors(const Graph& graph, const std::vector<uint32_t>& list) {
   return all;
 }
 
+/// Bytes that a graph needs. Of the HTP's own settings (fast memory, threads of its vector unit, compression) this
+/// container holds none: 0.
+Json blob_info(const Graph& graph) {
+  return {{"info",
+           {{"spillFillBufferSize", place_values(graph).bytes},
+            {"vtcmSize", 0},
+            {"optimizationLevel", 0},
+            {"htpDlbc", 0},
+            {"numHvxThreads", 0}}}};
+}
+
+Json blob_info_v2(const ShardProgram& program, const Graph& graph) {
+  const auto reads = [](const Graph& g, size_t constant) {
+    return std::ranges::any_of(g.nodes, [&](const GraphNode& node) {
+      return std::ranges::find(node.constants, constant) != node.constants.end();
+    });
+  };
+  size_t own = 0, shared = 0, io = 0;
+  for (size_t i = 0; i < program.constants.size(); ++i) {
+    const auto readers = std::ranges::count_if(program.graphs, [&](const Graph& g) { return reads(g, i); });
+    if (reads(graph, i)) (readers > 1 ? shared : own) += constant_bytes(program.constants[i]);
+  }
+  for (const auto* list : {&graph.inputs, &graph.outputs}) {
+    for (const uint32_t i : *list) io += graph.tensors[i].bytes();
+  }
+  return {{"constSize", own},
+          {"ddrTensorSize", place_values(graph).bytes},
+          {"ioTensorSize", io},
+          {"sharedWeightsSize", shared}};
+}
+
 }  // namespace
 
 std::string description_json(const ShardProgram& program, const std::string& version) {
@@ -54,7 +88,9 @@ std::string description_json(const ShardProgram& program, const std::string& ver
     graphs.push_back({{"info",
                        {{"graphName", graph.name},
                         {"graphInputs", tensors(graph, graph.inputs)},
-                        {"graphOutputs", tensors(graph, graph.outputs)}}}});
+                        {"graphOutputs", tensors(graph, graph.outputs)},
+                        {"graphBlobInfo", blob_info(graph)},
+                        {"graphBlobInfoV2", blob_info_v2(program, graph)}}}});
   }
   const Json json = {
       {"info",

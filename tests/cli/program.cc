@@ -27,11 +27,11 @@ int exit_status(int wait_status) {
 
 }  // namespace
 
-Ended run_program(const std::string& arguments, const std::string& input) {
+Ended run_program(const std::string& arguments, const std::string& input, const std::string& program) {
   const TemporaryFile in(".in"), out(".out"), err(".err");
   std::ofstream(in.path(), std::ios::binary) << input;
-  const std::string command =
-      "exec " CONTEXTURE_PROGRAM " " + arguments + " <" + in.path() + " >" + out.path() + " 2>" + err.path();
+  std::string command = "exec '";
+  command += program + "' " + arguments + " <" + in.path() + " >" + out.path() + " 2>" + err.path();
   const pid_t child = fork();
   if (child == 0) {
     execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);

@@ -12,8 +12,9 @@ struct Ended {
   size_t peak_rss = 0;  ///< bytes
 };
 
-/// Runs `contexture ARGUMENTS` as a shell would, with this stdin, and waits for its end.
-Ended run_program(const std::string& arguments, const std::string& input = {});
+/// Runs `contexture ARGUMENTS` (or another program) as a shell would, with this stdin, and waits for its end.
+Ended run_program(const std::string& arguments, const std::string& input = {},
+                  const std::string& program = CONTEXTURE_PROGRAM);
 
 /// Runs it with this list of arguments, sends SIGINT once it has written to stdout, and waits for its end.
 Ended run_program_and_interrupt(const std::vector<std::string>& arguments);

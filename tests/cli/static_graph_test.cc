@@ -62,6 +62,39 @@ TEST_F(StaticGraphCommands, LogLevelTwoListsEveryTensor) {
   }
 }
 
+TEST_F(StaticGraphCommands, InfoTellsAndPrintsTheGraphs) {
+  const json about = result(run("info", "--json"));
+  EXPECT_EQ(about["recipe"], "float");
+  EXPECT_EQ(about["context"], 128);
+  EXPECT_EQ(about["shards"].size(), 2u);
+  EXPECT_THAT(about["shards"]["forward_1.bin"]["kv_forward"], HasSubstr(" inputs, "));
+  EXPECT_THAT(run("info", "").out, HasSubstr("forward_0.bin\n"));
+  const std::string text = run("info", "--graphs").out;
+  for (const char* part : {"forward_1.bin\n", "graph prefill_forward\n", "  input  atten_mask f32[1,1,32,128]\n",
+                           "constant output.weight", "= softmax(blk.0.masked)", "  output logits f32[1,1,"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+  EXPECT_EQ(run_program("info --graphs").status, 2);
+}
+
+/// The other runner's command line, on the public header alone.
+TEST_F(StaticGraphCommands, LlmGenerateTellsTheSameStory) {
+  const auto generate = [](const std::string& flags) { return run_program(flags, {}, CONTEXTURE_LLM_GENERATE); };
+  const std::string folder = "--ctx_dir " + name_->path();
+  const json expected = result(run("run", "-p 'Once upon a time' --temp 0 -n 30 --json"));
+  const Ended made = generate(folder + " --prompt 'Once upon a time' --max_gen 30");
+  EXPECT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(made.err, "");
+  EXPECT_EQ(made.out, expected["text"].get<std::string>() + "\n");
+  const Ended told = generate(folder + " --tokenizer models/stories-1m.gguf --prompt Once --max_gen 2 --log_level 2");
+  EXPECT_EQ(told.status, 0) << told.err;
+  EXPECT_THAT(told.err, HasSubstr("forward_1.bin, kv_forward: "));
+  const Ended wrong = generate("--ctx_dir /no/such --prompt Once");
+  EXPECT_EQ(wrong.status, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("/no/such is no folder"));
+  EXPECT_EQ(generate("--prompt Once").status, 2);
+}
+
 TEST_F(StaticGraphCommands, ChatGoesOn) {
   const Ended ended = run("chat", "--temp 0 -n 20 --chat-format plain -v", "Hello.\nTell me more.\n");
   EXPECT_EQ(ended.status, 0) << ended.err;
@@ -75,6 +108,29 @@ TEST_F(StaticGraphCommands, PerplexityIsTheEngines) {
   EXPECT_EQ(made["tokens"], engine["tokens"]);
   // Both sum floats, in other orders.
   EXPECT_NEAR(made["nats_per_token"].get<double>(), engine["nats_per_token"].get<double>(), 1e-5);
+}
+
+/// One graph of the whole context: every token runs all of them again.
+TEST(PrefillFolder, TellsTheEnginesStoryToo) {
+  const TemporaryFile name(".graphs");
+  std::filesystem::remove(name.path());
+  const Ended compiled =
+      run_program("compile -o " + name.path() + " --mode prefill --shards 2 --context 64 --recipe float");
+  ASSERT_EQ(compiled.status, 0) << compiled.err;
+  const auto run = [&](const std::string& flags) {
+    return run_program("run --context-dir " + name.path() + " -p 'Once upon a time' --temp 0 --json " + flags);
+  };
+  const Ended made = run("-n 20"),
+              engine = run_program("run -ctk f32 -ctv f32 -p 'Once upon a time' --temp 0 --json -n 20");
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(json::parse(made.out)["token_ids"], json::parse(engine.out)["token_ids"]);
+  const json full = json::parse(run("-n 500 --ignore-eos --mode prefill").out);
+  EXPECT_EQ(full["finish_reason"], "context");
+  EXPECT_EQ(full["prompt_tokens"].get<int>() + full["token_ids"].size(), 65u) << "64 that were run, and the next";
+  for (const char* mode : {"kv", "hybrid"}) {
+    EXPECT_THAT(run(std::string("-n 1 --mode ") + mode).err, HasSubstr("which are for prefill alone"));
+  }
+  std::filesystem::remove_all(name.path());
 }
 
 TEST_F(StaticGraphCommands, FlagsThatMeanNothingAreRefused) {

@@ -5,7 +5,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <fstream>
 
 #include "base/error.h"
@@ -13,6 +15,7 @@
 #include "static_graph/compiled_model.h"
 #include "static_graph/constant_data.h"
 #include "static_graph/container.h"
+#include "static_graph/context_manifest.h"
 #include "static_graph/static_driver.h"
 #include "support/random.h"
 
@@ -113,6 +116,31 @@ TEST(Compile, InputsAndOutputsOfEightShards) {
   }
 }
 
+/// The description's numbers of bytes: what the executor allocates and what the tensors have.
+TEST(Compile, DescriptionSaysWhatAGraphNeeds) {
+  const ModelFile file = open_model("models/stories-1m.gguf");
+  const CompiledModel compiled(file, {.out = {}, .shards = 2, .context = 64, .recipe = {}});
+  const StaticDriver driver(compiled.path());
+  ThreadPool pool(1);
+  for (size_t shard = 0; shard < 2; ++shard) {
+    const ShardProgram& program = driver.program(shard);
+    const auto json = nlohmann::json::parse(bytes_at(compiled.path() + "/" + shard_json_name(shard)));
+    size_t constants = 0;
+    for (const GraphConstant& c : program.constants) constants += c.data.size();
+    for (size_t g = 0; g < 2; ++g) {
+      const auto& info = json["info"]["graphs"][g]["info"];
+      size_t io = 0;
+      for (const uint32_t i : program.graphs[g].inputs) io += program.graphs[g].tensors[i].bytes();
+      for (const uint32_t i : program.graphs[g].outputs) io += program.graphs[g].tensors[i].bytes();
+      const GraphExecutor executor(program, g, pool);
+      EXPECT_EQ(info["graphBlobInfo"]["info"]["spillFillBufferSize"], executor.workspace_bytes());
+      EXPECT_EQ(info["graphBlobInfoV2"]["ioTensorSize"], io);
+      EXPECT_EQ(info["graphBlobInfoV2"]["sharedWeightsSize"], constants) << "both graphs read all of them";
+      EXPECT_EQ(info["graphBlobInfoV2"]["constSize"], 0);
+    }
+  }
+}
+
 TEST(Compile, SameBytesWhateverTheThreads) {
   const ModelFile file = open_model("models/stories-1m.gguf");
   const CompileTask task{.out = {},
@@ -153,6 +181,40 @@ TEST(Compile, RefusesWhatItCannotDo) {
   for (const auto& left : std::filesystem::directory_iterator(std::filesystem::path(out).parent_path())) {
     EXPECT_THAT(left.path().string(), ::testing::Not(HasSubstr(out + ".partial")));
   }
+}
+
+/// Files that may not grow any further, as on a disk that is full, wherever that happens: a line that says so, and
+/// nothing is left; what was there before stays.
+TEST(Compile, NoRoomLeavesNothing) {
+  namespace fs = std::filesystem;
+  const TemporaryFile path, folder_name("");
+  write_random_model({}, path.path());
+  const ModelFile file = open_model(path.path());
+  const std::string folder = folder_name.path() + ".d", out = folder + "/model";
+  fs::create_directory(folder);
+  ThreadPool pool(1);
+  const CompileTask task{.out = out, .shards = 2, .context = 32, .prefill_length = 8, .recipe = {}};
+  (void)compile_model(file, task, pool);
+  const std::string before = bytes_at(out + "/manifest.json");
+  const auto binary = fs::file_size(out + "/forward_0.bin");
+
+  rlimit unlimited = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);  // then write() fails, as it does on a full disk
+  for (const uintmax_t room : {uintmax_t{0}, uintmax_t{100}, binary / 2, binary - 1}) {
+    rlimit limit = unlimited;
+    limit.rlim_cur = room;
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    const std::string error = error_of([&] { compile_model(file, task, pool); });
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+    EXPECT_THAT(error, HasSubstr("cannot write"));
+    EXPECT_THAT(error, HasSubstr("forward_0.bin"));
+    EXPECT_THAT(error, HasSubstr("make room on the disk"));
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 1) << "the model of before, nothing else";
+    EXPECT_EQ(bytes_at(out + "/manifest.json"), before);
+  }
+  std::signal(SIGXFSZ, ignored);
+  fs::remove_all(folder);
 }
 
 TEST(Container, DamageIsRefused) {

@@ -130,6 +130,14 @@ TEST(CompiledGraphs, SameBitsAt512) {
       if (update == kShift && prompt == 479) continue;
       EXPECT_EQ(hybrid.logits(prompt, 0), expected[prompt - 1]) << name(update) << ", " << prompt << " tokens";
     }
+    // In turns: 480 columns for chunks, 511 for tokens, 480 again.
+    hybrid.runner().truncate(0);
+    const std::vector<TokenId> tokens = some_tokens(481);
+    for (size_t at = 0; const size_t turn : {40, 1, 1, 50, 1}) {
+      const std::span<const float> logits = hybrid.runner().feed(std::span(tokens).subspan(at, turn));
+      at += turn;
+      EXPECT_EQ(std::vector<float>(logits.begin(), logits.end()), expected[at - 1]) << name(update) << ", at " << at;
+    }
   }
 }
 
