@@ -13,6 +13,7 @@
 // (after foreach_target.h)
 #include "kernels/lanes-inl.h"
 #include "kernels/packed-inl.h"
+#include "kernels/scale_fixed-inl.h"
 
 #ifndef CONTEXTURE_FIXED_LINEAR_CONSTANTS
 #define CONTEXTURE_FIXED_LINEAR_CONSTANTS
@@ -132,16 +133,16 @@ HWY_INLINE void write_rows(const FixedPart& part, size_t panel, size_t first_tok
   const FixedLinear& linear = *part.linear;
   const size_t first = panel * kFixedPanelRows, rows = std::min(kFixedPanelRows, linear.rows - first);
   for (size_t t = 0; t < kTokens; ++t) {
-    int32_t high[kFixedPanelRows], low[kFixedPanelRows];
+    alignas(64) int32_t high[kFixedPanelRows], low[kFixedPanelRows];
+    alignas(64) int64_t sums[kFixedPanelRows];
     store_ints(s.high[t], high);
     store_ints(s.low[t], low);
-    uint16_t* out = part.out + (first_token + t) * linear.rows + first;
-    for (size_t r = 0; r < rows; ++r) {
-      int64_t sum = int64_t{256} * high[r] + low[r] + corrections[t] +
-                    int64_t{FixedUnit::offset - linear.input_zero} * linear.sums[first + r];
-      if (linear.bias) sum += linear.bias[first + r];
-      out[r] = saturated(times(sum, linear.scale[first + r]) + linear.output_zero, 65535);
+    const int64_t zero = FixedUnit::offset - linear.input_zero;
+    for (size_t r = 0; r < kFixedPanelRows; ++r) {  // a panel's sums are as many as its rows, the last one's too
+      sums[r] = int64_t{256} * high[r] + low[r] + corrections[t] + zero * linear.sums[first + r];
     }
+    for (size_t r = 0; linear.bias && r < rows; ++r) sums[r] += linear.bias[first + r];
+    scaled<1>(sums, rows, linear.scale + first, linear.output_zero, part.out + (first_token + t) * linear.rows + first);
   }
 }
 
@@ -177,6 +178,33 @@ void multiply_fixed(const FixedPart& part) {
   }
 }
 
+HWY_INLINE void split_unit(const uint16_t* HWY_RESTRICT x, FixedUnit& unit) {
+  for (size_t i = 0; i < FixedUnit::columns; ++i) {
+    unit.high[i] = static_cast<int8_t>((x[i] >> 8) - 128);
+    unit.low[i] = static_cast<int8_t>((x[i] & 255) - 128);
+  }
+  for (size_t half = 0; half < 2; ++half) {
+    int32_t high = 0, low = 0;
+    for (size_t i = 16 * half; i < 16 * (half + 1); ++i) {
+      high += unit.high[i];
+      low += unit.low[i];
+    }
+    unit.negative_high[half] = -high;
+    unit.negative_low[half] = -low;
+  }
+}
+
+/// What the last unit has too many is 0 in both planes.
+void split_row(const uint16_t* HWY_RESTRICT x, size_t columns, FixedUnit* HWY_RESTRICT units) {
+  size_t begin = 0;
+  for (; begin + FixedUnit::columns <= columns; begin += FixedUnit::columns) split_unit(x + begin, *units++);
+  if (begin == columns) return;
+  uint16_t padded[FixedUnit::columns];
+  std::fill_n(padded, FixedUnit::columns, static_cast<uint16_t>(FixedUnit::offset));
+  std::copy(x + begin, x + columns, padded);
+  split_unit(padded, *units);
+}
+
 /// The crossing from run time to compile time: bits and blocks that there are.
 void multiply_fixed_part(const FixedPart& part) {
   if (part.linear->bits == 8) return multiply_fixed<8, 0>(part);
@@ -203,70 +231,23 @@ namespace contexture {
 namespace {
 
 HWY_EXPORT(multiply_fixed_part);
-
-void split_into_planes(const uint16_t* x, size_t columns, FixedUnit* units) {
-  for (size_t begin = 0; begin < columns; begin += FixedUnit::columns, ++units) {
-    int32_t high[2] = {}, low[2] = {};
-    for (size_t i = 0; i < FixedUnit::columns; ++i) {
-      const bool there = begin + i < columns;
-      units->high[i] = there ? static_cast<int8_t>((x[begin + i] >> 8) - 128) : int8_t{0};
-      units->low[i] = there ? static_cast<int8_t>((x[begin + i] & 255) - 128) : int8_t{0};
-      high[i / 16] += units->high[i];
-      low[i / 16] += units->low[i];
-    }
-    for (size_t half = 0; half < 2; ++half) {
-      units->negative_high[half] = -high[half];
-      units->negative_low[half] = -low[half];
-    }
-  }
-}
-
-template <class B, class Sum, size_t kTerms>
-void product_of(const FixedProduct& p, const uint16_t* a, const B* b, uint16_t* out) {
-  constexpr size_t kColumns = 64;  // whose sums stay in registers
-  int64_t sums[kColumns];
-  for (size_t first = 0; first < p.columns; first += kColumns) {
-    const size_t columns = std::min(kColumns, p.columns - first);
-    std::fill_n(sums, columns, 0);
-    for (size_t begin = 0; begin < p.terms; begin += kTerms) {
-      Sum part[kColumns] = {};
-      for (size_t k = begin; k < std::min(p.terms, begin + kTerms); ++k) {
-        const Sum weight = static_cast<Sum>(a[k]) - p.a_zero;
-        if (weight == 0) continue;  // most of a masked row
-        const B* row = b + k * p.columns + first;
-        if (columns == kColumns) {
-          for (size_t i = 0; i < kColumns; ++i) part[i] += weight * (static_cast<Sum>(row[i]) - p.b_zero);
-        } else {
-          for (size_t i = 0; i < columns; ++i) part[i] += weight * (static_cast<Sum>(row[i]) - p.b_zero);
-        }
-      }
-      for (size_t i = 0; i < columns; ++i) sums[i] += part[i];
-    }
-    for (size_t i = 0; i < columns; ++i) out[first + i] = saturated(times(sums[i], p.factor) + p.out_zero, 65535);
-  }
-}
+HWY_EXPORT(split_row);
 
 }  // namespace
 
-void fixed_product(const FixedProduct& p, const uint16_t* a, const uint8_t* b, uint16_t* out) {
-  product_of<uint8_t, int32_t, 256>(p, a, b, out);
-}
-
-void fixed_product(const FixedProduct& p, const uint16_t* a, const uint16_t* b, uint16_t* out) {
-  product_of<uint16_t, int64_t, SIZE_MAX / 2>(p, a, b, out);
-}
-
-void fixed_linear(const FixedLinear& linear, const uint16_t* x, size_t tokens, uint16_t* out, FixedScratch& scratch,
-                  ThreadPool& pool) {
-  const size_t units = (linear.columns + FixedUnit::columns - 1) / FixedUnit::columns;
+void split_into_planes(const uint16_t* x, size_t tokens, size_t columns, FixedScratch& scratch, ThreadPool& pool) {
+  const size_t units = (columns + FixedUnit::columns - 1) / FixedUnit::columns;
   assert(scratch.units.size() >= tokens * units);
   pool.run(tokens, [&](size_t t, int) {
-    split_into_planes(x + t * linear.columns, linear.columns, scratch.units.data() + t * units);
+    HWY_DYNAMIC_DISPATCH(split_row)(x + t * columns, columns, scratch.units.data() + t * units);
   });
+}
+
+void fixed_linear(const FixedLinear& linear, const FixedScratch& x, size_t tokens, uint16_t* out, ThreadPool& pool) {
   const size_t panels = (linear.rows + kFixedPanelRows - 1) / kFixedPanelRows;
   pool.run((panels + kFixedGroupPanels - 1) / kFixedGroupPanels, [&](size_t group, int) {
     const FixedPart part{.linear = &linear,
-                         .units = scratch.units.data(),
+                         .units = x.units.data(),
                          .out = out,
                          .first_panel = group * kFixedGroupPanels,
                          .last_panel = std::min(panels, (group + 1) * kFixedGroupPanels),

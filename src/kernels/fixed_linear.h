@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -18,13 +19,16 @@ struct FixedUnit {
   int32_t negative_high[2], negative_low[2];  ///< -Σ over each half
 };
 
-/// Room for a linear's input; any linear may use it after the other.
+/// The input of linears, split into planes: once for all that have the same one.
 struct FixedScratch {
   std::vector<FixedUnit> units;
   void reserve(size_t tokens, size_t columns) {
     units.resize(std::max(units.size(), tokens * ((columns + FixedUnit::columns - 1) / FixedUnit::columns)));
   }
 };
+
+/// x (tokens, columns), for which `scratch` has room.
+void split_into_planes(const uint16_t* x, size_t tokens, size_t columns, FixedScratch& scratch, ThreadPool& pool);
 
 /// A linear in fixed-point numbers. Weights of 4 or 8 bits in panels (static_graph/constants.h describes the bytes).
 struct FixedLinear {
@@ -39,28 +43,16 @@ struct FixedLinear {
   int32_t input_zero = 0, output_zero = 0;
 };
 
-/// out[t][r] = scale[r] · (Σ weight[r][c] · (x[t][c] - input_zero) + bias[r]) + output_zero, rounded once and
-/// saturated.
+/// Of an x that was split into planes: out[t][r] = scale[r] · (Σ weight[r][c] · (x[t][c] - input_zero) + bias[r]) +
+/// output_zero, rounded once and saturated.
 ///
 /// All sums are exact. Each plane's products are added in 32 bits: a weight below 2^8 unsigned times a byte, over
 /// 65,536 columns, is below 255 · 128 · 65,536 < 2^31; with block factors, 7 · 16 · 128 · 65,536 < 2^30. Both planes
 /// and the zero point meet in 64 bits. (Products of 16 bits with 4 would fill an int32 after 8,192 columns, with 8
 /// after 516.)
-void fixed_linear(const FixedLinear& linear, const uint16_t* x, size_t tokens, uint16_t* out, FixedScratch& scratch,
-                  ThreadPool& pool);
+void fixed_linear(const FixedLinear& linear, const FixedScratch& x, size_t tokens, uint16_t* out, ThreadPool& pool);
 
 /// The same, written plainly with 64-bit sums: the oracle.
 void fixed_linear_plain(const FixedLinear& linear, const uint16_t* x, size_t tokens, uint16_t* out);
-
-/// A product of activations, of one row: out[i] = factor · Σ_k (a[k] - a_zero) · (b[k][i] - b_zero) + out_zero, rounded
-/// once and saturated; b (terms, columns). Products with 8-bit numbers are added in 32 bits for 256 terms
-/// (65,535 · 128 · 256 < 2^31) and then in 64, those with 16-bit numbers in 64.
-struct FixedProduct {
-  size_t terms = 0, columns = 0;
-  int32_t a_zero = 0, b_zero = 0, out_zero = 0;
-  FixedFactor factor;
-};
-void fixed_product(const FixedProduct& p, const uint16_t* a, const uint8_t* b, uint16_t* out);
-void fixed_product(const FixedProduct& p, const uint16_t* a, const uint16_t* b, uint16_t* out);
 
 }  // namespace contexture

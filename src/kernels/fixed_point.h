@@ -15,7 +15,7 @@ namespace contexture {
 /// A positive factor: mantissa · 2^-shift, mantissa in [2^30, 2^31), shift in [1, 94].
 struct FixedFactor {
   int64_t mantissa = 0;
-  int shift = 1;
+  int64_t shift = 1;  // as wide as the mantissa: vectors of both are loaded together
 };
 
 /// The nearest. Throws Error for what is not positive or beyond 2^±30 or so: encodings of a real model are far from it.
@@ -36,12 +36,12 @@ inline FixedFactor fixed_factor(double factor) {
 __extension__ using Int128 = __int128;
 
 /// floor(value / 2^shift + 1/2), shift ≥ 1. What no encoding holds becomes ±2^62, far from overflowing.
-inline int64_t rounded_shift(Int128 value, int shift) {
+inline int64_t rounded_shift(Int128 value, int64_t shift) {
   constexpr Int128 kLimit = Int128{1} << 62;
   return static_cast<int64_t>(std::clamp((value + (Int128{1} << (shift - 1))) >> shift, -kLimit, kLimit));
 }
 /// Of 63 bits with the rounding; shift ≤ 62.
-inline int64_t rounded_shift(int64_t value, int shift) {
+inline int64_t rounded_shift(int64_t value, int64_t shift) {
   return (value + (int64_t{1} << (shift - 1))) >> shift;
 }
 

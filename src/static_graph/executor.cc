@@ -4,14 +4,16 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "static_graph/value_places.h"
 
 namespace contexture {
 namespace {
 
-constexpr size_t kAlignment = AlignedArray<std::byte>::alignment;
-
-size_t aligned(size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+/// Calls f(begin, end) for parts of `count` pieces of memory, about as many bytes each as are worth a thread.
+template <class F>
+void in_parts(ThreadPool& pool, size_t count, size_t bytes, const F& f) {
+  const size_t part = std::max<size_t>(1, 32768 / bytes);
+  pool.run((count + part - 1) / part, [&](size_t i, int) { f(i * part, std::min(count, (i + 1) * part)); });
 }
 
 NodeKernel gather(const NodeContext& c) {
@@ -43,14 +45,16 @@ NodeKernel permute_of(const NodeContext& c) {
   return [=] {
     const T* in = c.executor.data<T>(c.node.inputs[0]);
     T* out = c.executor.data<T>(c.node.output);
-    for (size_t run = 0; run < runs; ++run) {
-      size_t from = 0, rest = run;
-      for (size_t i = rank - 1; i-- > 0;) {
-        from += rest % sizes[i] * steps[i];
-        rest /= sizes[i];
+    in_parts(c.pool, runs, last * sizeof(T), [&](size_t begin, size_t end) {
+      for (size_t run = begin; run < end; ++run) {
+        size_t from = 0, rest = run;
+        for (size_t i = rank - 1; i-- > 0;) {
+          from += rest % sizes[i] * steps[i];
+          rest /= sizes[i];
+        }
+        for (size_t i = 0; i < last; ++i) out[run * last + i] = in[from + i * last_step];
       }
-      for (size_t i = 0; i < last; ++i) *out++ = in[from + i * last_step];
-    }
+    });
   };
 }
 
@@ -76,13 +80,15 @@ NodeKernel concat(const NodeContext& c) {
   const size_t step = step_bytes(c.out(), c.node.axis), row = step * c.out().dim(c.node.axis);
   const size_t rows = c.out().bytes() / row;
   return [=] {
-    std::byte* out = c.executor.address(c.node.output);
-    for (const uint32_t i : c.node.inputs) {
-      const std::byte* in = c.executor.address(i);
-      const size_t bytes = step * c.graph.tensors[i].dim(c.node.axis);
-      for (size_t r = 0; r < rows; ++r) std::memcpy(out + r * row, in + r * bytes, bytes);
-      out += bytes;
-    }
+    in_parts(c.pool, rows, row, [&](size_t begin, size_t end) {
+      std::byte* out = c.executor.address(c.node.output) + begin * row;
+      for (const uint32_t i : c.node.inputs) {
+        const size_t bytes = step * c.graph.tensors[i].dim(c.node.axis);
+        const std::byte* in = c.executor.address(i) + begin * bytes;
+        for (size_t r = 0; r < end - begin; ++r) std::memcpy(out + r * row, in + r * bytes, bytes);
+        out += bytes;
+      }
+    });
   };
 }
 
@@ -115,50 +121,19 @@ NodeKernel moving_kernel(const NodeContext& c) {
 
 GraphExecutor::GraphExecutor(const ShardProgram& program, size_t graph, ThreadPool& pool)
     : program_(program), graph_(program.graphs[graph]), addresses_(graph_.tensors.size()) {
-  place_values();
+  const ValuePlaces places = place_values(graph_);
+  arena_ = AlignedArray<std::byte>(places.bytes);
+  for (const auto& [tensor, offset] : places.offsets) addresses_[tensor] = arena_.data() + offset;
   kernels_.reserve(graph_.nodes.size());
+  uint32_t split_input = UINT32_MAX;
   for (const GraphNode& node : graph_.nodes) {
-    const NodeContext context{program_, graph_, node, *this, pool, scratch_};
+    const NodeContext context{program_, graph_, node, *this, pool, scratch_, split_input};
     NodeKernel kernel = moving_kernel(context);
     if (!kernel) {
       kernel = is_fixed_point(graph_.tensors[node.output].type) ? fixed_kernel(context) : float_kernel(context);
     }
     kernels_.push_back(std::move(kernel));
   }
-}
-
-/// Values inside of the graph share one block: each lies at the lowest place that is free from the node that makes it
-/// to the last that reads it.
-void GraphExecutor::place_values() {
-  const size_t count = graph_.tensors.size();
-  std::vector<size_t> last_use(count, 0);
-  std::vector<uint8_t> outside(count, 0);
-  for (const uint32_t i : graph_.inputs) outside[i] = 1;
-  for (const uint32_t i : graph_.outputs) outside[i] = 1;
-  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
-    for (const uint32_t i : graph_.nodes[n].inputs) last_use[i] = n;
-    last_use[graph_.nodes[n].output] = std::max(last_use[graph_.nodes[n].output], n);
-  }
-  struct Placed {
-    size_t begin, end, last_use;
-  };
-  std::vector<Placed> live;  // by begin
-  std::vector<std::pair<uint32_t, size_t>> offsets;
-  size_t total = 0;
-  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
-    std::erase_if(live, [&](const Placed& p) { return p.last_use < n; });
-    const uint32_t tensor = graph_.nodes[n].output;
-    if (outside[tensor]) continue;
-    const size_t bytes = aligned(graph_.tensors[tensor].bytes());
-    size_t at = 0;
-    auto before = live.begin();
-    for (; before != live.end() && before->begin < at + bytes; ++before) at = before->end;
-    live.insert(before, {at, at + bytes, last_use[tensor]});
-    offsets.emplace_back(tensor, at);
-    total = std::max(total, at + bytes);
-  }
-  arena_ = AlignedArray<std::byte>(total);
-  for (const auto& [tensor, offset] : offsets) addresses_[tensor] = arena_.data() + offset;
 }
 
 void GraphExecutor::run() {

@@ -42,8 +42,6 @@ class GraphExecutor {
   size_t workspace_bytes() const { return arena_.size(); }
 
  private:
-  void place_values();
-
   const ShardProgram& program_;
   const Graph& graph_;
   std::vector<std::byte*> addresses_;  // (tensors)
@@ -60,6 +58,7 @@ struct NodeContext {
   const GraphExecutor& executor;
   ThreadPool& pool;
   FixedScratch& scratch;  ///< of linears, one after the other
+  uint32_t& split_input;  ///< the tensor that the linear before this one leaves in `scratch`
 
   const GraphTensor& in(size_t i) const { return graph.tensors[node.inputs[i]]; }
   const GraphTensor& out() const { return graph.tensors[node.output]; }

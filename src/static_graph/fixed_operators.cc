@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "kernels/fixed_elements.h"
 #include "kernels/fixed_linear.h"
 #include "kernels/fixed_point.h"
 #include "static_graph/constants.h"
@@ -65,54 +66,74 @@ class Output {
   bool bytes_;
 };
 
+bool all_words(const NodeContext& c) {
+  return std::ranges::all_of(c.node.inputs, [&](uint32_t i) { return c.graph.tensors[i].type == NumberType::u16; }) &&
+         c.out().type == NumberType::u16;
+}
+
 /// a · fa + b · fb with one rounding: both factors over one power of two.
-struct TwoFactors {
-  int64_t a = 0, b = 0;
-  int shift = 1;
+FixedSum sum_of(const NodeContext& c, double fa, double fb) {
+  const FixedFactor larger = fixed_factor(std::max(fa, fb));
+  fixed_factor(std::min(fa, fb));  // refuses what is out of range
+  const auto shift = static_cast<int>(larger.shift);
+  return {.a_factor = std::llround(std::ldexp(fa, shift)),
+          .b_factor = std::llround(std::ldexp(fb, shift)),
+          .shift = shift,
+          .a_zero = c.in(0).encoding.zero_point,
+          .b_zero = c.in(1).encoding.zero_point,
+          .out_zero = c.out().encoding.zero_point};
+}
 
-  TwoFactors(double fa, double fb) {
-    const FixedFactor larger = fixed_factor(std::max(fa, fb));
-    fixed_factor(std::min(fa, fb));  // refuses what is out of range
-    shift = larger.shift;
-    a = std::llround(std::ldexp(fa, shift));
-    b = std::llround(std::ldexp(fb, shift));
+/// Rows of a with the rows of b that they take, in turn.
+NodeKernel sum_kernel(const NodeContext& c, const FixedSum& sum, size_t row) {
+  const size_t rows = c.in(0).elements() / row, b_rows = c.in(1).elements() / row;
+  if (all_words(c) && sum.shift <= kMaxSumShift) {
+    return [=] {
+      const uint16_t* a = c.executor.data<uint16_t>(c.node.inputs[0]);
+      const uint16_t* b = c.executor.data<uint16_t>(c.node.inputs[1]);
+      uint16_t* out = c.executor.data<uint16_t>(c.node.output);
+      c.pool.run(rows, [&](size_t r, int) { fixed_sum(sum, a + r * row, b + r % b_rows * row, out + r * row, row); });
+    };
   }
-  /// |x|, |y| ≤ 2^16: the sum is below 2^48.
-  int64_t sum(int64_t x, int64_t y) const {
-    const int64_t exact = x * a + y * b;
-    return shift <= 62 ? rounded_shift(exact, shift) : rounded_shift(static_cast<Int128>(exact), shift);
-  }
-};
-
-NodeKernel add_kernel(const NodeContext& c) {
-  const TwoFactors factors(scale_of(c.in(0)) / scale_of(c.out()),
-                           c.node.factor * scale_of(c.in(1)) / scale_of(c.out()));
   return [=] {
     const Raw a = raw_input(c, 0), b = raw_input(c, 1);
     const Output out(c);
-    in_parts(c.pool, c.out().elements(), [&](size_t begin, size_t end) {
-      for (size_t i = begin; i < end; ++i) out.set(i, factors.sum(a[i], b[i]));
-    });
-  };
-}
-
-NodeKernel mask_kernel(const NodeContext& c) {
-  const TwoFactors factors(scale_of(c.in(0)) / scale_of(c.out()), scale_of(c.in(1)) / scale_of(c.out()));
-  const size_t columns = c.in(0).dim(0), rows = c.in(0).elements() / columns;
-  const size_t mask_rows = c.in(1).elements() / columns;
-  return [=] {
-    const Raw scores = raw_input(c, 0), mask = raw_input(c, 1);
-    const Output out(c);
     c.pool.run(rows, [&](size_t r, int) {
-      for (size_t i = 0; i < columns; ++i) {
-        out.set(r * columns + i, factors.sum(scores[r * columns + i], mask[r % mask_rows * columns + i]));
+      for (size_t i = 0; i < row; ++i) {
+        const Int128 exact = static_cast<Int128>(a[r * row + i]) * sum.a_factor +
+                             static_cast<Int128>(b[r % b_rows * row + i]) * sum.b_factor;
+        out.set(r * row + i, rounded_shift(exact, sum.shift));
       }
     });
   };
 }
 
+NodeKernel add_kernel(const NodeContext& c) {
+  const double out = scale_of(c.out());
+  return sum_kernel(c, sum_of(c, scale_of(c.in(0)) / out, c.node.factor * scale_of(c.in(1)) / out), c.in(0).dim(0));
+}
+
+NodeKernel mask_kernel(const NodeContext& c) {
+  const double out = scale_of(c.out());
+  return sum_kernel(c, sum_of(c, scale_of(c.in(0)) / out, scale_of(c.in(1)) / out), c.in(0).dim(0));
+}
+
 NodeKernel multiply_kernel(const NodeContext& c) {
   const FixedFactor factor = fixed_factor(scale_of(c.in(0)) * scale_of(c.in(1)) / scale_of(c.out()));
+  if (all_words(c) && factor.shift <= kMaxProductShift) {
+    const FixedProductOfTwo product{.factor = factor,
+                                    .a_zero = c.in(0).encoding.zero_point,
+                                    .b_zero = c.in(1).encoding.zero_point,
+                                    .out_zero = c.out().encoding.zero_point};
+    return [=] {
+      const uint16_t* a = c.executor.data<uint16_t>(c.node.inputs[0]);
+      const uint16_t* b = c.executor.data<uint16_t>(c.node.inputs[1]);
+      uint16_t* out = c.executor.data<uint16_t>(c.node.output);
+      in_parts(c.pool, c.out().elements(), [&](size_t begin, size_t end) {
+        fixed_multiply(product, a + begin, b + begin, out + begin, end - begin);
+      });
+    };
+  }
   return [=] {
     const Raw a = raw_input(c, 0), b = raw_input(c, 1);
     const Output out(c);
@@ -185,7 +206,7 @@ NodeKernel rms_norm_kernel(const NodeContext& c) {
       const uint64_t root = integer_root(squares << (2 * half_shift));
       const auto inverse = static_cast<int64_t>((uint64_t{1} << 63) / root);                               // ≤ 2^32
       const auto mantissa = static_cast<int64_t>((static_cast<Int128>(inverse) * factor.mantissa) >> 31);  // < 2^32
-      const int shift = std::max(1, 32 + factor.shift - half_shift);
+      const int64_t shift = std::max<int64_t>(1, 32 + factor.shift - half_shift);
       for (size_t i = 0; i < columns; ++i) {
         out.set(r * columns + i, rounded_shift(static_cast<Int128>(x[r * columns + i] * weight[i]) * mantissa, shift));
       }
@@ -216,18 +237,9 @@ NodeKernel rope_kernel(const NodeContext& c) {
   };
 }
 
-/// exp(-difference) as 31 bits, the product of two tables: e = (high[d / 256] · low[d mod 256] + 2^30) / 2^31. A row's
-/// sum is exact, and p = (e · floor(65,535 · 2^47 / sum) + 2^46) / 2^47: one division a row.
+/// kernels/fixed_elements.h has the arithmetic; its 65,535 is a probability of 1, and so is nearly always the output's.
 NodeKernel softmax_kernel(const NodeContext& c) {
-  struct Tables {
-    uint64_t high[256], low[256];
-  };
-  const auto tables = std::make_shared<Tables>();
-  const double scale = scale_of(c.in(0));
-  for (size_t i = 0; i < 256; ++i) {
-    tables->high[i] = static_cast<uint64_t>(std::llround(0x1p31 * std::exp(-256.0 * static_cast<double>(i) * scale)));
-    tables->low[i] = static_cast<uint64_t>(std::llround(0x1p31 * std::exp(-static_cast<double>(i) * scale)));
-  }
+  const auto table = std::make_shared<FixedExponential>(scale_of(c.in(0)));
   const FixedFactor factor = fixed_factor(1.0 / 65535 / scale_of(c.out()));
   const bool plain = c.out().encoding.zero_point == 0 && std::fabs(scale_of(c.out()) * 65535 - 1) < 1e-6;
   const size_t columns = c.in(0).dim(0), rows = c.in(0).elements() / columns;
@@ -235,28 +247,19 @@ NodeKernel softmax_kernel(const NodeContext& c) {
   for (auto& s : *scratch) s.resize(columns);
   return [=] {
     const uint16_t* in = c.executor.data<uint16_t>(c.node.inputs[0]);
+    uint16_t* p = c.executor.data<uint16_t>(c.node.output);
     const Output out(c);
     c.pool.run(rows, [&](size_t r, int thread) {
-      const uint16_t* x = in + r * columns;
-      uint32_t* e = (*scratch)[static_cast<size_t>(thread)].data();
-      const uint16_t highest = *std::max_element(x, x + columns);
-      uint64_t sum = 0;
-      for (size_t i = 0; i < columns; ++i) {
-        const uint32_t d = static_cast<uint32_t>(highest) - x[i];
-        e[i] = static_cast<uint32_t>((tables->high[d >> 8] * tables->low[d & 255] + (uint64_t{1} << 30)) >> 31);
-        sum += e[i];
-      }
-      const uint64_t inverse = (uint64_t{65535} << 47) / sum;
-      for (size_t i = 0; i < columns; ++i) {
-        const auto p = static_cast<int64_t>((e[i] * inverse + (uint64_t{1} << 46)) >> 47);
-        out.set(r * columns + i, plain ? p : times(p, factor));
-      }
+      const size_t at = r * columns;
+      fixed_softmax(*table, in + at, columns, (*scratch)[static_cast<size_t>(thread)].data(), p + at);
+      for (size_t i = at; !plain && i < at + columns; ++i) out.set(i, times(p[i], factor));
     });
   };
 }
 
 NodeKernel matmul_kernel(const NodeContext& c) {
-  const size_t rows = c.in(0).dim(1);
+  constexpr size_t kRows = 16;  // that a thread takes at once
+  const size_t rows = c.in(0).dim(1), parts = (rows + kRows - 1) / kRows;
   const FixedProduct product{
       .terms = c.in(0).dim(0),
       .columns = c.in(1).dim(0),
@@ -265,20 +268,22 @@ NodeKernel matmul_kernel(const NodeContext& c) {
       .out_zero = c.out().encoding.zero_point,
       .factor = fixed_factor(c.node.factor * scale_of(c.in(0)) * scale_of(c.in(1)) / scale_of(c.out()))};
   if (c.out().type != NumberType::u16) fail("{}: products have 16 bits", c.out().name);
-  const size_t batch_rows = c.in(0).elements() / product.terms;
+  const size_t batch = c.in(0).elements() / (product.terms * rows);
   const bool bytes = c.in(1).type == NumberType::u8;
   return [=] {
     const uint16_t* a = c.executor.data<uint16_t>(c.node.inputs[0]);
     const uint8_t* b8 = c.executor.data<uint8_t>(c.node.inputs[1]);
     const uint16_t* b16 = c.executor.data<uint16_t>(c.node.inputs[1]);
     uint16_t* out = c.executor.data<uint16_t>(c.node.output);
-    c.pool.run(batch_rows, [&](size_t r, int) {
-      const size_t begin = r / rows * product.terms * product.columns;
-      const uint16_t* row = a + r * product.terms;
+    c.pool.run(batch * parts, [&](size_t i, int) {
+      const size_t head = i / parts, first = i % parts * kRows, row = head * rows + first;
+      const size_t begin = head * product.terms * product.columns;
+      FixedProduct part = product;
+      part.rows = std::min(kRows, rows - first);
       if (bytes) {
-        fixed_product(product, row, b8 + begin, out + r * product.columns);
+        fixed_product(part, a + row * product.terms, b8 + begin, out + row * product.columns);
       } else {
-        fixed_product(product, row, b16 + begin, out + r * product.columns);
+        fixed_product(part, a + row * product.terms, b16 + begin, out + row * product.columns);
       }
     });
   };
@@ -295,6 +300,8 @@ NodeKernel linear_kernel(const NodeContext& c) {
   if (c.out().type != NumberType::u16) fail("{}: linears make 16 bits", c.out().name);
   const size_t tokens = c.in(0).elements() / w.columns;
   c.scratch.reserve(tokens, w.columns);
+  const bool split = c.split_input != c.node.inputs[0];
+  c.split_input = c.node.inputs[0];
   const int64_t* bias = c.node.constants.size() > 1 ? c.constant_data<int64_t>(1) : nullptr;
   for (size_t r = 0; bias && r < w.rows; ++r) {
     if (std::abs(bias[r] / 2) > int64_t{1} << 58) fail("{}: a bias is beyond all sums", c.constant(1).name);
@@ -312,8 +319,10 @@ NodeKernel linear_kernel(const NodeContext& c) {
                            .output_zero = c.out().encoding.zero_point};
   return [=] {
     (void)scales;  // kept for `linear`
-    fixed_linear(linear, c.executor.data<uint16_t>(c.node.inputs[0]), tokens, c.executor.data<uint16_t>(c.node.output),
-                 c.scratch, c.pool);
+    if (split) {
+      split_into_planes(c.executor.data<uint16_t>(c.node.inputs[0]), tokens, linear.columns, c.scratch, c.pool);
+    }
+    fixed_linear(linear, c.scratch, tokens, c.executor.data<uint16_t>(c.node.output), c.pool);
   };
 }
 

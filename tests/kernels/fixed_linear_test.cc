@@ -1,11 +1,13 @@
-// Fixed-point linears and products: the fast kernels against plain ones with 64-bit sums, bit for bit, over every
+// Fixed-point linears: the fast kernels against plain ones with 64-bit sums, bit for bit, over every
 // format and odd sizes; and against sums at the edges of what 32 bits hold.
 
 #include "kernels/fixed_linear.h"
 
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
+#include <cstring>
+
+#include "kernels/each_target.h"
 #include "support/random.h"
 
 namespace contexture {
@@ -64,17 +66,6 @@ struct Weights {
 };
 constexpr Weights kWeights[] = {{4, 0}, {4, 16}, {4, 32}, {4, 64}, {8, 0}};
 
-/// Calls f for each instruction set that there is a kernel for and that this machine has.
-template <class F>
-void each_target(const F& f) {
-  const int64_t targets = hwy::SupportedTargets();
-  for (int64_t left = targets; left != 0; left &= left - 1) {
-    hwy::SetSupportedTargetsForTest(left & -left);
-    f(hwy::TargetName(left & -left));
-    hwy::SetSupportedTargetsForTest(0);
-  }
-}
-
 TEST(FixedLinear, FastIsPlain) {
   std::mt19937 random = fresh_random();
   ThreadPool pool(2);
@@ -87,10 +78,12 @@ TEST(FixedLinear, FastIsPlain) {
           for (uint16_t& v : x) v = static_cast<uint16_t>(random());
           FixedScratch scratch;
           scratch.reserve(tokens, columns);
+          for (FixedUnit& unit : scratch.units) std::memset(&unit, 0x55, sizeof unit);
           fixed_linear_plain(w.linear, x.data(), tokens, plain.data());
           each_target([&, bits = bits, block = block](const char* target) {
             fast.assign(fast.size(), 0xabcd);
-            fixed_linear(w.linear, x.data(), tokens, fast.data(), scratch, pool);
+            split_into_planes(x.data(), tokens, columns, scratch, pool);
+            fixed_linear(w.linear, scratch, tokens, fast.data(), pool);
             ASSERT_EQ(fast, plain) << bits << " bits, block " << block << ", " << rows << " x " << columns << ", "
                                    << target;
           });
@@ -113,45 +106,10 @@ TEST(FixedLinear, LargestSumsFit) {
       scratch.reserve(1, columns);
       fixed_linear_plain(w.linear, x.data(), 1, &plain);
       each_target([&, bits = bits, block = block](const char* target) {
-        fixed_linear(w.linear, x.data(), 1, &fast, scratch, pool);
+        split_into_planes(x.data(), 1, columns, scratch, pool);
+        fixed_linear(w.linear, scratch, 1, &fast, pool);
         EXPECT_EQ(fast, plain) << bits << " bits, block " << block << ", " << target;
       });
-    }
-  }
-}
-
-template <class B>
-void compare_products(std::mt19937& random, size_t terms, size_t columns, bool extreme) {
-  FixedProduct p{.terms = terms,
-                 .columns = columns,
-                 .a_zero = extreme ? 0 : static_cast<int32_t>(random() % 65536),
-                 .b_zero = sizeof(B) == 1 ? 128 : 32768,
-                 .out_zero = static_cast<int32_t>(random() % 65536),
-                 .factor = fixed_factor(extreme ? 1e-6 : 1e-3)};
-  std::vector<uint16_t> a(terms), out(columns, 0xabcd), plain(columns);
-  std::vector<B> b(terms * columns);
-  for (uint16_t& v : a)
-    v = static_cast<uint16_t>(extreme             ? 65535u
-                              : random() % 3 == 0 ? static_cast<unsigned>(p.a_zero)
-                                                  : static_cast<unsigned>(random()));
-  for (B& v : b) v = static_cast<B>(extreme ? 0u : static_cast<unsigned>(random()));
-  for (size_t i = 0; i < columns; ++i) {
-    int64_t sum = 0;
-    for (size_t k = 0; k < terms; ++k) sum += (int64_t{a[k]} - p.a_zero) * (int64_t{b[k * columns + i]} - p.b_zero);
-    plain[i] = saturated(times(sum, p.factor) + p.out_zero, 65535);
-  }
-  fixed_product(p, a.data(), b.data(), out.data());
-  ASSERT_EQ(out, plain) << terms << " x " << columns;
-}
-
-TEST(FixedProduct, FastIsPlain) {
-  std::mt19937 random = fresh_random();
-  for (const size_t terms : {1u, 8u, 255u, 256u, 257u, 700u}) {
-    for (const size_t columns : {1u, 8u, 64u, 65u, 200u}) {
-      for (const bool extreme : {false, true}) {
-        compare_products<uint8_t>(random, terms, columns, extreme);
-        compare_products<uint16_t>(random, terms, columns, extreme);
-      }
     }
   }
 }
