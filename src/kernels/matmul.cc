@@ -5,11 +5,13 @@
 #include "kernels/matmul.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/amx.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/matmul.cc"
@@ -23,13 +25,28 @@
 namespace contexture {
 
 constexpr size_t kPanelRows = PackedMatrix::panel_rows;
+constexpr size_t kFewestForTiles = 12;            // tokens; below, unpacking weights for AMX costs more than it gives
 constexpr size_t kGroupPanels = 2;                // that a thread takes at once
+constexpr size_t kPanelsOfTiles = 4;              // the same, of tiles
 constexpr size_t kTokenBlockBytes = 1024 * 1024;  // activations that should stay in a core's L2 cache
+
+constexpr size_t kTokensOfTiles = 512;  // that are multiplied at once, at most
+constexpr const char* kAmx = "AMX";     // AVX3_DL, and tiles for prompts
+
+inline size_t round_up_16(size_t n) {
+  return (n + 15) / 16 * 16;
+}
 
 /// Some panels of one product, some tokens of its input.
 struct ProductPart {
   const Product* product;
   size_t first_panel = 0, last_panel = 0, first_token = 0, last_token = 0;
+};
+
+/// The quantised input, as one or the other.
+struct Activations {
+  const ActivationBlock* rows = nullptr;  // (tokens, blocks)
+  const ActivationTile* tiles = nullptr;  // (tokens / 16 rounded up, blocks)
 };
 
 }  // namespace contexture
@@ -90,6 +107,16 @@ HWY_INLINE void tile_float(const Product& product, const float* x, size_t panel,
   for (size_t t = 0; t < kTokens; ++t) write_sums(totals[t], product, panel, first_token + t);
 }
 
+}  // namespace HWY_NAMESPACE
+}  // namespace contexture
+HWY_AFTER_NAMESPACE();
+
+#include "kernels/amx_tiles-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace contexture {
+namespace HWY_NAMESPACE {
+
 /// Calls tile(panel, token, tokens of the tile), the last a compile-time constant, over the part.
 template <class Tile>
 HWY_INLINE void for_tiles(const ProductPart& part, const Tile& tile) {
@@ -106,10 +133,23 @@ HWY_INLINE void for_tiles(const ProductPart& part, const Tile& tile) {
   }
 }
 
+#if HWY_TARGET == HWY_AVX3_DL
+bool has_tiles() {
+  return amx_may_be_used();
+}
+#else
 template <class Unit>
-void multiply_quantised(const ProductPart& part, const ActivationBlock* activations) {
+void multiply_tiles(const ProductPart&, const ActivationTile*) {}
+bool has_tiles() {
+  return false;
+}
+#endif
+
+template <class Unit>
+void multiply_quantised(const ProductPart& part, const Activations& activations) {
+  if (activations.tiles) return multiply_tiles<Unit>(part, activations.tiles);
   for_tiles(part, [&](size_t panel, size_t token, auto tokens)
-                      HWY_ATTR { tile_quantised<Unit, tokens>(*part.product, activations, panel, token); });
+                      HWY_ATTR { tile_quantised<Unit, tokens>(*part.product, activations.rows, panel, token); });
 }
 
 template <Format kFormat>
@@ -119,7 +159,7 @@ void multiply_floats(const ProductPart& part, const float* x) {
 }
 
 /// The crossing from run time to compile time: the list of formats that can be multiplied.
-void multiply_part(const ProductPart& part, const float* x, const ActivationBlock* activations) {
+void multiply_part(const ProductPart& part, const float* x, const Activations& activations) {
   switch (part.product->weights->format) {
     case Format::f32:
       return multiply_floats<Format::f32>(part, x);
@@ -161,54 +201,81 @@ namespace contexture {
 
 HWY_EXPORT(multiply_part);
 HWY_EXPORT(target_name);
+HWY_EXPORT(has_tiles);
+
+/// Whole tiles of tokens, wherever the machine may use them: a plan does not depend on the machine.
+static size_t scratch_blocks(size_t max_tokens, size_t max_columns) {
+  return (max_tokens < kFewestForTiles ? max_tokens : round_up_16(max_tokens)) * blocks_of(max_columns);
+}
 
 MatmulScratch::MatmulScratch(size_t max_tokens, size_t max_columns)
-    : activations_(max_tokens * blocks_of(max_columns)) {}
+    : activations_(scratch_blocks(max_tokens, max_columns)) {}
 
 size_t MatmulScratch::bytes_for(size_t max_tokens, size_t max_columns) {
-  return AlignedArray<ActivationBlock>::bytes_for(max_tokens * blocks_of(max_columns));
+  return AlignedArray<ActivationBlock>::bytes_for(scratch_blocks(max_tokens, max_columns));
+}
+
+/// The input of a group, quantised.
+static Activations quantise(const float* x, size_t tokens, size_t columns, MatmulScratch& scratch, ThreadPool& pool) {
+  const size_t blocks = blocks_of(columns);
+  if (tokens < kFewestForTiles || !HWY_DYNAMIC_DISPATCH(has_tiles)()) {
+    ActivationBlock* rows = scratch.activations();
+    pool.run(tokens, [&](size_t t, int) { quantise_row(x + t * columns, columns, rows + t * blocks); });
+    return {.rows = rows};
+  }
+  auto* tiles = reinterpret_cast<ActivationTile*>(scratch.activations());
+  pool.run(round_up_16(tokens) / 16, [&](size_t i, int) {
+    const size_t first = i * 16;
+    quantise_tile(x + first * columns, std::min<size_t>(16, tokens - first), columns, tiles + i * blocks);
+  });
+  return {.tiles = tiles};
 }
 
 void matmul(std::span<const Product> products, const float* x, size_t tokens, MatmulScratch& scratch,
             ThreadPool& pool) {
-  const size_t columns = products[0].weights->columns, blocks = blocks_of(columns);
-  size_t groups = 0;
+  const size_t columns = products[0].weights->columns;
   bool quantised = false;
   for (const Product& p : products) {
     assert(p.weights->columns == columns);
-    groups += (p.weights->panels() + kGroupPanels - 1) / kGroupPanels;
     quantised |= p.weights->is_quantised();
   }
-  if (quantised) {
-    pool.run(tokens,
-             [&](size_t t, int) { quantise_row(x + t * columns, columns, scratch.activations() + t * blocks); });
-  }
-  const size_t token_block = std::max<size_t>(16, kTokenBlockBytes / (columns * sizeof(float)) / 16 * 16);
+  Activations activations;
+  if (quantised) activations = quantise(x, tokens, columns, scratch, pool);
+
+  const size_t group_panels = activations.tiles ? kPanelsOfTiles : kGroupPanels;
+  const auto groups_of = [&](const Product& p) { return (p.weights->panels() + group_panels - 1) / group_panels; };
+  size_t groups = 0;
+  for (const Product& p : products) groups += groups_of(p);
+  const size_t token_bytes = activations.tiles ? columns * sizeof(ActivationTile) / 512 : columns * sizeof(float);
+  const size_t token_block = std::clamp<size_t>(kTokenBlockBytes / token_bytes / 16 * 16, 16, kTokensOfTiles);
   const size_t token_blocks = (tokens + token_block - 1) / token_block;
   pool.run(groups * token_blocks, [&](size_t i, int) {
     ProductPart part{.product = products.data(), .first_token = i / groups * token_block};
     part.last_token = std::min(tokens, part.first_token + token_block);
     size_t group = i % groups;
-    for (;; ++part.product) {
-      const size_t groups_here = (part.product->weights->panels() + kGroupPanels - 1) / kGroupPanels;
-      if (group < groups_here) break;
-      group -= groups_here;
-    }
-    part.first_panel = group * kGroupPanels;
-    part.last_panel = std::min(part.product->weights->panels(), part.first_panel + kGroupPanels);
-    HWY_DYNAMIC_DISPATCH(multiply_part)(part, x, scratch.activations());
+    for (; group >= groups_of(*part.product); ++part.product) group -= groups_of(*part.product);
+    part.first_panel = group * group_panels;
+    part.last_panel = std::min(part.product->weights->panels(), part.first_panel + group_panels);
+    HWY_DYNAMIC_DISPATCH(multiply_part)(part, x, activations);
   });
 }
 
 const char* kernel_target() {
-  return HWY_DYNAMIC_DISPATCH(target_name)();
+  return HWY_DYNAMIC_DISPATCH(has_tiles)() ? kAmx : HWY_DYNAMIC_DISPATCH(target_name)();
 }
 
 void limit_kernel_target(std::string_view name) {
   std::string names;
+  if (HWY_DYNAMIC_DISPATCH(has_tiles)()) {
+    if (name == kAmx) return;
+    names += fmt::format(" {}", kAmx);
+  }
   for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0; left &= left - 1) {
     const int64_t target = left & -left;  // the lower the bit, the better the target
-    if (name == hwy::TargetName(target)) return hwy::DisableTargets(target - 1);
+    if (name == hwy::TargetName(target)) {
+      disable_amx();
+      return hwy::DisableTargets(target - 1);
+    }
     names += fmt::format(" {}", hwy::TargetName(target));
   }
   fail("this machine has no {}; it has:{}", name, names);

@@ -203,11 +203,15 @@ constexpr int log2_of(int value) {
 }
 
 // A unit reads itself: read(at, index) takes 32 columns of 16 rows and returns the address of the next; multiply adds
-// their products with a token's block to its sums.
+// their products with a token's block to its sums. kScales: how many scales a row of it has; kQuantOffset: what its
+// quants are shifted by; kHasMin: whether a minimum is added.
 
 /// x = scale · (q - kOffset): q4_0, q5_0, q8_0.
 template <int kBits, int kOffset>
 struct HalfScaleUnit {
+  static constexpr size_t kScales = 1;
+  static constexpr int kQuantOffset = kOffset;
+  static constexpr bool kHasMin = false;
   Bytes w[8];
   Floats scale;
 
@@ -225,6 +229,9 @@ struct HalfScaleUnit {
 /// x = scale · q + min: q4_1, q5_1.
 template <int kBits>
 struct HalfMinimumUnit {
+  static constexpr size_t kScales = 1;
+  static constexpr int kQuantOffset = 0;
+  static constexpr bool kHasMin = true;
   Bytes w[8];
   Floats scale, min;
 
@@ -244,6 +251,9 @@ struct HalfMinimumUnit {
 /// x = d · scale · q - dmin · min: q4_k, q5_k.
 template <int kBits>
 struct SuperblockUnit {
+  static constexpr size_t kScales = 1;
+  static constexpr int kQuantOffset = 0;
+  static constexpr bool kHasMin = true;
   Bytes w[8];
   Floats d, dmin, scale, min;
 
@@ -267,6 +277,9 @@ struct SuperblockUnit {
 
 /// x = d · scale · (q - 32), a scale for each half of the unit: q6_k.
 struct SixBitUnit {
+  static constexpr size_t kScales = 2;
+  static constexpr int kQuantOffset = 32;
+  static constexpr bool kHasMin = false;
   Bytes w[8];
   Floats d, scales[2];
 

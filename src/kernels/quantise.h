@@ -27,4 +27,17 @@ void quantise_row(const float* x, size_t columns, ActivationBlock* out);
 /// The same in plain scalar code: the oracle, equal to the bit.
 void quantise_row_plain(const float* x, size_t columns, ActivationBlock* out);
 
+/// The same of 16 tokens, side by side: what one instruction of AMX takes. Each of a row of `columns`.
+struct ActivationTile {
+  static constexpr size_t tokens = 16, columns = 32;
+  int8_t quants[tokens][columns];
+  float scales[tokens];
+  float scaled_sums[tokens];
+};
+static_assert(sizeof(ActivationTile) <= ActivationTile::tokens * sizeof(ActivationBlock));
+
+/// x (tokens, columns), at most 16 tokens -> out (blocks_of(columns)); tokens that are not there become zeros. Each
+/// number is what quantise_row gives.
+void quantise_tile(const float* x, size_t tokens, size_t columns, ActivationTile* out);
+
 }  // namespace contexture

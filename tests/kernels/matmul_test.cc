@@ -25,7 +25,7 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const FormatInfo& f : all_formats()) {
     for (const size_t rows : {1, 3, 16, 17, 33, 64, 70}) {
-      for (const size_t blocks : {1, 2, 3, 5}) {
+      for (const size_t blocks : {1, 2, 3, 5, 11}) {
         const size_t columns = f.block == 1 ? blocks * 24 - 16 + rows % 3 : blocks * f.block;
         all.push_back({f.format, rows, columns});
       }
@@ -103,18 +103,38 @@ TEST(Matmul, GivesTheSameBitsForAnyCompanyAndThreads) {
 
 TEST(Matmul, GivesTheSameBitsOnEveryTarget) {
   std::mt19937 random = fresh_random();
+  const size_t tokens = 21;  // enough for AMX, where there is any, and a tile that is not full
   const int64_t targets = hwy::SupportedTargets();
   for (const Case& c : cases()) {
     const std::vector<std::byte> bytes = random_weights(random, c.format, c.rows * c.columns);
     const Matrix w{c.format, c.rows, c.columns, bytes.data()};
-    const std::vector<float> x = random_floats(random, 5 * c.columns);
-    const std::vector<float> best = product(w, x, 5, 1);
+    const std::vector<float> x = random_floats(random, tokens * c.columns);
+    const std::vector<float> best = product(w, x, tokens, 1);
     for (int64_t left = targets; left != 0; left &= left - 1) {
       const int64_t target = left & -left;
       hwy::SetSupportedTargetsForTest(target);
-      const std::vector<float> other = product(w, x, 5, 1);
+      const std::vector<float> other = product(w, x, tokens, 1);
       hwy::SetSupportedTargetsForTest(0);
       ASSERT_EQ(best, other) << name_of(c) << " on " << hwy::TargetName(target);
+    }
+  }
+}
+
+// More tokens than are multiplied at once.
+TEST(Matmul, GivesTheSameBitsForLongPrompts) {
+  std::mt19937 random = fresh_random();
+  for (const Format format : {Format::q4_0, Format::q6_k, Format::f16}) {
+    const size_t tokens = 1100, rows = 70, columns = 512;
+    const std::vector<std::byte> bytes = random_weights(random, format, rows * columns);
+    const Matrix w{format, rows, columns, bytes.data()};
+    const std::vector<float> x = random_floats(random, tokens * columns);
+    const std::vector<float> together = product(w, x, tokens, 2);
+    for (size_t t = 0; t < tokens; t += 1 + random() % 50) {
+      const std::vector<float> one(x.begin() + static_cast<ptrdiff_t>(t * columns),
+                                   x.begin() + static_cast<ptrdiff_t>((t + 1) * columns));
+      const std::vector<float> alone = product(w, one, 1, 1);
+      ASSERT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<ptrdiff_t>(t * rows)))
+          << name(format) << " token " << t;
     }
   }
 }
@@ -181,6 +201,28 @@ TEST(Quantise, IsTheOraclesToTheBit) {
     for (size_t i = 0; i < columns; ++i) {  // within half a step
       const ActivationBlock& block = fast[i / 32];
       EXPECT_NEAR(block.scale * block.quants[i % 32], x[i], block.scale * 0.501f);
+    }
+  }
+}
+
+TEST(Quantise, TilesHoldWhatRowsHold) {
+  std::mt19937 random = fresh_random();
+  for (const size_t columns : {1, 33, 256, 300, 640}) {
+    for (const size_t tokens : {1, 7, 16}) {
+      const std::vector<float> x = random_floats(random, tokens * columns);
+      std::vector<ActivationTile> tiles(blocks_of(columns));
+      std::memset(tiles.data(), 0x7f, tiles.size() * sizeof(ActivationTile));
+      quantise_tile(x.data(), tokens, columns, tiles.data());
+      std::vector<ActivationBlock> row(blocks_of(columns));
+      for (size_t t = 0; t < 16; ++t) {
+        std::fill(row.begin(), row.end(), ActivationBlock{});
+        if (t < tokens) quantise_row_plain(x.data() + t * columns, columns, row.data());
+        for (size_t i = 0; i < row.size(); ++i) {
+          EXPECT_EQ(std::memcmp(tiles[i].quants[t], row[i].quants, 32), 0) << t << " of " << tokens;
+          EXPECT_EQ(tiles[i].scales[t], row[i].scale);
+          EXPECT_EQ(tiles[i].scaled_sums[t], row[i].scaled_sum);
+        }
+      }
     }
   }
 }
