@@ -72,7 +72,7 @@ class PanelsOfTiles {
       : part_(part), blocks_(blocks_of(part.product->weights->columns)), panels_(part.last_panel - part.first_panel) {}
 
   void multiply(const ActivationTile* activations) {
-    const std::byte* at[kPanelsOfTiles];
+    const std::byte* at[kMaxGroupPanels];
     for (size_t p = 0; p < panels_; ++p) at[p] = part_.product->weights->panel(part_.first_panel + p);
     for (size_t first = 0; first < blocks_; first += kChunk) {
       const size_t count = std::min(kChunk, blocks_ - first);
@@ -162,9 +162,9 @@ class PanelsOfTiles {
 
   const ProductPart& part_;
   size_t blocks_, panels_;
-  alignas(64) UnpackedUnit weights_[kPanelsOfTiles][kChunk];
+  alignas(64) UnpackedUnit weights_[kMaxGroupPanels][kChunk];
   alignas(64) ProductTile products_[kInFlight];
-  alignas(64) SumTile sums_[kPanelsOfTiles][kTokensOfTiles / 16];  // between chunks
+  alignas(64) SumTile sums_[kMaxGroupPanels][kTokensOfTiles / 16];  // between chunks
 };
 
 template <class Unit>

@@ -27,7 +27,7 @@ namespace contexture {
 constexpr size_t kPanelRows = PackedMatrix::panel_rows;
 constexpr size_t kFewestForTiles = 12;            // tokens; below, unpacking weights for AMX costs more than it gives
 constexpr size_t kGroupPanels = 2;                // that a thread takes at once
-constexpr size_t kPanelsOfTiles = 4;              // the same, of tiles
+constexpr size_t kMaxGroupPanels = 4;             // the same, for a prompt
 constexpr size_t kTokenBlockBytes = 1024 * 1024;  // activations that should stay in a core's L2 cache
 
 constexpr size_t kTokensOfTiles = 512;  // that are multiplied at once, at most
@@ -83,28 +83,42 @@ HWY_INLINE void tile_quantised(const Product& product, const ActivationBlock* ac
   for (size_t t = 0; t < kTokens; ++t) write_sums(sums[t], product, panel, first_token + t);
 }
 
-/// One panel of float weights times kTokens tokens, x (tokens, columns). Sums of kRun columns are added to the whole:
-/// an error grows with the root of 256 + columns / 256 rather than of the columns.
+/// The part's panels of float weights times kTokens tokens, x (tokens, columns). Sums of kRun columns are added to the
+/// whole: an error grows with the root of 256 + columns / 256 rather than of the columns.
 template <Format kFormat, size_t kTokens>
-HWY_INLINE void tile_float(const Product& product, const float* x, size_t panel, size_t first_token) {
+HWY_INLINE void tile_float(const ProductPart& part, const float* x, size_t first_token) {
   constexpr size_t kRun = 256, kBytes = kFormat == Format::f32 ? 64 : 32;
-  const size_t columns = product.weights->columns;
+  const size_t columns = part.product->weights->columns;
   const float* HWY_RESTRICT tokens = x + first_token * columns;
-  const std::byte* HWY_RESTRICT at = product.weights->panel(panel);
-  Floats totals[kTokens];
-  for (size_t t = 0; t < kTokens; ++t) totals[t] = zeros();
+  // A run of each token's inputs, a cache line more than 1 kB apart: rows of x are a multiple of 4 kB apart and would
+  // push each other out of the nearest cache.
+  float inputs[kTokens][kRun + 16];
+  Floats totals[kMaxGroupPanels][kTokens];
   for (size_t begin = 0; begin < columns; begin += kRun) {
-    const size_t end = std::min(columns, begin + kRun);
-    Floats sums[kTokens];
-    for (size_t t = 0; t < kTokens; ++t) sums[t] = zeros();
-    for (size_t column = begin; column < end; ++column, at += kBytes) {
-      hwy::Prefetch(at + kPrefetchBytes);
-      const Floats w = load_elements<kFormat>(at);
-      for (size_t t = 0; t < kTokens; ++t) fma(splat(tokens[t * columns + column]), w, sums[t]);
+    const size_t count = std::min(columns - begin, kRun);
+    for (size_t t = 0; t < kTokens; ++t) {
+      const float* from = tokens + t * columns + begin;
+      size_t i = 0;
+      for (; i + 16 <= count; i += 16) store(load(from + i), inputs[t] + i);
+      for (; i < count; ++i) inputs[t][i] = from[i];
     }
-    for (size_t t = 0; t < kTokens; ++t) totals[t] = add(totals[t], sums[t]);
+    for (size_t p = 0; p < part.last_panel - part.first_panel; ++p) {
+      const std::byte* HWY_RESTRICT at = part.product->weights->panel(part.first_panel + p) + begin * kBytes;
+      Floats sums[kTokens];
+      for (size_t t = 0; t < kTokens; ++t) sums[t] = zeros();
+      for (size_t i = 0; i < count; ++i, at += kBytes) {
+        hwy::Prefetch(at + kPrefetchBytes);
+        const Floats w = load_elements<kFormat>(at);
+        for (size_t t = 0; t < kTokens; ++t) fma(splat(inputs[t][i]), w, sums[t]);
+      }
+      for (size_t t = 0; t < kTokens; ++t) totals[p][t] = begin == 0 ? sums[t] : add(totals[p][t], sums[t]);
+    }
   }
-  for (size_t t = 0; t < kTokens; ++t) write_sums(totals[t], product, panel, first_token + t);
+  for (size_t p = 0; p < part.last_panel - part.first_panel; ++p) {
+    for (size_t t = 0; t < kTokens; ++t) {
+      write_sums(totals[p][t], *part.product, part.first_panel + p, first_token + t);
+    }
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -117,20 +131,18 @@ HWY_BEFORE_NAMESPACE();
 namespace contexture {
 namespace HWY_NAMESPACE {
 
-/// Calls tile(panel, token, tokens of the tile), the last a compile-time constant, over the part.
+/// Calls tile(token, tokens of the tile), the second a compile-time constant, over the part.
 template <class Tile>
 HWY_INLINE void for_tiles(const ProductPart& part, const Tile& tile) {
-  for (size_t panel = part.first_panel; panel < part.last_panel; ++panel) {
-    size_t token = part.first_token;
-    const auto while_they_fit = [&](auto tokens) HWY_ATTR {
-      for (; token + tokens <= part.last_token; token += tokens) tile(panel, token, tokens);
-    };
-    if constexpr (kParts == 1) while_they_fit(std::integral_constant<size_t, 16>());
-    if constexpr (kParts == 1) while_they_fit(std::integral_constant<size_t, 8>());
-    while_they_fit(std::integral_constant<size_t, 4>());
-    while_they_fit(std::integral_constant<size_t, 2>());
-    while_they_fit(std::integral_constant<size_t, 1>());
-  }
+  size_t token = part.first_token;
+  const auto while_they_fit = [&](auto tokens) HWY_ATTR {
+    for (; token + tokens <= part.last_token; token += tokens) tile(token, tokens);
+  };
+  if constexpr (kParts == 1) while_they_fit(std::integral_constant<size_t, 16>());
+  if constexpr (kParts == 1) while_they_fit(std::integral_constant<size_t, 8>());
+  while_they_fit(std::integral_constant<size_t, 4>());
+  while_they_fit(std::integral_constant<size_t, 2>());
+  while_they_fit(std::integral_constant<size_t, 1>());
 }
 
 #if HWY_TARGET == HWY_AVX3_DL
@@ -148,14 +160,15 @@ bool has_tiles() {
 template <class Unit>
 void multiply_quantised(const ProductPart& part, const Activations& activations) {
   if (activations.tiles) return multiply_tiles<Unit>(part, activations.tiles);
-  for_tiles(part, [&](size_t panel, size_t token, auto tokens)
-                      HWY_ATTR { tile_quantised<Unit, tokens>(*part.product, activations.rows, panel, token); });
+  for (size_t panel = part.first_panel; panel < part.last_panel; ++panel) {
+    for_tiles(part, [&](size_t token, auto tokens)
+                        HWY_ATTR { tile_quantised<Unit, tokens>(*part.product, activations.rows, panel, token); });
+  }
 }
 
 template <Format kFormat>
 void multiply_floats(const ProductPart& part, const float* x) {
-  for_tiles(part, [&](size_t panel, size_t token, auto tokens)
-                      HWY_ATTR { tile_float<kFormat, tokens>(*part.product, x, panel, token); });
+  for_tiles(part, [&](size_t token, auto tokens) HWY_ATTR { tile_float<kFormat, tokens>(part, x, token); });
 }
 
 /// The crossing from run time to compile time: the list of formats that can be multiplied.
@@ -242,7 +255,7 @@ void matmul(std::span<const Product> products, const float* x, size_t tokens, Ma
   Activations activations;
   if (quantised) activations = quantise(x, tokens, columns, scratch, pool);
 
-  const size_t group_panels = activations.tiles ? kPanelsOfTiles : kGroupPanels;
+  const size_t group_panels = tokens < kFewestForTiles ? kGroupPanels : kMaxGroupPanels;
   const auto groups_of = [&](const Product& p) { return (p.weights->panels() + group_panels - 1) / group_panels; };
   size_t groups = 0;
   for (const Product& p : products) groups += groups_of(p);
