@@ -68,13 +68,15 @@ void BM_Attention(benchmark::State& state, Format format) {
   set_rates(state, 2.0 * static_cast<double>(depth * shape.kv_heads * row),
             4.0 * static_cast<double>(queries * depth * shape.heads * shape.head_dim));
 }
-BENCHMARK_CAPTURE(BM_Attention, f16, Format::f16)->Args({4096, 1})->Args({16384, 1})->Args({2048, 512})->UseRealTime();
+BENCHMARK_CAPTURE(BM_Attention, f16, Format::f16)->Args({1024, 1})->Args({4096, 1})->Args({16384, 1})->Args({2048, 512})->UseRealTime();
 BENCHMARK_CAPTURE(BM_Attention, q8_0, Format::q8_0)
+    ->Args({1024, 1})
     ->Args({4096, 1})
     ->Args({16384, 1})
     ->Args({2048, 512})
     ->UseRealTime();
 BENCHMARK_CAPTURE(BM_Attention, q4_0, Format::q4_0)
+    ->Args({1024, 1})
     ->Args({4096, 1})
     ->Args({16384, 1})
     ->Args({2048, 512})

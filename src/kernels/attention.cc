@@ -1,9 +1,10 @@
 // Attention over spans. A unit of work is one KV head and up to 16 queries of one sequence: its rows are the query
-// heads that share the KV head, of all its queries. It walks the tiles of positions: K of a tile becomes f32 once,
-// every row takes its scores and its softmax from there, then V of the tile becomes f32 in the same memory and every
-// row takes its weighted sum, which is merged into the row's state of the stretch of positions that the tile lies in;
-// the stretches' states merge in their order. With few queries a unit is cut along the stretches (flash-decoding): each
-// stretch's state is kept until all are there. The order of merging is the same either way, and so are the bits.
+// heads that share the KV head, of all its queries. It walks the tiles of positions: K of a tile becomes f32 once, a
+// lane a token, every row takes its scores and its softmax from there, then V of the tile becomes f32 in the same
+// memory and every row takes its weighted sum, which is merged into the row's state of the stretch of positions that
+// the tile lies in; the stretches' states merge in their order. With few queries a unit is cut along the stretches
+// (flash-decoding): each stretch's state is kept until all are there. The order of merging is the same either way, and
+// so are the bits.
 
 #include "kernels/attention.h"
 
@@ -15,14 +16,15 @@
 #include <vector>
 
 #include "kernels/attention_state.h"
+#include "kernels/attention_tile.h"
 #include "tensor/kv_row.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // (after foreach_target.h)
-#include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
+#include "kernels/attention_rows-inl.h"
 #include "kernels/kv_rows-inl.h"
 #include "kernels/lanes-inl.h"
 
@@ -31,19 +33,17 @@
 namespace contexture {
 
 constexpr size_t kQueryBlock = 16;
-constexpr size_t kTile = static_cast<size_t>(kTilePositions);
 constexpr int64_t kStretchPositions = 4 * kTilePositions;
-
-inline size_t round_up_16(size_t n) {
-  return (n + 15) / 16 * 16;
-}
+constexpr size_t kFewRows = 8;               // that are attended without a tile of floats
+constexpr size_t kScoreStride = kTile + 16;  // of a row's scores
 
 /// One thread's memory, laid out.
 struct AttentionMemory {
-  float* tile;                  // (kTile, dim): K, then V; dim is round_up_16(head_dim)
+  float* tile;                  // K (dim, kTile), then V (kTile, dim); dim is round_up_16(head_dim)
+  float* rows;                  // (16, dim): K on its way
   float* q;                     // (rows, dim): the queries, padded with zeros
-  float* scores;                // (rows, kTile)
-  float* values;                // (kRowsAtOnce, dim): weighted sums of one tile
+  float* scores;                // (rows, kScoreStride)
+  float* values;                // (kFewRows, dim): weighted sums of one tile
   AttentionState* tile_states;  // (rows)
   float* states;                // (rows, state_floats): of the present stretch
   float* totals;                // the same: of the stretches before it
@@ -52,15 +52,17 @@ struct AttentionMemory {
 
   static size_t floats(const AttentionShape& shape) {
     const size_t dim = round_up_16(shape.head_dim), rows = kQueryBlock * (shape.heads / shape.kv_heads);
-    return round_up_16(kTile * dim + rows * (dim + kTile + 2) + kRowsAtOnce * dim + 2 * rows * state_floats(dim));
+    return round_up_16((kTile + 16) * dim + rows * (dim + kScoreStride + 2) + kFewRows * dim +
+                       2 * rows * state_floats(dim));
   }
   AttentionMemory(float* memory, const AttentionShape& shape) {
     const size_t dim = round_up_16(shape.head_dim), rows = kQueryBlock * (shape.heads / shape.kv_heads);
     tile = memory;
-    q = tile + kTile * dim;
+    this->rows = tile + kTile * dim;
+    q = this->rows + 16 * dim;
     scores = q + rows * dim;
-    values = scores + rows * kTile;
-    states = values + kRowsAtOnce * dim;
+    values = scores + rows * kScoreStride;
+    states = values + kFewRows * dim;
     totals = states + rows * state_floats(dim);
     tile_states = reinterpret_cast<AttentionState*>(totals + rows * state_floats(dim));
   }
@@ -68,22 +70,6 @@ struct AttentionMemory {
   /// A state in memory: its maximum and sum in the first 16 floats, then its values.
   static size_t state_floats(size_t dim) { return 16 + dim; }
 };
-
-/// The tokens of one tile, in runs of the spans: how many, and where each is in the sequence.
-struct Tile {
-  struct Run {
-    const TokenSpan* span;
-    size_t token, count;
-  };
-  size_t count = 0, runs = 0;
-  Run run[kTile];
-  int64_t positions[kTile];
-};
-
-/// The first position that a query at `position` sees.
-inline int64_t first_visible(int64_t position, const AttentionShape& shape) {
-  return shape.window > 0 && position >= shape.window ? position - shape.window + 1 : 0;
-}
 
 /// A unit of work: up to kQueryBlock queries of one sequence, one KV head, and the stretches to read.
 struct AttentionUnit {
@@ -111,111 +97,74 @@ HWY_BEFORE_NAMESPACE();
 namespace contexture {
 namespace HWY_NAMESPACE {
 
-/// Walks a view tile by tile.
-class TileReader {
- public:
-  /// Begins at the tile that holds position `first`, and reads what a query at `query_position` sees of the view.
-  TileReader(CacheView view, int64_t query_position, int64_t first) : view_(view), query_position_(query_position) {
-    const int64_t begin = first / kTilePositions * kTilePositions;
-    for (skip_finished(); span_ < view_.size() && position() < begin; skip_finished()) {
-      const TokenSpan& span = view_[span_];
-      const int64_t before = (begin - span.first_position + span.position_stride - 1) / span.position_stride;
-      token_ = std::min(span.count, static_cast<size_t>(before));
-    }
-  }
-
-  /// The next tile that holds tokens; false when none is left at positions ≤ last.
-  bool next(int64_t last, Tile& tile) {
-    skip_finished();
-    if (span_ == view_.size() || position() > last) return false;
-    const int64_t tile_end = (position() / kTilePositions + 1) * kTilePositions;
-    tile.count = tile.runs = 0;
-    while (span_ < view_.size() && position() < tile_end && position() <= last) {
-      const TokenSpan& span = view_[span_];
-      Tile::Run& run = tile.run[tile.runs++];
-      run = {&span, token_, 0};
-      for (; token_ < span.count && position() < tile_end && position() <= last; ++token_, ++run.count) {
-        tile.positions[tile.count++] = position();
-      }
-      skip_finished();
-    }
-    return true;
-  }
-
- private:
-  int64_t position() const { return view_[span_].position(token_); }
-  void skip_finished() {
-    while (span_ < view_.size() && (token_ == view_[span_].count || !view_[span_].seen_from(query_position_))) {
-      ++span_;
-      token_ = 0;
-    }
-  }
-
-  CacheView view_;
-  int64_t query_position_;
-  size_t span_ = 0, token_ = 0;
-};
-
-/// Asks for the rows of a tile before they are needed, some at a time between computations: pages end before hardware
-/// has seen where a row of addresses leads, and a burst would wait for itself. A null tile has none.
-class Ahead {
- public:
-  Ahead(const Tile* tile, bool is_k, size_t kv_head) : tile_(tile), is_k_(is_k), kv_head_(kv_head) {}
-
-  HWY_INLINE void fetch(size_t rows) {
-    if (!tile_) return;
-    for (; rows > 0 && run_ < tile_->runs; --rows) {
-      const auto& [span, token, count] = tile_->run[run_];
-      const std::byte* row = is_k_ ? span->k_row(token + in_run_, kv_head_) : span->v_row(token + in_run_, kv_head_);
-      const size_t bytes = is_k_ ? span->k_token_stride : span->v_token_stride;
-      for (size_t line = 0; line < bytes; line += 64) hwy::Prefetch(row + line);
-      if (++in_run_ == count) ++run_, in_run_ = 0;
-    }
-  }
-
- private:
-  const Tile* tile_;
-  bool is_k_;
-  size_t kv_head_, run_ = 0, in_run_ = 0;
-};
-
-/// K (or V) of a tile's tokens as floats: to (tile.count, dim).
-template <bool kIsK>
-HWY_INLINE void unpack(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
+/// V of a tile's tokens as floats: to (tile.count, dim).
+HWY_INLINE void unpack_values(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
   const size_t dim = round_up_16(shape.head_dim);
   for (size_t i = 0; i < tile.runs; ++i) {
-    const auto& [span, token, count] = tile.run[i];
-    unpack_rows(kIsK ? span->k_format : span->v_format,
-                kIsK ? span->k_row(token, kv_head) : span->v_row(token, kv_head),
-                kIsK ? span->k_token_stride : span->v_token_stride, count, shape.head_dim, dim, to);
+    const auto& [span, token, count, first_position] = tile.run[i];
+    unpack_rows(span->v_format, span->v_row(token, kv_head), span->v_token_stride, count, shape.head_dim, dim, to);
     to += count * dim;
   }
 }
 
-/// Which tokens of a tile a query sees.
-struct Visible {
-  size_t begin, end;
-  bool operator==(const Visible&) const = default;
-};
+/// K of a tile's tokens as floats, a lane a token: to (dim, kTile); zeros up to a whole vector of tokens. `rows` is
+/// memory for (16, dim).
+HWY_INLINE void unpack_keys(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT rows,
+                            float* HWY_RESTRICT to) {
+  const size_t dim = round_up_16(shape.head_dim);
+  size_t run = 0, in_run = 0;
+  for (size_t t = 0; t < tile.count; t += 16) {
+    size_t filled = 0;
+    while (filled < 16 && run < tile.runs) {
+      const auto& [span, token, count, first_position] = tile.run[run];
+      const size_t some = std::min(count - in_run, 16 - filled);
+      unpack_rows(span->k_format, span->k_row(token + in_run, kv_head), span->k_token_stride, some, shape.head_dim, dim,
+                  rows + filled * dim);
+      filled += some;
+      in_run += some;
+      if (in_run == count) ++run, in_run = 0;
+    }
+    std::fill(rows + filled * dim, rows + 16 * dim, 0.f);
+    for (size_t d = 0; d < dim; d += 16) transpose_16(rows + d, dim, to + d * kTile + t, kTile);
+  }
+}
 
-/// scores[t] = scale · Σ_d q[d] · k[t][d] for the visible tokens of the tile, soft-capped; -inf for those beside them.
-/// A sum runs in 16 lanes along the channels and ends in a tree, for 16 tokens at a time. Returns the largest.
-/// Meanwhile `rows_ahead` rows of what comes next are asked for with each 16.
-HWY_INLINE float tile_scores(const float* HWY_RESTRICT q, const AttentionShape& shape, Visible visible,
-                             const float* HWY_RESTRICT k, float* HWY_RESTRICT scores, Ahead& ahead, size_t rows_ahead) {
+/// sums[r] = Σ q[r][d] · k[d], a lane a token, over the channels d that are `channel` modulo kStep, in the order in
+/// which sums_of_16 ends the same sum with a lane a channel: chains of channels 16 apart, then those 8 apart, 4, 2, 1
+/// are added.
+template <size_t kRows, size_t kStep = 1>
+HWY_INLINE void sums_over_channels(const float* HWY_RESTRICT q, size_t dim, size_t channel, const float* HWY_RESTRICT k,
+                                   Floats* sums) {
+  if constexpr (kStep == 16) {
+    for (size_t r = 0; r < kRows; ++r) sums[r] = zeros();
+    for (size_t d = channel; d < dim; d += 16) {
+      const Floats kd = load(k + d * kTile);
+      for (size_t r = 0; r < kRows; ++r) fma(splat(q[r * dim + d]), kd, sums[r]);
+    }
+  } else {
+    Floats others[kRows];
+    sums_over_channels<kRows, 2 * kStep>(q, dim, channel, k, sums);
+    sums_over_channels<kRows, 2 * kStep>(q, dim, channel + kStep, k, others);
+    for (size_t r = 0; r < kRows; ++r) sums[r] = add(sums[r], others[r]);
+  }
+}
+
+/// scores[r][t] = scale · Σ_d q[r][d] · k[d][t] for the visible tokens of the tile, soft-capped: kRows rows that see
+/// the same. Meanwhile `lines` cache lines of what comes next are asked for with each 16 tokens.
+template <size_t kRows>
+HWY_INLINE void tile_scores(const float* HWY_RESTRICT q, const AttentionShape& shape, Visible visible,
+                            const float* HWY_RESTRICT k, float* HWY_RESTRICT scores, Ahead& ahead, size_t lines) {
   const size_t dim = round_up_16(shape.head_dim);
   for (size_t t = visible.begin / 16 * 16; t < visible.end; t += 16) {
-    ahead.fetch(rows_ahead);
-    Floats sums[16];
-    for (size_t i = 0; i < 16; ++i) sums[i] = zeros();
-    for (size_t d = 0; d < dim; d += 16) {
-      const Floats qd = load(q + d);
-      for (size_t i = 0; i < 16; ++i) fma(qd, load(k + (t + i) * dim + d), sums[i]);
-    }
-    Floats score = mul(sums_of_16(sums), splat(shape.scale));
-    if (shape.softcap != 0) score = soft_capped(score, shape.softcap);
-    store(score, scores + t);
+    ahead.fetch(lines);
+    Floats sums[kRows];
+    sums_over_channels<kRows>(q, dim, 0, k + t, sums);
+    for (size_t r = 0; r < kRows; ++r) store(scores_of(sums[r], shape), scores + r * kScoreStride + t);
   }
+}
+
+/// -inf for what is not visible of one row, up to a whole vector; returns the largest score.
+HWY_INLINE float mask_scores(Visible visible, float* HWY_RESTRICT scores) {
   const float lowest = -std::numeric_limits<float>::infinity();
   for (size_t t = 0; t < visible.begin; ++t) scores[t] = lowest;
   for (size_t t = visible.end; t < round_up_16(visible.end); ++t) scores[t] = lowest;
@@ -224,20 +173,14 @@ HWY_INLINE float tile_scores(const float* HWY_RESTRICT q, const AttentionShape& 
   return max_of(largest);
 }
 
-/// Replaces the scores by exp(score - maximum) and returns their sum.
+/// Replaces the scores by exp(score - maximum) and returns their sum. NaN stays NaN: damaged numbers must not pass for
+/// text.
 HWY_INLINE float tile_softmax(float maximum, size_t count, float* HWY_RESTRICT scores) {
   Floats sums = zeros();
   const FloatTag d;
   for (size_t t = 0; t < count; t += 16) {
     Floats p = load(scores + t);
-    for (size_t i = 0; i < kParts; ++i) {
-      // hn::Exp is undefined far below its range; what is masked or negligible becomes an exact zero.
-      const auto x = hn::Sub(p.part[i], hn::Set(d, maximum));
-      // NaN stays NaN: damaged numbers must not pass for text.
-      const auto clamped = hn::Max(x, hn::Set(d, -104.f));
-      const auto weight = hn::IfThenElseZero(hn::Gt(x, hn::Set(d, -104.f)), hn::Exp(d, clamped));
-      p.part[i] = hn::IfThenElse(hn::IsNaN(x), x, weight);
-    }
+    for (size_t i = 0; i < kParts; ++i) p.part[i] = exp_of_negative(hn::Sub(p.part[i], hn::Set(d, maximum)));
     sums = add(sums, p);
     store(p, scores + t);
   }
@@ -245,9 +188,10 @@ HWY_INLINE float tile_softmax(float maximum, size_t count, float* HWY_RESTRICT s
 }
 
 /// values[r][d] = Σ_t p[r][t] · v[t][d] over the visible tokens, in order of t, for kRows rows that see the same.
+/// Meanwhile `lines` cache lines of what comes next are asked for with each 8 tokens.
 template <size_t kRows>
 HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t dim, const float* HWY_RESTRICT v,
-                            float* HWY_RESTRICT values, Ahead& ahead) {
+                            float* HWY_RESTRICT values, Ahead& ahead, size_t lines) {
   constexpr size_t kVectors = kParts == 1 ? 4 : 1;
   for (size_t d = 0; d < dim; d += kVectors * 16) {
     const size_t vectors = std::min(kVectors, (dim - d) / 16);
@@ -256,13 +200,15 @@ HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t
       for (size_t i = 0; i < kVectors; ++i) sums[r][i] = zeros();
     }
     const auto add_all = [&](auto count) HWY_ATTR {
-      for (size_t t = visible.begin; t < visible.end; ++t) {
-        ahead.fetch(1);
-        Floats vt[kVectors];
-        for (size_t i = 0; i < count; ++i) vt[i] = load(v + t * dim + d + i * 16);
-        for (size_t r = 0; r < kRows; ++r) {
-          const Floats weight = splat(p[r * kTile + t]);
-          for (size_t i = 0; i < count; ++i) fma(weight, vt[i], sums[r][i]);
+      for (size_t begin = visible.begin; begin < visible.end; begin += 8) {
+        ahead.fetch(lines);
+        for (size_t t = begin; t < std::min(visible.end, begin + 8); ++t) {
+          Floats vt[kVectors];
+          for (size_t i = 0; i < count; ++i) vt[i] = load(v + t * dim + d + i * 16);
+          for (size_t r = 0; r < kRows; ++r) {
+            const Floats weight = splat(p[r * kScoreStride + t]);
+            for (size_t i = 0; i < count; ++i) fma(weight, vt[i], sums[r][i]);
+          }
         }
       }
     };
@@ -326,54 +272,108 @@ void write_out(const float* states, const AttentionUnit& unit, const AttentionSh
 /// What each query of the unit sees of a tile.
 HWY_INLINE void find_visible(const AttentionUnit& unit, const Tile& tile, const AttentionShape& shape,
                              Visible* visible) {
-  const int64_t* tile_end = tile.positions + tile.count;
   for (size_t t = unit.begin; t < unit.end; ++t) {
     const int64_t position = unit.queries->positions[t];
-    const int64_t* begin = std::lower_bound<const int64_t*>(tile.positions, tile_end, first_visible(position, shape));
-    const int64_t* end = std::upper_bound(begin, tile_end, position);
-    *visible++ = {static_cast<size_t>(begin - tile.positions), static_cast<size_t>(end - tile.positions)};
+    *visible++ = {tile.tokens_before(first_visible(position, shape)), tile.tokens_before(position + 1)};
   }
 }
 
-/// Every row of the unit over one tile, merged into its state. `next` is the tile that follows, or null.
-HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const Tile* next, const AttentionShape& shape,
-                            const AttentionMemory& memory) {
-  const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group;
-  const size_t dim = round_up_16(shape.head_dim), floats = AttentionMemory::state_floats(dim);
-  Visible visible[kQueryBlock];
-  find_visible(unit, tile, shape, visible);
-  // The rows of the last 16 tokens are read to their end.
-  std::fill(memory.tile + tile.count * dim, memory.tile + round_up_16(tile.count) * dim, 0.f);
-  unpack<true>(tile, unit.kv_head, shape, memory.tile);
-  Ahead values_ahead(&tile, false, unit.kv_head);
-  const size_t rows_ahead = (16 + rows - 1) / rows;
-  for (size_t row = 0; row < rows; ++row) {
-    const Visible seen = visible[row / group];
-    if (seen.begin == seen.end) continue;
-    float* scores = memory.scores + row * kTile;
-    AttentionState& state = memory.tile_states[row];
-    state.maximum = tile_scores(memory.q + row * dim, shape, seen, memory.tile, scores, values_ahead, rows_ahead);
-    state.sum = tile_softmax(state.maximum, seen.end, scores);
-    if (std::isnan(state.sum)) state.maximum = state.sum;  // so that it survives the merge
-  }
-  unpack<false>(tile, unit.kv_head, shape, memory.tile);
-  Ahead next_ahead(next, true, unit.kv_head);
+/// Calls use(first row, rows, what they see), the second a compile-time constant, over the rows of a unit that see any
+/// of a tile: 4, 2 or 1 that see the same.
+template <class Use>
+HWY_INLINE void for_rows(const Visible* visible, size_t rows, size_t group, const Use& use) {
   for (size_t row = 0, count; row < rows; row += count) {
     const Visible seen = visible[row / group];
-    count = 1;
+    size_t same = 1;
+    while (same < AttentionMemory::kRowsAtOnce && row + same < rows && visible[(row + same) / group] == seen) ++same;
+    count = same == 3 ? 2 : same;
     if (seen.begin == seen.end) continue;
-    while (count < AttentionMemory::kRowsAtOnce && row + count < rows && visible[(row + count) / group] == seen)
-      ++count;
-    if (count == AttentionMemory::kRowsAtOnce) {
-      tile_values<AttentionMemory::kRowsAtOnce>(memory.scores + row * kTile, seen, dim, memory.tile, memory.values,
-                                                next_ahead);
+    if (count == 4) {
+      use(row, std::integral_constant<size_t, 4>(), seen);
+    } else if (count == 2) {
+      use(row, std::integral_constant<size_t, 2>(), seen);
     } else {
-      tile_values<1>(memory.scores + row * kTile, seen, dim, memory.tile, memory.values, next_ahead);
-      count = 1;
+      use(row, std::integral_constant<size_t, 1>(), seen);
     }
-    for (size_t i = 0; i < count; ++i) {
-      merge_states(memory.tile_states[row + i], memory.values + i * dim, dim, memory.states + (row + i) * floats);
-    }
+  }
+}
+
+/// A row's softmax over a tile, from its scores.
+HWY_INLINE void finish_scores(Visible seen, float* scores, AttentionState& state) {
+  state.maximum = mask_scores(seen, scores);
+  state.sum = tile_softmax(state.maximum, seen.end, scores);
+  if (std::isnan(state.sum)) state.maximum = state.sum;  // so that it survives the merge
+}
+
+/// Rows' weighted sums of a tile, merged into their states.
+HWY_INLINE void merge_values(const AttentionMemory& memory, const float* values, size_t row, size_t count, size_t dim) {
+  for (size_t i = 0; i < count; ++i) {
+    merge_states(memory.tile_states[row + i], values + i * dim, dim,
+                 memory.states + (row + i) * AttentionMemory::state_floats(dim));
+  }
+}
+
+/// A few rows over one tile, merged into their states. `next` is the tile that follows, or null.
+HWY_INLINE void attend_rows(const AttentionUnit& unit, const Tile& tile, const Tile* next, const Visible* visible,
+                            const AttentionShape& shape, const AttentionMemory& memory) {
+  const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group, dim = shape.head_dim;
+  RowRun run;
+  Ahead values_ahead(&tile, false, unit.kv_head), next_ahead(next, true, unit.kv_head);
+  const size_t lines = values_ahead.lines() / tile.count + 1, next_lines = next_ahead.lines() / tile.count + 1;
+  for_row_runs<true>(tile, unit.kv_head, run, [&](auto format) HWY_ATTR {
+    for_rows(visible, rows, group, [&](size_t row, auto count, Visible) HWY_ATTR {
+      row_scores<format, count>(run, memory.q + row * dim, shape, memory.scores + row * kScoreStride, kScoreStride,
+                                values_ahead, lines);
+    });
+  });
+  for (size_t row = 0; row < rows; ++row) {
+    const Visible seen = visible[row / group];
+    if (seen.begin < seen.end) finish_scores(seen, memory.scores + row * kScoreStride, memory.tile_states[row]);
+  }
+  std::fill_n(memory.values, rows * dim, 0.f);
+  for_row_runs<false>(tile, unit.kv_head, run, [&](auto format) HWY_ATTR {
+    for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
+      row_values<format, count>(run, std::max(seen.begin, run.first), std::min(seen.end, run.first + run.count),
+                                memory.scores + row * kScoreStride, kScoreStride, dim, memory.values + row * dim,
+                                next_ahead, next_lines);
+    });
+  });
+  for_rows(visible, rows, group, [&](size_t row, auto count, Visible) HWY_ATTR {
+    merge_values(memory, memory.values + row * dim, row, count, dim);
+  });
+}
+
+/// Many rows over one tile, of which K and then V become floats first, merged into their states.
+HWY_INLINE void attend_floats(const AttentionUnit& unit, const Tile& tile, const Tile* next, const Visible* visible,
+                              const AttentionShape& shape, const AttentionMemory& memory) {
+  const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group;
+  const size_t dim = round_up_16(shape.head_dim);
+  Ahead values_ahead(&tile, false, unit.kv_head), next_ahead(next, true, unit.kv_head);
+  const size_t lines = values_ahead.lines() * 16 / tile.count + 1, next_lines = next_ahead.lines() * 8 / tile.count + 1;
+  unpack_keys(tile, unit.kv_head, shape, memory.rows, memory.tile);
+  for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
+    float* scores = memory.scores + row * kScoreStride;
+    tile_scores<count>(memory.q + row * dim, shape, seen, memory.tile, scores, values_ahead, lines);
+    for (size_t i = 0; i < count; ++i) finish_scores(seen, scores + i * kScoreStride, memory.tile_states[row + i]);
+  });
+  unpack_values(tile, unit.kv_head, shape, memory.tile);
+  for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
+    tile_values<count>(memory.scores + row * kScoreStride, seen, dim, memory.tile, memory.values, next_ahead,
+                       next_lines);
+    merge_values(memory, memory.values, row, count, dim);
+  });
+}
+
+/// Every row of the unit over one tile, merged into its state.
+HWY_INLINE void attend_tile(const AttentionUnit& unit, const Tile& tile, const Tile* next, const AttentionShape& shape,
+                            const AttentionMemory& memory) {
+  Visible visible[kQueryBlock];
+  find_visible(unit, tile, shape, visible);
+  const size_t rows = (unit.end - unit.begin) * (shape.heads / shape.kv_heads);
+  if (rows <= kFewRows && can_read_rows(shape.head_dim)) {
+    attend_rows(unit, tile, next, visible, shape, memory);
+  } else {
+    attend_floats(unit, tile, next, visible, shape, memory);
   }
 }
 
@@ -415,7 +415,7 @@ void attend_unit(const AttentionUnit& unit, const AttentionShape& shape, float* 
     const Tile& tile = tiles[i % 2];
     Tile& next = tiles[(i + 1) % 2];
     more = reader.next(last, next);
-    const int64_t here = tile.positions[0] / kStretchPositions;
+    const int64_t here = tile.run[0].first_position / kStretchPositions;
     if (here != stretch) finish_stretch();
     stretch = here;
     attend_tile(unit, tile, more ? &next : nullptr, shape, memory);

@@ -75,6 +75,30 @@ HWY_INLINE void fma(const Floats& a, const Floats& b, Floats& sum) {
   for (size_t p = 0; p < kParts; ++p) sum.part[p] = hn::MulAdd(a.part[p], b.part[p], sum.part[p]);
 }
 
+/// e^x for x ≤ 0, within one unit in the last place; zero below the smallest normal number, NaN stays NaN. Highway's
+/// Exp costs twice as much: it also serves what lies outside.
+HWY_INLINE hn::Vec<FloatTag> exp_of_negative(hn::Vec<FloatTag> x) {
+  const FloatTag d;
+  // x = n · ln 2 + r: adding 1.5 · 2^23 rounds to an integer and leaves it in the low bits.
+  const auto shift = hn::Set(d, 12582912.f);
+  const auto shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), shift);
+  const auto n = hn::Sub(shifted, shift);
+  auto r = hn::NegMulAdd(n, hn::Set(d, 0x1.62e43p-1f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, -0x1.05c61p-29f), r);
+  // e^r = 1 + r · (1 + r · q(r)), |r| ≤ ln 2 / 2: q is a minimax fit, good to 0.05 · 2^-24 of e^r.
+  auto q = hn::Set(d, 0x1.6a23c8p-10f);
+  q = hn::MulAdd(q, r, hn::Set(d, 0x1.123a2p-7f));
+  q = hn::MulAdd(q, r, hn::Set(d, 0x1.5558f4p-5f));
+  q = hn::MulAdd(q, r, hn::Set(d, 0x1.555492p-3f));
+  q = hn::MulAdd(q, r, hn::Set(d, 0x1.fffffcp-2f));
+  q = hn::MulAdd(q, r, hn::Set(d, 1.f));
+  q = hn::MulAdd(q, r, hn::Set(d, 1.f));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(IntTag(), shifted));
+  const auto power = hn::BitCast(d, hn::Add(hn::BitCast(IntTag(), q), exponent));
+  // x · 0 is NaN where x is.
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.33654f)), hn::MulAdd(x, hn::Zero(d), power));
+}
+
 /// cap · tanh(x / cap); NaN stays NaN.
 HWY_INLINE Floats soft_capped(const Floats& x, float cap) {
   const FloatTag d;
@@ -169,6 +193,55 @@ HWY_INLINE Floats sums_of_16(const Floats* v) {
   float sums[16];
   for (size_t i = 0; i < 16; ++i) sums[i] = sum(v[i]);
   return load(sums);
+#endif
+}
+
+/// to[c · stride + r] = from[r · row + c]: 16 rows of 16 floats, their rows become columns.
+HWY_INLINE void transpose_16(const float* HWY_RESTRICT from, size_t row, float* HWY_RESTRICT to, size_t stride) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  // Pairs of rows, then fours, inside each quarter of a vector; then quarters change places.
+  __m512 v[16], w[16];
+  for (size_t i = 0; i < 16; ++i) v[i] = _mm512_loadu_ps(from + i * row);
+  for (size_t i = 0; i < 16; i += 2) {
+    w[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+    w[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+  }
+  for (size_t i = 0; i < 16; i += 4) {  // v[i + c]: column 4q + c of rows i…i+3 in quarter q
+    v[i] = _mm512_shuffle_ps(w[i], w[i + 2], 0x44);
+    v[i + 1] = _mm512_shuffle_ps(w[i], w[i + 2], 0xee);
+    v[i + 2] = _mm512_shuffle_ps(w[i + 1], w[i + 3], 0x44);
+    v[i + 3] = _mm512_shuffle_ps(w[i + 1], w[i + 3], 0xee);
+  }
+  for (size_t c = 0; c < 4; ++c) {
+    const __m512 even_low = _mm512_shuffle_f32x4(v[c], v[4 + c], 0x88),
+                 odd_low = _mm512_shuffle_f32x4(v[c], v[4 + c], 0xdd);
+    const __m512 even_high = _mm512_shuffle_f32x4(v[8 + c], v[12 + c], 0x88),
+                 odd_high = _mm512_shuffle_f32x4(v[8 + c], v[12 + c], 0xdd);
+    _mm512_storeu_ps(to + c * stride, _mm512_shuffle_f32x4(even_low, even_high, 0x88));
+    _mm512_storeu_ps(to + (4 + c) * stride, _mm512_shuffle_f32x4(odd_low, odd_high, 0x88));
+    _mm512_storeu_ps(to + (8 + c) * stride, _mm512_shuffle_f32x4(even_low, even_high, 0xdd));
+    _mm512_storeu_ps(to + (12 + c) * stride, _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd));
+  }
+#else
+  // Four rows of four at a time.
+  const hn::FixedTag<float, 4> d;
+  const hn::Repartition<double, decltype(d)> wide;
+  for (size_t r = 0; r < 16; r += 4) {
+    for (size_t c = 0; c < 16; c += 4) {
+      const float* block = from + r * row + c;
+      const auto a = hn::LoadU(d, block), b = hn::LoadU(d, block + row);
+      const auto e = hn::LoadU(d, block + 2 * row), f = hn::LoadU(d, block + 3 * row);
+      const auto ab_low = hn::BitCast(wide, hn::InterleaveLower(d, a, b)),
+                 ab_high = hn::BitCast(wide, hn::InterleaveUpper(d, a, b));
+      const auto ef_low = hn::BitCast(wide, hn::InterleaveLower(d, e, f)),
+                 ef_high = hn::BitCast(wide, hn::InterleaveUpper(d, e, f));
+      float* out = to + c * stride + r;
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, ab_low, ef_low)), d, out);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, ab_low, ef_low)), d, out + stride);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, ab_high, ef_high)), d, out + 2 * stride);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, ab_high, ef_high)), d, out + 3 * stride);
+    }
+  }
 #endif
 }
 

@@ -17,6 +17,9 @@ inline float f16_to_f32(uint16_t half) {
   return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000));
 }
 
+/// f16_to_f32 of each of the 65,536 halves.
+const float* f16_table();
+
 /// Rounds to nearest, ties to even; too large becomes infinity, NaN stays NaN (quiet).
 inline uint16_t f32_to_f16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);

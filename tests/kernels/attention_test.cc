@@ -185,11 +185,10 @@ TEST(Attention, StridedWindowsBeginInTheRightTile) {
   }
 }
 
-TEST(Attention, GivesTheSameBitsForAnySpansThreadsCompanyAndTargets) {
-  std::mt19937 random = fresh_random();
-  const AttentionShape shape = shape_of(6, 2, 40);
+/// Many queries together, which are read through tiles of floats, and each alone, which is read straight from its rows.
+void expect_same_bits(std::mt19937& random, AttentionShape shape, Format k_format, Format v_format) {
   const size_t tokens = 333, queries = 37;
-  Context context(random, shape, Format::f16, Format::bf16, tokens);
+  Context context(random, shape, k_format, v_format, tokens);
   const std::vector<float> q = random_floats(random, queries * shape.heads * shape.head_dim);
   const std::vector<int64_t> positions = last_positions(tokens, queries);
   context.cut({tokens});
@@ -203,16 +202,36 @@ TEST(Attention, GivesTheSameBitsForAnySpansThreadsCompanyAndTargets) {
     EXPECT_EQ(whole, attended(shape, q, positions, context.spans, 3)) << "pages of " << page;
   }
   const size_t row = shape.heads * shape.head_dim;
-  for (size_t t = 0; t < queries; ++t) {
-    const std::vector<float> one(q.begin() + static_cast<ptrdiff_t>(t * row),
-                                 q.begin() + static_cast<ptrdiff_t>((t + 1) * row));
-    const std::vector<float> alone = attended(shape, one, {positions[t]}, context.spans, 2);
-    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), whole.begin() + static_cast<ptrdiff_t>(t * row))) << t;
-  }
+  const auto alone = [&](size_t t) {
+    const auto begin = static_cast<ptrdiff_t>(t * row), end = begin + static_cast<ptrdiff_t>(row);
+    const std::vector<float> one(q.begin() + begin, q.begin() + end);
+    const std::vector<float> out = attended(shape, one, {positions[t]}, context.spans, 2);
+    return std::equal(out.begin(), out.end(), whole.begin() + begin);
+  };
+  for (size_t t = 0; t < queries; ++t) EXPECT_TRUE(alone(t)) << t;
   for (int64_t left = hwy::SupportedTargets(); left != 0; left &= left - 1) {
     hwy::SetSupportedTargetsForTest(left & -left);
     EXPECT_EQ(whole, attended(shape, q, positions, context.spans, 1)) << hwy::TargetName(left & -left);
+    EXPECT_TRUE(alone(random() % queries)) << hwy::TargetName(left & -left);
     hwy::SetSupportedTargetsForTest(0);
+  }
+}
+
+TEST(Attention, GivesTheSameBitsForAnySpansThreadsCompanyAndTargets) {
+  std::mt19937 random = fresh_random();
+  expect_same_bits(random, shape_of(6, 2, 40), Format::f16, Format::bf16);
+  const Format formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
+  for (const Format k_format : formats) {
+    for (const auto& [heads, kv_heads] : {std::pair<size_t, size_t>{1, 1}, {4, 2}, {3, 1}, {4, 1}, {7, 1}}) {
+      const size_t dims[] = {32, 64, 96, 128, 256};
+      AttentionShape shape = shape_of(heads, kv_heads, dims[random() % 5]);
+      if (random() % 2) shape.window = 1 + static_cast<int64_t>(random() % 400);
+      if (random() % 3 == 0) shape.softcap = 5;
+      const Format v_format = formats[random() % 5];
+      SCOPED_TRACE(testing::Message() << heads << "/" << kv_heads << " heads of " << shape.head_dim << ", K "
+                                      << name(k_format) << ", V " << name(v_format));
+      expect_same_bits(random, shape, k_format, v_format);
+    }
   }
 }
 
@@ -236,30 +255,32 @@ TEST(Attention, OneSequenceCutOverThreadsGivesTheSameBits) {
 // A mixed cache's view: tokens that are there twice, for earlier and for later queries.
 TEST(Attention, EachQuerySeesTheSpansMeantForIt) {
   std::mt19937 random = fresh_random();
-  const AttentionShape shape = shape_of(4, 2, 40);
-  const size_t tokens = 300, queries = 50;
-  Context exact(random, shape, Format::f32, Format::f32, tokens);
-  exact.cut({100, 100, 100});
-  Context coarse = exact;
-  coarse.change_formats(Format::q4_0, Format::q8_0);
-  coarse.cut({100, 100, 100});
-  std::vector<TokenSpan> view{coarse.spans[0], coarse.spans[1], exact.spans[1], exact.spans[2]};
-  view[1].queries_from = view[2].queries_until = 271;
-  const std::vector<float> q = random_floats(random, queries * shape.heads * shape.head_dim);
-  const std::vector<int64_t> positions = last_positions(tokens, queries);
-  const std::vector<float> out = attended(shape, q, positions, view, 2);
-  const size_t row = shape.heads * shape.head_dim;
-  for (size_t t = 0; t < queries; ++t) {
-    const bool early = positions[t] < 271;
-    const std::vector<TokenSpan> own{coarse.spans[0], (early ? exact : coarse).spans[1], exact.spans[2]};
-    const auto begin = static_cast<ptrdiff_t>(t * row), end = begin + static_cast<ptrdiff_t>(row);
-    const std::vector<float> one(q.begin() + begin, q.begin() + end);
-    const std::vector<float> alone = attended(shape, one, {positions[t]}, own, 1);
-    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), out.begin() + begin)) << "query at " << positions[t];
-    std::vector<double> expected(row), of_view(row);
-    attend_plain(one.data(), positions[t], own, shape, expected.data());
-    attend_plain(one.data(), positions[t], view, shape, of_view.data());
-    EXPECT_EQ(expected, of_view);
+  for (const size_t dim : {40, 64}) {
+    const AttentionShape shape = shape_of(4, 2, dim);
+    const size_t tokens = 300, queries = 50;
+    Context exact(random, shape, Format::f32, Format::f32, tokens);
+    exact.cut({100, 100, 100});
+    Context coarse = exact;
+    coarse.change_formats(Format::q4_0, Format::q8_0);
+    coarse.cut({100, 100, 100});
+    std::vector<TokenSpan> view{coarse.spans[0], coarse.spans[1], exact.spans[1], exact.spans[2]};
+    view[1].queries_from = view[2].queries_until = 271;
+    const std::vector<float> q = random_floats(random, queries * shape.heads * shape.head_dim);
+    const std::vector<int64_t> positions = last_positions(tokens, queries);
+    const std::vector<float> out = attended(shape, q, positions, view, 2);
+    const size_t row = shape.heads * shape.head_dim;
+    for (size_t t = 0; t < queries; ++t) {
+      const bool early = positions[t] < 271;
+      const std::vector<TokenSpan> own{coarse.spans[0], (early ? exact : coarse).spans[1], exact.spans[2]};
+      const auto begin = static_cast<ptrdiff_t>(t * row), end = begin + static_cast<ptrdiff_t>(row);
+      const std::vector<float> one(q.begin() + begin, q.begin() + end);
+      const std::vector<float> alone = attended(shape, one, {positions[t]}, own, 1);
+      EXPECT_TRUE(std::equal(alone.begin(), alone.end(), out.begin() + begin)) << "query at " << positions[t];
+      std::vector<double> expected(row), of_view(row);
+      attend_plain(one.data(), positions[t], own, shape, expected.data());
+      attend_plain(one.data(), positions[t], view, shape, of_view.data());
+      EXPECT_EQ(expected, of_view);
+    }
   }
 }
 
@@ -305,6 +326,26 @@ TEST(Attention, WeightsSumToOneAtAnyLength) {
         ASSERT_NEAR(sum, 1, 1e-5) << tokens << " in pages of " << page;
       }
     }
+  }
+}
+
+// Two tokens, scores 0 and x: the second's share is e^x / (1 + e^x), and it alone has a value.
+TEST(Attention, WeightsAreExponentialsToTheLastPlace) {
+  std::mt19937 random = fresh_random();
+  AttentionShape shape = shape_of(1, 1, 32);
+  shape.scale = 1;
+  std::uniform_real_distribution<float> scores(-87.3f, 0), tiny(-1e-3f, 0);
+  for (int i = 0; i < 4000; ++i) {
+    const float x = i % 2 ? scores(random) : tiny(random);
+    std::vector<float> k(64, 0.f), v(64, 0.f), q(32, 0.f);
+    q[0] = v[32] = 1;
+    k[32] = x;
+    const auto* k_bytes = reinterpret_cast<const std::byte*>(k.data());
+    const auto* v_bytes = reinterpret_cast<const std::byte*>(v.data());
+    const TokenSpan span{Format::f32, Format::f32, k_bytes, v_bytes, 128, 256, 128, 256, 2, 0, 1};
+    const double weight = std::exp(static_cast<double>(x)), expected = weight / (1 + weight);
+    // One unit in the last place of the weight (2 · 2^-24), half a one each of the sum, its inverse and the product.
+    EXPECT_NEAR(attended(shape, q, {1}, {&span, 1}, 1)[0] / expected, 1, 5 * 0x1p-24) << x;
   }
 }
 
