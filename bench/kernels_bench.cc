@@ -1,96 +1,130 @@
-// Products and attention at the shapes of Llama 3.2 1B. Counters: bytes read (of weights, of K and V) and operations a
-// second, to hold against the machine's read bandwidth and peak.
+// Products and attention at the shapes of Llama 3.2 1B, with all threads, and the machine's two limits to hold them
+// against. Which are run is chosen by name:
+//   build/kernels_bench --benchmark_filter='product/q4_0|machine'
 
-#include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
-#include <cmath>
-#include <random>
-#include <vector>
+#include <algorithm>
+#include <numeric>
 
+#include "base/thread_pool.h"
 #include "kernels/attention.h"
 #include "kernels/machine.h"
 #include "kernels/matmul.h"
+#include "rates.h"
 #include "tensor/kv_row.h"
 
 namespace contexture {
 namespace {
 
-std::vector<std::byte> some_bytes(size_t count) {
-  // Small quants, scales that are numbers in every format: speed does not depend on the values.
-  return std::vector<std::byte>(count, std::byte{0x11});
+/// As many bytes of weights as benchmarks have asked for so far: filling them anew for each would take longer than it.
+const std::byte* weight_bytes(size_t count) {
+  static std::vector<std::byte> bytes;
+  if (bytes.size() < count) bytes = some_bytes(count);
+  return bytes.data();
 }
 
-void set_rates(benchmark::State& state, double bytes, double operations) {
-  const double runs = static_cast<double>(state.iterations());
-  state.counters["bytes"] = benchmark::Counter(bytes * runs, benchmark::Counter::kIsRate);
-  state.counters["operations"] = benchmark::Counter(operations * runs, benchmark::Counter::kIsRate);
-}
+struct Shape {
+  size_t rows, columns;
+};
 
-/// The feed-forward's first product, 8192 × 2048, over enough copies that weights come from memory.
-void BM_Product(benchmark::State& state, Format format) {
-  const size_t tokens = static_cast<size_t>(state.range(0)), rows = 8192, columns = 2048, copies = 24;
-  PackedMatrix w{format, rows, columns, nullptr};
-  const size_t bytes = w.bytes();
-  const std::vector<std::byte> weights = some_bytes(bytes * copies);
-  const std::vector<float> x(tokens * columns, 0.5f);
-  std::vector<float> out(tokens * rows);
+/// Over so many copies of the weights that they come from memory and not from a cache.
+void run_product(benchmark::State& state, Format format, Shape shape, size_t tokens) {
+  constexpr size_t kMemory = size_t{400} << 20;
+  PackedMatrix w{format, shape.rows, shape.columns, nullptr};
+  const size_t bytes = w.bytes(), copies = std::max<size_t>(1, kMemory / bytes);
+  const std::byte* weights = weight_bytes(bytes * copies);
+  const std::vector<float> x(tokens * shape.columns, 0.5f);
+  std::vector<float> out(tokens * shape.rows);
   ThreadPool pool(physical_cores());
-  MatmulScratch scratch(tokens, columns);
+  MatmulScratch scratch(tokens, shape.columns);
   size_t copy = 0;
   for (auto _ : state) {
-    w.data = weights.data() + bytes * (copy++ % copies);
+    w.data = weights + bytes * (copy++ % copies);
     const Product product{&w, out.data()};
     matmul({&product, 1}, x.data(), tokens, scratch, pool);
+    benchmark::DoNotOptimize(out.data());
   }
-  set_rates(state, static_cast<double>(bytes), 2.0 * static_cast<double>(rows * columns * tokens));
+  set_rates(state, bytes, 2 * shape.rows * shape.columns * tokens);
 }
-BENCHMARK_CAPTURE(BM_Product, q4_0, Format::q4_0)->Arg(1)->Arg(512)->UseRealTime();
-BENCHMARK_CAPTURE(BM_Product, q8_0, Format::q8_0)->Arg(1)->Arg(512)->UseRealTime();
-BENCHMARK_CAPTURE(BM_Product, q4_k, Format::q4_k)->Arg(1)->Arg(512)->UseRealTime();
-BENCHMARK_CAPTURE(BM_Product, q6_k, Format::q6_k)->Arg(1)->Arg(512)->UseRealTime();
-BENCHMARK_CAPTURE(BM_Product, f16, Format::f16)->Arg(1)->Arg(512)->UseRealTime();
 
-/// One layer's attention: 32 query heads, 8 KV heads of 64, the last `queries` tokens of `depth`.
-void BM_Attention(benchmark::State& state, Format format) {
-  const size_t depth = static_cast<size_t>(state.range(0)), queries = static_cast<size_t>(state.range(1));
+struct Context {
+  size_t depth, queries, page_tokens;  // the queries are the last of the depth; 0: in one piece
+};
+
+/// One layer's attention: 32 query heads, 8 KV heads of 64.
+void run_attention(benchmark::State& state, Format format, Context context) {
+  const auto& [depth, queries, asked_page] = context;
   const AttentionShape shape{32, 8, 64, 0.125f};
-  const size_t row = kv_row_bytes(format, shape.head_dim);
+  const size_t row = kv_row_bytes(format, shape.head_dim), page = asked_page == 0 ? depth : asked_page;
   const std::vector<std::byte> k = some_bytes(depth * shape.kv_heads * row), v = k;
-  const TokenSpan span{format, format, k.data(), v.data(), row, row * depth, row, row * depth, depth, 0, 1};
+  std::vector<TokenSpan> spans;
+  for (size_t token = 0; token < depth; token += page) {
+    // A page holds its tokens' rows of one head after the other.
+    const size_t offset = token * shape.kv_heads * row;
+    spans.push_back({format, format, k.data() + offset, v.data() + offset, row, row * page, row, row * page,
+                     std::min(page, depth - token), static_cast<int64_t>(token)});
+  }
   const std::vector<float> q(queries * shape.heads * shape.head_dim, 0.1f);
   std::vector<float> out(q.size());
   std::vector<int64_t> positions(queries);
-  for (size_t i = 0; i < queries; ++i) positions[i] = static_cast<int64_t>(depth - queries + i);
+  std::iota(positions.begin(), positions.end(), static_cast<int64_t>(depth - queries));
   ThreadPool pool(physical_cores());
-  AttentionScratch scratch(shape, pool.threads());
-  const AttentionQueries all{q.data(), out.data(), positions, {&span, 1}};
-  for (auto _ : state) attend({&all, 1}, shape, scratch, pool);
-  set_rates(state, 2.0 * static_cast<double>(depth * shape.kv_heads * row),
-            4.0 * static_cast<double>(queries * depth * shape.heads * shape.head_dim));
+  AttentionScratch scratch(shape, pool.threads(), depth);
+  const AttentionQueries all{q.data(), out.data(), positions, spans};
+  for (auto _ : state) {
+    attend({&all, 1}, shape, scratch, pool);
+    benchmark::DoNotOptimize(out.data());
+  }
+  // Of many queries each 16 read the context once, mostly from a cache: then it is the operations that tell.
+  const size_t pairs = queries * depth - queries * (queries - 1) / 2;
+  set_rates(state, 2 * depth * shape.kv_heads * row, 4 * pairs * shape.heads * shape.head_dim);
 }
-BENCHMARK_CAPTURE(BM_Attention, f16, Format::f16)->Args({1024, 1})->Args({4096, 1})->Args({16384, 1})->Args({2048, 512})->UseRealTime();
-BENCHMARK_CAPTURE(BM_Attention, q8_0, Format::q8_0)
-    ->Args({1024, 1})
-    ->Args({4096, 1})
-    ->Args({16384, 1})
-    ->Args({2048, 512})
-    ->UseRealTime();
-BENCHMARK_CAPTURE(BM_Attention, q4_0, Format::q4_0)
-    ->Args({1024, 1})
-    ->Args({4096, 1})
-    ->Args({16384, 1})
-    ->Args({2048, 512})
-    ->UseRealTime();
-BENCHMARK_CAPTURE(BM_Attention, f32, Format::f32)->Args({4096, 1})->Args({2048, 512})->UseRealTime();
 
-void BM_ReadBandwidth(benchmark::State& state) {
-  const std::vector<std::byte> memory = some_bytes(size_t{1} << 30);
+void run_read_bandwidth(benchmark::State& state) {
+  constexpr size_t kBytes = size_t{1} << 30;
+  const std::span memory(weight_bytes(kBytes), kBytes);
   ThreadPool pool(physical_cores());
   double best = 0;
   for (auto _ : state) best = std::max(best, read_bandwidth(memory, pool));
-  state.counters["bytes"] = best;
+  state.counters["bytes_per_second"] = best;  // of its own measure: the best pass
 }
-BENCHMARK(BM_ReadBandwidth)->Iterations(2);
+
+void run_multiply_add_peak(benchmark::State& state) {
+  ThreadPool pool(physical_cores());
+  double best = 0;
+  for (auto _ : state) best = std::max(best, multiply_add_peak(pool));
+  state.counters["operations"] = best;
+}
+
+template <class... Arguments>
+void add(const std::string& name, Arguments... arguments) {
+  benchmark::RegisterBenchmark(name.c_str(), arguments...)->UseRealTime()->Unit(benchmark::kMicrosecond);
+}
+
+const bool registered = [] {
+  benchmark::RegisterBenchmark("machine/read", run_read_bandwidth)->Iterations(2);
+  benchmark::RegisterBenchmark("machine/multiply-add", run_multiply_add_peak)->Iterations(1);
+  for (const Format format : {Format::q4_0, Format::q8_0, Format::q4_k, Format::q6_k, Format::f16}) {
+    // Queries and outputs, the feed-forward's first and last product; logits are only taken of a text's last token.
+    for (const Shape shape : {Shape{2048, 2048}, Shape{8192, 2048}, Shape{2048, 8192}, Shape{128256, 2048}}) {
+      for (const size_t tokens : {1, 8, 512}) {
+        if (shape.rows == 128256 && tokens > 8) continue;
+        add(fmt::format("product/{}/{}x{}/{}", name(format), shape.rows, shape.columns, tokens), run_product, format,
+            shape, tokens);
+      }
+    }
+  }
+  for (const Format format : {Format::f32, Format::f16, Format::q8_0, Format::q4_0}) {
+    for (const Context context : {Context{1024, 1, 0}, Context{4096, 1, 0}, Context{4096, 1, 32}, Context{16384, 1, 0},
+                                  Context{65536, 1, 0}, Context{512, 512, 0}, Context{4096, 512, 0}}) {
+      add(fmt::format("attention/{}/{}/{}{}", name(format), context.depth, context.queries,
+                      context.page_tokens ? "/paged" : ""),
+          run_attention, format, context);
+    }
+  }
+  return true;
+}();
 
 }  // namespace
 }  // namespace contexture
