@@ -2,14 +2,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <sstream>
 
 #include "cli/program.h"
+#include "support/random_model.h"
 
 namespace contexture {
 namespace {
@@ -46,6 +50,16 @@ TEST(Bench, SaysALineATestWithTheBytesThatAreRead) {
   EXPECT_EQ(more, plan["cache_bytes"].get<double>());
 }
 
+TEST(Bench, SequencesDecodedTogetherShareTheWeightsThatAreRead) {
+  const std::vector<json> alone = benched("-p 0 -n 2 -d 0,64"), four = benched("-p 0 -n 2 -d 64 --sequences 4");
+  ASSERT_EQ(alone.size(), 2u);
+  ASSERT_EQ(four.size(), 1u);
+  EXPECT_EQ(four[0]["sequences"], 4);
+  const double shallow = alone[0]["bytes_per_token"], deep = alone[1]["bytes_per_token"];
+  const double context = (deep - shallow) / 64 * 65;  // two tokens at 64 see 65 on average
+  EXPECT_DOUBLE_EQ(four[0]["bytes_per_token"].get<double>(), (deep - context) / 4 + context);
+}
+
 TEST(Bench, LeavesATestOutAndDraws) {
   const std::string file = testing::TempDir() + "bench_test.svg";
   const std::vector<json> lines = benched("-p 0 -n 2 -d 0,32 --plot " + file);
@@ -65,6 +79,40 @@ TEST(Bench, TakesALesserInstructionSetAndNamesThoseThatThereAre) {
   const Ended ended = run_program("bench --target MMX");
   EXPECT_EQ(ended.status, 1);
   EXPECT_THAT(ended.err, HasSubstr("this machine has no MMX; it has:"));
+}
+
+/// What tools/compare_peers.sh prints, and its exit status.
+Ended compared(const std::string& arguments) {
+  const std::string command =
+      "CONTEXTURE=" CONTEXTURE_PROGRAM " THREADS=1 ROUNDS=1 tools/compare_peers.sh " + arguments;
+  FILE* const pipe = popen((command + " 2>&1").c_str(), "r");
+  if (!pipe) return {};
+  Ended ended;
+  for (int c; (c = fgetc(pipe)) != EOF;) ended.out += static_cast<char>(c);
+  const int status = pclose(pipe);
+  ended.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return ended;
+}
+
+// A peer that says of itself that it decodes 9 tokens a second, 10 with flash attention.
+TEST(ComparePeers, SetsTheFasterSettingOfThePeerAgainstOurs) {
+  const std::filesystem::path folder = testing::TempDir() + "compare_peers_test";
+  std::filesystem::create_directories(folder);
+  write_random_model({}, (folder / "1b-q8_0.gguf").string());
+  const std::string peer = (folder / "peer").string();
+  std::ofstream(peer) << "#!/bin/sh\n[ $# = 9 ] && [ \"$1 $3 $4 $5 $6 $7 $9\" = 'bench 1 0 0 32 f16 1' ] || exit 3\n"
+                         "echo '{\"test\": \"prefill\", \"tokens_per_second\": 1000}'\n"
+                         "echo '{\"test\": \"decode\", \"tokens_per_second\": '$((9 + $8))'}'\n";
+  std::filesystem::permissions(peer, std::filesystem::perms::owner_all);
+  const Ended ended = compared(peer + " " + folder.string() + " q8_0-decode");
+  ASSERT_EQ(ended.status, 0) << ended.out;
+  std::smatch row;
+  ASSERT_TRUE(std::regex_search(
+      ended.out, row, std::regex(R"(\| q8_0 decode 32 \| 0 \| f16 \| ([0-9.]+) \| 10\.0 \| ([0-9.]+) \| [0-9]+ % \|)")))
+      << ended.out;
+  EXPECT_NEAR(std::stod(row[2]), std::stod(row[1]) / 10, 0.011);  // both are rounded
+  EXPECT_EQ(compared(peer + " " + folder.string() + " no-such-test").status, 1);
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace
