@@ -6,11 +6,11 @@ fail() {
   exit 1
 }
 
-# Installs the packages of packages.txt that this machine lacks, and says which.
+# Installs the named packages, or those of packages.txt, that this machine lacks, and says which.
 install_packages() {
   command -v dpkg-query >/dev/null || fail "this is no Debian; install what packages.txt lists, then: cmake --preset release && cmake --build --preset release"
-  local wanted missing=() name
-  wanted=$(sed 's/#.*//' packages.txt | xargs)
+  local wanted=$* missing=() name
+  [[ $wanted ]] || wanted=$(sed 's/#.*//' packages.txt | xargs)
   for name in $wanted; do
     dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$name")
   done

@@ -93,6 +93,15 @@ HWY_INLINE Ints zero_ints() {
 #define CONTEXTURE_VNNI 0
 #endif
 
+#if HWY_TARGET == HWY_NEON
+/// Four activations, in every lane.
+HWY_INLINE int8x16_t four_of(const int8_t* a) {
+  int32_t four;
+  std::memcpy(&four, a, 4);
+  return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+#endif
+
 /// sum += per lane Σ of four products of unsigned weights below 2^kBits with the four signed activations at `a`, over
 /// kCount vectors of weights and as many fours: exact integers on every target.
 template <int kBits, size_t kCount>
@@ -143,6 +152,45 @@ HWY_INLINE void dot(const Bytes* w, const int8_t* HWY_RESTRICT a, Ints& sum) {
       for (size_t i = 0; i < 4 * kCount; ++i) shift += a[i];
       sum.part[p] = hn::Add(sum.part[p], hn::Set(IntTag(), 128 * shift));
     }
+  }
+#elif HWY_TARGET == HWY_NEON
+  for (size_t p = 0; p < kParts; ++p) {
+    int32x4_t wide = sum.part[p].raw;
+    int32_t shift = 0;  // Σ a, where signed weights need it
+#if defined(__ARM_FEATURE_DOTPROD)
+    for (size_t v = 0; v < kCount; ++v) {
+      const int8x16_t activations = four_of(a + 4 * v);
+      int8x16_t weights = w[v].part[p].raw;
+      if constexpr (kBits == 8) {
+        weights = veorq_s8(weights, vdupq_n_s8(-128));
+        shift += a[4 * v] + a[4 * v + 1] + a[4 * v + 2] + a[4 * v + 3];
+      }
+      wide = vdotq_s32(wide, weights, activations);
+    }
+#else
+    // Products of the first two rows' bytes and of the other two's add up in 16 bits while they fit, then widen.
+    constexpr size_t kFits = kBits == 4 ? 8 : kBits == 5 ? 4 : kBits == 6 ? 2 : 1;
+    for (size_t first = 0; first < kCount; first += kFits) {
+      int16x8_t low = vdupq_n_s16(0), high = low;
+      for (size_t v = first; v < first + kFits && v < kCount; ++v) {
+        const int8x16_t activations = four_of(a + 4 * v);
+        int8x16_t weights = w[v].part[p].raw;
+        if constexpr (kBits == 8) {
+          weights = veorq_s8(weights, vdupq_n_s8(-128));
+          shift += a[4 * v] + a[4 * v + 1] + a[4 * v + 2] + a[4 * v + 3];
+        }
+        low = vmlal_s8(low, vget_low_s8(weights), vget_low_s8(activations));
+        high = vmlal_high_s8(high, weights, activations);
+      }
+      if constexpr (kBits == 8) {  // two products of 128 · 128 do not fit
+        wide = vaddq_s32(wide, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+      } else {
+        wide = vpadalq_s16(wide, vpaddq_s16(low, high));
+      }
+    }
+#endif
+    if constexpr (kBits == 8) wide = vaddq_s32(wide, vdupq_n_s32(128 * shift));
+    sum.part[p].raw = wide;
   }
 #else  // any other machine
   for (size_t p = 0; p < kParts; ++p) {
