@@ -7,6 +7,10 @@
 
 namespace contexture {
 
+/// Asks for pages of 2 MB where memory is large: K and V are read in runs of a few kilobytes, and with small pages each
+/// run begins with a walk through the page tables. Without the system's consent nothing happens.
+void advise_large_pages(void* data, size_t bytes);
+
 /// Memory of a fixed size, aligned for any vector unit, not initialised (so that untouched pages cost nothing) and
 /// never grown: what is planned is what is allocated.
 template <class T>
@@ -18,6 +22,7 @@ class AlignedArray {
   explicit AlignedArray(size_t count) : size_(count) {
     if (count == 0) return;
     data_ = static_cast<T*>(::operator new(bytes_for(count), std::align_val_t(alignment)));
+    advise_large_pages(data_, bytes_for(count));
   }
   AlignedArray(AlignedArray&& other) noexcept { *this = std::move(other); }
   AlignedArray& operator=(AlignedArray&& other) noexcept {
