@@ -150,13 +150,13 @@ HWY_INLINE void sums_over_channels(const float* HWY_RESTRICT q, size_t dim, size
 }
 
 /// scores[r][t] = scale · Σ_d q[r][d] · k[d][t] for the visible tokens of the tile, soft-capped: kRows rows that see
-/// the same. Meanwhile `lines` cache lines of what comes next are asked for with each 16 tokens.
+/// the same. Meanwhile what comes next is asked for.
 template <size_t kRows>
 HWY_INLINE void tile_scores(const float* HWY_RESTRICT q, const AttentionShape& shape, Visible visible,
-                            const float* HWY_RESTRICT k, float* HWY_RESTRICT scores, Ahead& ahead, size_t lines) {
+                            const float* HWY_RESTRICT k, float* HWY_RESTRICT scores, Ahead& ahead) {
   const size_t dim = round_up_16(shape.head_dim);
   for (size_t t = visible.begin / 16 * 16; t < visible.end; t += 16) {
-    ahead.fetch(lines);
+    ahead.step(16);
     Floats sums[kRows];
     sums_over_channels<kRows>(q, dim, 0, k + t, sums);
     for (size_t r = 0; r < kRows; ++r) store(scores_of(sums[r], shape), scores + r * kScoreStride + t);
@@ -188,10 +188,10 @@ HWY_INLINE float tile_softmax(float maximum, size_t count, float* HWY_RESTRICT s
 }
 
 /// values[r][d] = Σ_t p[r][t] · v[t][d] over the visible tokens, in order of t, for kRows rows that see the same.
-/// Meanwhile `lines` cache lines of what comes next are asked for with each 8 tokens.
+/// Meanwhile what comes next is asked for.
 template <size_t kRows>
 HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t dim, const float* HWY_RESTRICT v,
-                            float* HWY_RESTRICT values, Ahead& ahead, size_t lines) {
+                            float* HWY_RESTRICT values, Ahead& ahead) {
   constexpr size_t kVectors = kParts == 1 ? 4 : 1;
   for (size_t d = 0; d < dim; d += kVectors * 16) {
     const size_t vectors = std::min(kVectors, (dim - d) / 16);
@@ -201,7 +201,7 @@ HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t
     }
     const auto add_all = [&](auto count) HWY_ATTR {
       for (size_t begin = visible.begin; begin < visible.end; begin += 8) {
-        ahead.fetch(lines);
+        ahead.step(8);
         for (size_t t = begin; t < std::min(visible.end, begin + 8); ++t) {
           Floats vt[kVectors];
           for (size_t i = 0; i < count; ++i) vt[i] = load(v + t * dim + d + i * 16);
@@ -318,12 +318,11 @@ HWY_INLINE void attend_rows(const AttentionUnit& unit, const Tile& tile, const T
                             const AttentionShape& shape, const AttentionMemory& memory) {
   const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group, dim = shape.head_dim;
   RowRun run;
-  Ahead values_ahead(&tile, false, unit.kv_head), next_ahead(next, true, unit.kv_head);
-  const size_t lines = values_ahead.lines() / tile.count + 1, next_lines = next_ahead.lines() / tile.count + 1;
+  Ahead values_ahead(&tile, false, unit.kv_head, tile.count), next_ahead(next, true, unit.kv_head, tile.count);
   for_row_runs<true>(tile, unit.kv_head, run, [&](auto format) HWY_ATTR {
     for_rows(visible, rows, group, [&](size_t row, auto count, Visible) HWY_ATTR {
       row_scores<format, count>(run, memory.q + row * dim, shape, memory.scores + row * kScoreStride, kScoreStride,
-                                values_ahead, lines);
+                                values_ahead);
     });
   });
   for (size_t row = 0; row < rows; ++row) {
@@ -335,7 +334,7 @@ HWY_INLINE void attend_rows(const AttentionUnit& unit, const Tile& tile, const T
     for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
       row_values<format, count>(run, std::max(seen.begin, run.first), std::min(seen.end, run.first + run.count),
                                 memory.scores + row * kScoreStride, kScoreStride, dim, memory.values + row * dim,
-                                next_ahead, next_lines);
+                                next_ahead);
     });
   });
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible) HWY_ATTR {
@@ -348,18 +347,16 @@ HWY_INLINE void attend_floats(const AttentionUnit& unit, const Tile& tile, const
                               const AttentionShape& shape, const AttentionMemory& memory) {
   const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group;
   const size_t dim = round_up_16(shape.head_dim);
-  Ahead values_ahead(&tile, false, unit.kv_head), next_ahead(next, true, unit.kv_head);
-  const size_t lines = values_ahead.lines() * 16 / tile.count + 1, next_lines = next_ahead.lines() * 8 / tile.count + 1;
+  Ahead values_ahead(&tile, false, unit.kv_head, tile.count), next_ahead(next, true, unit.kv_head, tile.count);
   unpack_keys(tile, unit.kv_head, shape, memory.rows, memory.tile);
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
     float* scores = memory.scores + row * kScoreStride;
-    tile_scores<count>(memory.q + row * dim, shape, seen, memory.tile, scores, values_ahead, lines);
+    tile_scores<count>(memory.q + row * dim, shape, seen, memory.tile, scores, values_ahead);
     for (size_t i = 0; i < count; ++i) finish_scores(seen, scores + i * kScoreStride, memory.tile_states[row + i]);
   });
   unpack_values(tile, unit.kv_head, shape, memory.tile);
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
-    tile_values<count>(memory.scores + row * kScoreStride, seen, dim, memory.tile, memory.values, next_ahead,
-                       next_lines);
+    tile_values<count>(memory.scores + row * kScoreStride, seen, dim, memory.tile, memory.values, next_ahead);
     merge_values(memory, memory.values, row, count, dim);
   });
 }

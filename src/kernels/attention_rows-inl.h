@@ -75,12 +75,12 @@ HWY_INLINE Floats scores_of(const Floats& sums, const AttentionShape& shape) {
 /// scores[r][t] of kRows rows of q (dim) with all tokens of the run; up to 15 after them are overwritten.
 template <Format kFormat, size_t kRows>
 HWY_INLINE void row_scores(const RowRun& run, const float* HWY_RESTRICT q, const AttentionShape& shape,
-                           float* HWY_RESTRICT scores, size_t stride, Ahead& ahead, size_t lines) {
+                           float* HWY_RESTRICT scores, size_t stride, Ahead& ahead) {
   constexpr size_t kTokens = 16 / kRows;
   const size_t dim = shape.head_dim, blocks = dim / 32;
   const float* floats_of_halves = f16_table();
   for (size_t t = 0; t < run.count; t += kTokens) {
-    ahead.fetch(lines * kTokens);
+    ahead.step(kTokens);
     Floats sums[16];  // (rows, tokens)
     for (size_t i = 0; i < 16; ++i) sums[i] = zeros();
     for (size_t b = 0; b < blocks; ++b) {
@@ -104,7 +104,7 @@ HWY_INLINE void row_scores(const RowRun& run, const float* HWY_RESTRICT q, const
 /// values[r][d] += Σ_t p[r][t] · v[t][d] over the run's tokens in [begin, end) of the tile.
 template <Format kFormat, size_t kRows>
 HWY_INLINE void row_values(const RowRun& run, size_t begin, size_t end, const float* HWY_RESTRICT p, size_t stride,
-                           size_t dim, float* HWY_RESTRICT values, Ahead& ahead, size_t lines) {
+                           size_t dim, float* HWY_RESTRICT values, Ahead& ahead) {
   const float* floats_of_halves = f16_table();
   const auto some = [&](size_t first_block, auto blocks_at_once) HWY_ATTR {
     Floats sums[kRows][2 * blocks_at_once];
@@ -113,7 +113,7 @@ HWY_INLINE void row_values(const RowRun& run, size_t begin, size_t end, const fl
       for (size_t i = 0; i < 2 * blocks_at_once; ++i) sums[r][i] = load(to + r * dim + i * 16);
     }
     for (size_t t = begin; t < end; ++t) {
-      if (t % 8 == 0) ahead.fetch(8 * lines);
+      if (t % 4 == 0) ahead.step(4);
       Floats v[2 * blocks_at_once];
       for (size_t i = 0; i < blocks_at_once; ++i) {
         load_block<kFormat>(run.rows[t - run.first], first_block + i, floats_of_halves, v + 2 * i);

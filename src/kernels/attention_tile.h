@@ -101,22 +101,22 @@ class TileReader {
 };
 
 /// Asks for the rows of a tile before they are needed, some lines at a time between computations: pages end before
-/// hardware has seen where a row of addresses leads, and a burst would wait for itself. A null tile has none.
+/// hardware has seen where a row of addresses leads, and a core has few reads in flight, so that a burst waits for
+/// itself. A null tile has none.
 class Ahead {
  public:
-  Ahead(const Tile* tile, bool is_k, size_t kv_head) : tile_(tile), is_k_(is_k), kv_head_(kv_head) {
-    if (tile_ && tile_->runs > 0) begin_run();
+  /// Of `tile`, while another tile's `tokens` tokens are computed with.
+  Ahead(const Tile* tile, bool is_k, size_t kv_head, size_t tokens) : tile_(tile), is_k_(is_k), kv_head_(kv_head) {
+    if (!tile || tile->runs == 0) return;
+    size_t lines = 0;
+    for (size_t i = 0; i < tile->runs; ++i) lines += tile->run[i].count * stride(i) / 64 + 1;
+    rate_ = (lines * kWhole + tokens - 1) / tokens;
+    begin_run();
   }
 
-  /// Cache lines of all its rows.
-  size_t lines() const {
-    size_t all = 0;
-    for (size_t i = 0; tile_ && i < tile_->runs; ++i) all += tile_->run[i].count * stride(i) / 64 + 1;
-    return all;
-  }
-
-  [[gnu::always_inline]] void fetch(size_t lines) {
-    for (; lines > 0 && at_ < end_; --lines) {
+  /// To be called when so many tokens more are being computed with.
+  [[gnu::always_inline]] void step(size_t tokens) {
+    for (due_ += rate_ * tokens; due_ >= kWhole && at_ < end_; due_ -= kWhole) {
       hwy::Prefetch(at_);
       at_ += 64;
       if (at_ >= end_ && ++run_ < tile_->runs) begin_run();
@@ -124,6 +124,8 @@ class Ahead {
   }
 
  private:
+  static constexpr size_t kWhole = 1024;  // a line, in the parts that are counted
+
   size_t stride(size_t run) const {
     return is_k_ ? tile_->run[run].span->k_token_stride : tile_->run[run].span->v_token_stride;
   }
@@ -135,7 +137,7 @@ class Ahead {
 
   const Tile* tile_;
   bool is_k_;
-  size_t kv_head_, run_ = 0;
+  size_t kv_head_, run_ = 0, rate_ = 0, due_ = 0;
   const std::byte *at_ = nullptr, *end_ = nullptr;
 };
 
