@@ -72,15 +72,15 @@ class PanelsOfTiles {
       : part_(part), blocks_(blocks_of(part.product->weights->columns)), panels_(part.last_panel - part.first_panel) {}
 
   void multiply(const ActivationTile* activations) {
-    const std::byte* at[kMaxGroupPanels];
+    const std::byte* at[kGroupPanels];
+    Unit units[kGroupPanels];  // a superblock's scales stay for eight blocks
     for (size_t p = 0; p < panels_; ++p) at[p] = part_.product->weights->panel(part_.first_panel + p);
     for (size_t first = 0; first < blocks_; first += kChunk) {
       const size_t count = std::min(kChunk, blocks_ - first);
       for (size_t p = 0; p < panels_; ++p) {
         for (size_t i = 0; i < count; ++i) {
-          Unit unit;
-          at[p] = unit.read(at[p], first + i);
-          store_unit(unit, weights_[p][i]);
+          at[p] = units[p].read(at[p], first + i);
+          store_unit(units[p], weights_[p][i]);
         }
       }
       for (size_t token = part_.first_token; token < part_.last_token; token += 16) {
@@ -162,9 +162,9 @@ class PanelsOfTiles {
 
   const ProductPart& part_;
   size_t blocks_, panels_;
-  alignas(64) UnpackedUnit weights_[kMaxGroupPanels][kChunk];
+  alignas(64) UnpackedUnit weights_[kGroupPanels][kChunk];
   alignas(64) ProductTile products_[kInFlight];
-  alignas(64) SumTile sums_[kMaxGroupPanels][kTokensOfTiles / 16];  // between chunks
+  alignas(64) SumTile sums_[kGroupPanels][kTokensOfTiles / 16];  // between chunks
 };
 
 template <class Unit>

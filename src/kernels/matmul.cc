@@ -26,8 +26,7 @@ namespace contexture {
 
 constexpr size_t kPanelRows = PackedMatrix::panel_rows;
 constexpr size_t kFewestForTiles = 12;            // tokens; below, unpacking weights for AMX costs more than it gives
-constexpr size_t kGroupPanels = 2;                // that a thread takes at once
-constexpr size_t kMaxGroupPanels = 4;             // the same, for a prompt
+constexpr size_t kGroupPanels = 4;                // that a thread takes at once
 constexpr size_t kTokenBlockBytes = 1024 * 1024;  // activations that should stay in a core's L2 cache
 
 constexpr size_t kTokensOfTiles = 512;  // that are multiplied at once, at most
@@ -66,21 +65,29 @@ HWY_INLINE void write_sums(const Floats& sums, const Product& product, size_t pa
   std::copy_n(all, rows - first, out);
 }
 
-/// One panel of block-quantised weights times kTokens tokens. activations (tokens, blocks).
-template <class Unit, size_t kTokens>
-HWY_INLINE void tile_quantised(const Product& product, const ActivationBlock* activations, size_t panel,
+/// kPanels panels of block-quantised weights times kTokens tokens. activations (tokens, blocks). Panels are read side
+/// by side: a core has more reads in flight from several places than from one.
+template <class Unit, size_t kTokens, size_t kPanels>
+HWY_INLINE void tile_quantised(const Product& product, const ActivationBlock* activations, size_t first_panel,
                                size_t first_token) {
   const size_t blocks = blocks_of(product.weights->columns);
   const ActivationBlock* HWY_RESTRICT tokens = activations + first_token * blocks;
-  const std::byte* HWY_RESTRICT at = product.weights->panel(panel);
-  Floats sums[kTokens];
-  for (size_t t = 0; t < kTokens; ++t) sums[t] = zeros();
-  Unit unit;
-  for (size_t block = 0; block < blocks; ++block) {
-    at = unit.read(at, block);
-    for (size_t t = 0; t < kTokens; ++t) unit.multiply(tokens[t * blocks + block], sums[t]);
+  const std::byte* at[kPanels];
+  Unit units[kPanels];  // a superblock's scales stay for eight blocks
+  Floats sums[kPanels][kTokens];
+  for (size_t p = 0; p < kPanels; ++p) {
+    at[p] = product.weights->panel(first_panel + p);
+    for (size_t t = 0; t < kTokens; ++t) sums[p][t] = zeros();
   }
-  for (size_t t = 0; t < kTokens; ++t) write_sums(sums[t], product, panel, first_token + t);
+  for (size_t block = 0; block < blocks; ++block) {
+    for (size_t p = 0; p < kPanels; ++p) {
+      at[p] = units[p].read(at[p], block);
+      for (size_t t = 0; t < kTokens; ++t) units[p].multiply(tokens[t * blocks + block], sums[p][t]);
+    }
+  }
+  for (size_t p = 0; p < kPanels; ++p) {
+    for (size_t t = 0; t < kTokens; ++t) write_sums(sums[p][t], product, first_panel + p, first_token + t);
+  }
 }
 
 /// The part's panels of float weights times kTokens tokens, x (tokens, columns). Sums of kRun columns are added to the
@@ -88,12 +95,12 @@ HWY_INLINE void tile_quantised(const Product& product, const ActivationBlock* ac
 template <Format kFormat, size_t kTokens>
 HWY_INLINE void tile_float(const ProductPart& part, const float* x, size_t first_token) {
   constexpr size_t kRun = 256, kBytes = kFormat == Format::f32 ? 64 : 32;
-  const size_t columns = part.product->weights->columns;
+  const size_t columns = part.product->weights->columns, panels_here = part.last_panel - part.first_panel;
   const float* HWY_RESTRICT tokens = x + first_token * columns;
   // A run of each token's inputs, a cache line more than 1 kB apart: rows of x are a multiple of 4 kB apart and would
   // push each other out of the nearest cache.
   float inputs[kTokens][kRun + 16];
-  Floats totals[kMaxGroupPanels][kTokens];
+  Floats totals[kGroupPanels][kTokens];
   for (size_t begin = 0; begin < columns; begin += kRun) {
     const size_t count = std::min(columns - begin, kRun);
     for (size_t t = 0; t < kTokens; ++t) {
@@ -102,19 +109,34 @@ HWY_INLINE void tile_float(const ProductPart& part, const float* x, size_t first
       for (; i + 16 <= count; i += 16) store(load(from + i), inputs[t] + i);
       for (; i < count; ++i) inputs[t][i] = from[i];
     }
-    for (size_t p = 0; p < part.last_panel - part.first_panel; ++p) {
-      const std::byte* HWY_RESTRICT at = part.product->weights->panel(part.first_panel + p) + begin * kBytes;
-      Floats sums[kTokens];
-      for (size_t t = 0; t < kTokens; ++t) sums[t] = zeros();
-      for (size_t i = 0; i < count; ++i, at += kBytes) {
-        hwy::Prefetch(at + kPrefetchBytes);
-        const Floats w = load_elements<kFormat>(at);
-        for (size_t t = 0; t < kTokens; ++t) fma(splat(inputs[t][i]), w, sums[t]);
+    // Some panels side by side, where registers hold their sums: several places are read from.
+    const auto add_run = [&](size_t first_panel, auto panels) HWY_ATTR {
+      const std::byte* at[panels];
+      Floats sums[panels][kTokens];
+      for (size_t p = 0; p < panels; ++p) {
+        at[p] = part.product->weights->panel(part.first_panel + first_panel + p) + begin * kBytes;
+        for (size_t t = 0; t < kTokens; ++t) sums[p][t] = zeros();
       }
-      for (size_t t = 0; t < kTokens; ++t) totals[p][t] = begin == 0 ? sums[t] : add(totals[p][t], sums[t]);
-    }
+      for (size_t i = 0; i < count; ++i) {
+        for (size_t p = 0; p < panels; ++p, at[p - 1] += kBytes) {
+          hwy::Prefetch(at[p] + kPrefetchBytes);
+          const Floats w = load_elements<kFormat>(at[p]);
+          for (size_t t = 0; t < kTokens; ++t) fma(splat(inputs[t][i]), w, sums[p][t]);
+        }
+      }
+      for (size_t p = 0; p < panels; ++p) {
+        for (size_t t = 0; t < kTokens; ++t) {
+          Floats& total = totals[first_panel + p][t];
+          total = begin == 0 ? sums[p][t] : add(total, sums[p][t]);
+        }
+      }
+    };
+    constexpr size_t kPanels = kTokens >= 16 / kParts ? 1 : kTokens >= 8 / kParts ? 2 : kGroupPanels;
+    size_t p = 0;
+    for (; p + kPanels <= panels_here; p += kPanels) add_run(p, std::integral_constant<size_t, kPanels>());
+    for (; p < panels_here; ++p) add_run(p, std::integral_constant<size_t, 1>());
   }
-  for (size_t p = 0; p < part.last_panel - part.first_panel; ++p) {
+  for (size_t p = 0; p < panels_here; ++p) {
     for (size_t t = 0; t < kTokens; ++t) {
       write_sums(totals[p][t], *part.product, part.first_panel + p, first_token + t);
     }
@@ -160,10 +182,17 @@ bool has_tiles() {
 template <class Unit>
 void multiply_quantised(const ProductPart& part, const Activations& activations) {
   if (activations.tiles) return multiply_tiles<Unit>(part, activations.tiles);
-  for (size_t panel = part.first_panel; panel < part.last_panel; ++panel) {
-    for_tiles(part, [&](size_t token, auto tokens)
-                        HWY_ATTR { tile_quantised<Unit, tokens>(*part.product, activations.rows, panel, token); });
-  }
+  for_tiles(part, [&](size_t token, auto tokens) HWY_ATTR {
+    // More tokens are bound by arithmetic, except with quants of 8 bits, of which twice as many bytes are read.
+    constexpr size_t kPanels = tokens <= 4 / kParts ? kGroupPanels : tokens == 8 && Unit::kQuantOffset == 128 ? 2 : 1;
+    size_t panel = part.first_panel;
+    for (; panel + kPanels <= part.last_panel; panel += kPanels) {
+      tile_quantised<Unit, tokens, kPanels>(*part.product, activations.rows, panel, token);
+    }
+    for (; panel < part.last_panel; ++panel) {
+      tile_quantised<Unit, tokens, 1>(*part.product, activations.rows, panel, token);
+    }
+  });
 }
 
 template <Format kFormat>
@@ -255,8 +284,7 @@ void matmul(std::span<const Product> products, const float* x, size_t tokens, Ma
   Activations activations;
   if (quantised) activations = quantise(x, tokens, columns, scratch, pool);
 
-  const size_t group_panels = tokens < kFewestForTiles ? kGroupPanels : kMaxGroupPanels;
-  const auto groups_of = [&](const Product& p) { return (p.weights->panels() + group_panels - 1) / group_panels; };
+  const auto groups_of = [](const Product& p) { return (p.weights->panels() + kGroupPanels - 1) / kGroupPanels; };
   size_t groups = 0;
   for (const Product& p : products) groups += groups_of(p);
   const size_t token_bytes = activations.tiles ? columns * sizeof(ActivationTile) / 512 : columns * sizeof(float);
@@ -267,8 +295,8 @@ void matmul(std::span<const Product> products, const float* x, size_t tokens, Ma
     part.last_token = std::min(tokens, part.first_token + token_block);
     size_t group = i % groups;
     for (; group >= groups_of(*part.product); ++part.product) group -= groups_of(*part.product);
-    part.first_panel = group * group_panels;
-    part.last_panel = std::min(part.product->weights->panels(), part.first_panel + group_panels);
+    part.first_panel = group * kGroupPanels;
+    part.last_panel = std::min(part.product->weights->panels(), part.first_panel + kGroupPanels);
     HWY_DYNAMIC_DISPATCH(multiply_part)(part, x, activations);
   });
 }
