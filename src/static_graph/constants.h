@@ -37,7 +37,7 @@ MatrixParts parts_of(const GraphConstant& constant);
 size_t constant_bytes(const GraphConstant& constant);
 
 /// Inputs of a fixed-point linear, terms of a fixed-point matmul: so many that every sum of the kernels fits
-/// (kernels/fixed_linear.h shows the bounds).
+/// (kernels/fixed_linear.h and fixed_elements.h show the bounds).
 constexpr size_t kMaxFixedColumns = 65536;
 
 }  // namespace contexture
