@@ -11,7 +11,7 @@ libraries=$PWD/build-aarch64-libraries
 # Debian's ARM packages of the libraries in packages.txt, and what they need, unpacked into $libraries.
 unpack_libraries() {
   local wanted state=$libraries.apt log
-  wanted=$(sed 's/#.*//' packages.txt | xargs -n 1 | grep -e '-dev$' | grep -v clang)
+  wanted=$(sed 's/#.*//' packages.txt | xargs -n 1 | grep -e '-dev$' | grep -v -e clang -e openmpi)
   if [[ -e $libraries/packages && $(<"$libraries/packages") == "$wanted" ]]; then return 0; fi
   echo "unpacking ARM libraries" >&2
   rm -rf "$libraries" "$state"

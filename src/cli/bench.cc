@@ -6,6 +6,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "cli/command.h"
+#include "cli/ring_flags.h"
 #include "cli/svg_plot.h"
 #include "engine/speed_test.h"
 #include "kernels/machine.h"
@@ -23,11 +24,13 @@ double median(std::vector<double> values) {
 struct Bench {
   ModelFlags model;
   CacheFlags cache;
+  RingFlags ring;
   size_t prefill = 512, decode = 32, sequences = 1, repeats = 5, chunk = 512;
   std::vector<size_t> depths = {0};
   std::string plot, target;
 
   double bandwidth = 0;
+  bool speaks = true;  // of ranks that share the context, the first
   SvgPlot::Curve decoded{"decode", {}}, prefilled{"prefill", {}};
 
   void run() {
@@ -39,17 +42,35 @@ struct Bench {
     options.cache.context = std::max(options.cache.context, deepest + std::max<size_t>(1, std::max(prefill, decode)));
     options.cache.sequences = options.logit_rows = sequences;
     options.chunk = std::max(chunk, sequences);
+    if (ring.given()) {
+      SharedModel shared(opened.file);
+      return ring.run([&](Communicator& ranks) {
+        Bench rank = *this;
+        rank.speaks = ranks.rank() == 0;
+        RunOptions of_rank = options;
+        of_rank.ranks = static_cast<size_t>(ranks.ranks());
+        of_rank.threads = ring.threads_of_rank(cache.threads);
+        const std::unique_ptr<Runtime> runtime = shared.runtime(of_rank, ranks, ring);
+        if (rank.speaks) rank.measure_machine(*runtime);
+        ranks.barrier();
+        rank.measure(*runtime);
+      });
+    }
     Runtime runtime(opened.file, options);
     measure_machine(runtime);
-    if (!model.json) {
-      fmt::print("{}, {}\n\n{:<8} {:>7} {:>7} {:>12} {:>10} {:>14} {:>8}\n", model.model, describe(options.cache),
-                 "test", "tokens", "depth", "tokens/s", "GB/s", "MB a token", "share");
+    measure(runtime);
+  }
+
+  void measure(Runtime& runtime) {
+    if (!model.json && speaks) {
+      fmt::print("{}, {}\n\n{:<8} {:>7} {:>7} {:>12} {:>10} {:>14} {:>8}\n", model.model,
+                 describe(runtime.plan().cache), "test", "tokens", "depth", "tokens/s", "GB/s", "MB a token", "share");
     }
     for (const size_t depth : depths) {
       if (prefill > 0) measure_prefill(runtime, depth);
       if (decode > 0) measure_decode(runtime, depth);
     }
-    if (!plot.empty()) write_plot();
+    if (!plot.empty() && speaks) write_plot();
   }
 
   /// What the machine gives, in this run: read bandwidth over a gigabyte, multiply-adds in registers.
@@ -96,6 +117,7 @@ struct Bench {
   }
 
   void report(Runtime& runtime, std::string_view test, size_t tokens, size_t depth, double speed, double bytes) const {
+    if (!speaks) return;
     const CachePlan& plan = runtime.plan().cache;
     const double share = bytes * speed / bandwidth;
     if (model.json) {
@@ -138,6 +160,7 @@ void add_bench(CLI::App& app) {
   auto self = std::make_shared<Bench>();
   self->model.add_to(*command);
   self->cache.add_to(*command);
+  self->ring.add_to(*command);
   const auto count = [&](const char* name, size_t& value, int64_t least, const char* what) {
     command->add_option(name, value, what)->check(whole_number(least, kManyTokens))->capture_default_str();
   };

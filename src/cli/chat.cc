@@ -10,6 +10,7 @@
 #include "cli/chat_session.h"
 #include "cli/command.h"
 #include "cli/progress_line.h"
+#include "cli/ring_flags.h"
 #include "cli/sampling_flags.h"
 #include "cli/static_flags.h"
 #include "engine/conversation.h"
@@ -29,12 +30,27 @@ constexpr const char* kCommands =
     "Ctrl-C stops an answer and keeps what was said.\n";
 
 /// Reads messages: a line each, or several (see kCommands). Prompts go to stderr, so that stdout holds the answers.
+/// Over ranks, rank 0 reads for all.
 class Input {
  public:
+  explicit Input(Communicator* ranks) : ranks_(ranks) {
+    if (ranks_) interactive_ = broadcast_text(*ranks_, 0, interactive_ ? "yes" : "") == "yes";
+  }
   bool interactive() const { return interactive_; }
 
   /// False at the end of the input.
   bool read(std::string& message) const {
+    if (!ranks_) return read_here(message);
+    std::string told;  // a mark, then the message
+    if (ranks_->rank() == 0 && read_here(message)) told = "+" + message;
+    told = broadcast_text(*ranks_, 0, told);
+    if (told.empty()) return false;
+    message = told.substr(1);
+    return true;
+  }
+
+ private:
+  bool read_here(std::string& message) const {
     if (!read_line("> ", message)) return false;
     constexpr std::string_view quotes = "\"\"\"";
     bool open = true;  // the input did not end within the message; where it did, what is there is the message
@@ -51,7 +67,6 @@ class Input {
     return true;
   }
 
- private:
   bool read_line(const char* prompt, std::string& line) const {
     if (interactive_) fmt::print(stderr, "{}", prompt);
     if (!std::getline(std::cin, line)) return false;
@@ -66,6 +81,7 @@ class Input {
     return true;
   }
 
+  Communicator* ranks_;
   bool interactive_ = isatty(STDIN_FILENO);
 };
 
@@ -74,10 +90,12 @@ struct Chat {
   CacheFlags cache;
   SamplingFlags sampling;
   StaticFlags compiled;
+  RingFlags ring;
   std::string system, format, session;
 
   void run() {
     if (compiled.given()) return run_compiled();
+    if (ring.given()) return run_ring();
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
@@ -86,7 +104,7 @@ struct Chat {
     Runtime runtime(opened.file, options);
     CachedConversation conversation(runtime, tokenizer, chat_template);
     const CachePlan& plan = runtime.plan().cache;
-    talk(conversation, opened.file.metadata,
+    talk(conversation, sampling.options(opened.file.metadata),
          {plan.context,
           fmt::format("{} ({}, K {}, V {})", human_bytes(runtime.plan().cache_bytes), plan.layout,
                       contexture::info(plan.shape.k_format).name, contexture::info(plan.shape.v_format).name)});
@@ -99,6 +117,40 @@ struct Chat {
     std::string cache;
   };
 
+  void run_ring() {
+    const OpenedModel opened = model.open();
+    const GenerateOptions generate = sampling.options(opened.file.metadata);
+    SharedModel shared(opened.file);
+    ring.patience = 30 * 86400;  // a person may think for long
+    ring.run([&](Communicator& ranks) {
+      Chat rank = *this;
+      rank.run_rank(opened, generate, shared, ranks);
+    });
+  }
+
+  /// All ranks hold the same conversation; rank 0 reads and shows it.
+  void run_rank(const OpenedModel& opened, GenerateOptions generate, SharedModel& shared, Communicator& ranks) {
+    const Tokenizer& tokenizer = opened.need_tokenizer();
+    const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
+    share_seed(ranks, generate);
+    RunOptions options = cache.options();
+    options.ranks = static_cast<size_t>(ranks.ranks());
+    options.threads = ring.threads_of_rank(cache.threads);
+    if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(opened.file.metadata));
+    const std::unique_ptr<Runtime> runtime = shared.runtime(options, ranks, ring);
+    ring_ = runtime->ring();
+    ring_->watch(&interrupted());
+    CachedConversation conversation(*runtime, tokenizer, chat_template);
+    const CachePlan& plan = runtime->plan().cache;
+    talk(conversation, generate,
+         {plan.context, fmt::format("{} a rank of {} ({}, K {}, V {})", human_bytes(runtime->plan().cache_bytes),
+                                    ranks.ranks(), plan.layout, contexture::info(plan.shape.k_format).name,
+                                    contexture::info(plan.shape.v_format).name)});
+  }
+
+  /// The one whose words are seen.
+  bool speaks() const { return !ring_ || ring_->ranks().rank() == 0; }
+
   void run_compiled() {
     StaticModel loaded(compiled.options(model.tokenizer, cache.threads));
     const Metadata& metadata = loaded.metadata_file().metadata;
@@ -106,16 +158,15 @@ struct Chat {
     const ChatTemplate chat_template = ChatTemplate::choose(metadata, tokenizer.vocabulary(), format);
     StaticRunner& runner = loaded.runner();
     CachedConversation conversation(static_turns(runner, tokenizer), tokenizer, chat_template);
-    talk(conversation, metadata,
+    talk(conversation, sampling.options(metadata),
          {runner.capacity(), fmt::format("{} (static graphs, {}, mode {})", human_bytes(runner.kv().bytes()),
                                          name(runner.kv().update()), name(runner.mode()))});
   }
 
-  void talk(CachedConversation& conversation, const Metadata& metadata, const Held& held) {
+  void talk(CachedConversation& conversation, const GenerateOptions& generate, const Held& held) {
     conversation.set_messages(first_messages());
-    const GenerateOptions generate = sampling.options(metadata);
-    const Input input;
-    if (input.interactive()) fmt::print(stderr, "seed {}; /help tells what else there is\n", generate.seed);
+    const Input input(ring_ ? &ring_->ranks() : nullptr);
+    if (input.interactive() && speaks()) fmt::print(stderr, "seed {}; /help tells what else there is\n", generate.seed);
     for (std::string message; next_message(input, message);) {
       if (message.empty()) continue;
       if (is_command(message, input)) {
@@ -124,13 +175,13 @@ struct Chat {
         return;
       }
     }
-    if (input.interactive()) fmt::print(stderr, "\n");
+    if (input.interactive() && speaks()) fmt::print(stderr, "\n");
   }
 
   /// Ctrl-C while it waits ends the program at once: a flag that is set between a look at it and the read of a line
   /// would wait for that line.
-  static bool next_message(const Input& input, std::string& message) {
-    catch_interrupts(0);
+  bool next_message(const Input& input, std::string& message) const {
+    if (speaks()) catch_interrupts(0);
     return input.read(message);
   }
 
@@ -155,25 +206,32 @@ struct Chat {
   /// False where the conversation is to end.
   bool answer(const std::string& message, CachedConversation& conversation, const GenerateOptions& generate,
               const Input& input) {
-    catch_interrupts(2);  // an impatient second one must not take the conversation with it
+    if (speaks()) catch_interrupts(2);  // an impatient second one must not take the conversation with it
     ProgressLine progress;
-    const auto show = [](const GeneratedToken& token) {
-      std::cout << token.text << std::flush;
-      return true;
-    };
-    const auto show_progress = [&](size_t done, size_t total) { progress.show(done, total); };
+    GenerationCallbacks callbacks;
+    callbacks.cancelled = ring_ ? &ring_->cancelled() : &interrupted();
+    if (ring_) ring_->forget_cancellation();
+    if (speaks()) {
+      callbacks.on_token = [](const GeneratedToken& token) {
+        std::cout << token.text << std::flush;
+        return true;
+      };
+      callbacks.on_prefill = [&](size_t done, size_t total) { progress.show(done, total); };
+    }
     try {
-      last_ = conversation.say(message, generate,
-                               {.on_token = show, .on_prefill = show_progress, .cancelled = &interrupted()});
+      last_ = conversation.say(message, generate, callbacks);
       progress.clear();
     } catch (const Error& error) {
       if (!input.interactive()) throw;
+      if (!speaks()) return true;
       progress.clear();
       fmt::print(stderr, "error: {}\n", error.what());  // a message too long, a template that refuses: ask otherwise
       return true;
     }
-    std::cout << std::endl;
-    report(conversation);
+    if (speaks()) {
+      std::cout << std::endl;
+      report(conversation);
+    }
     return input.interactive() || last_.finish_reason != FinishReason::cancelled;
   }
 
@@ -202,13 +260,15 @@ struct Chat {
     const std::string command = line.substr(0, space);
     const std::string argument = line.substr(std::min(line.find_first_not_of(' ', space), line.size()));
     if (command == "/quit" || command == "/exit") return false;
-    if (command == "/help") {
+    if (command == "/help" && speaks()) {
       fmt::print(stderr, "{}", kCommands);
     } else if (command == "/reset") {
       std::vector<ChatMessage> messages = conversation.messages();
       std::erase_if(messages, [](const ChatMessage& m) { return m.role != "system"; });
       conversation.set_messages(std::move(messages));
-      fmt::print(stderr, "(a new conversation)\n");
+      if (speaks()) fmt::print(stderr, "(a new conversation)\n");
+    } else if (!speaks()) {
+      return true;
     } else if (command == "/save") {
       save(argument.empty() ? session : argument, conversation.messages());
     } else if (command == "/info") {
@@ -242,6 +302,7 @@ struct Chat {
   }
 
   Generation last_;
+  RingForward* ring_ = nullptr;  // where ranks share the context
 };
 
 std::string format_help() {
@@ -264,6 +325,7 @@ void add_chat(CLI::App& app) {
   for (const ChatFormat& format : chat_formats()) names.emplace_back(format.name);
   command->add_option("--chat-format", self->format, format_help())->check(CLI::IsMember(names));
   self->compiled.add_to(*command);
+  self->ring.add_to(*command);
   command
       ->add_option("--session", self->session,
                    "a conversation to go on with, where it is there; /save writes to it: its messages as JSON, "

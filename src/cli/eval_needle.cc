@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/progress_line.h"
+#include "cli/ring_flags.h"
 #include "cli/scored_text.h"
 #include "verify/needle.h"
 
@@ -15,6 +16,7 @@ struct EvalNeedle {
   CacheFlags cache;
   std::vector<size_t> depths = {128, 512, 2048, 4096};
   size_t needles = 50;
+  RingFlags ring;
 
   void run() {
     catch_interrupts();
@@ -31,18 +33,35 @@ struct EvalNeedle {
       fmt::print("{:>8}  {:<12}{:<11}{:<11}{:>7}{:>7}{:>11}\n", "depth", "layout", "K", "V", "needles", "found",
                  "accuracy");
     }
+    if (ring.given()) {
+      SharedModel shared(opened.file);
+      return ring.run([&](Communicator& ranks) {
+        for (const NeedleContext& context : contexts) {
+          RunOptions options = needle_options(cache.options(), context.tokens.size());
+          options.ranks = static_cast<size_t>(ranks.ranks());
+          options.threads = ring.threads_of_rank(cache.threads);
+          const std::unique_ptr<Runtime> runtime = shared.runtime(options, ranks, ring);
+          runtime->ring()->watch(&interrupted());
+          if (!measure(opened, context, *runtime, runtime->ring()->cancelled(), ranks.rank() == 0)) return;
+        }
+      });
+    }
     for (const NeedleContext& context : contexts) {
-      if (!measure(opened, context)) return;
+      Runtime runtime(opened.file, needle_options(cache.options(), context.tokens.size()));
+      if (!measure(opened, context, runtime, interrupted(), true)) return;
     }
   }
 
-  /// False where it was interrupted.
-  bool measure(const OpenedModel& opened, const NeedleContext& context) const {
+  /// False where it was interrupted. Of ranks that share the context one speaks.
+  bool measure(const OpenedModel& opened, const NeedleContext& context, Runtime& runtime,
+               const std::atomic<bool>& cancelled, bool speaks) const {
     const size_t depth = context.tokens.size();
-    Runtime runtime(opened.file, needle_options(cache.options(), depth));
     ProgressLine progress;
-    const auto answers = ask_all(
-        runtime, context, [&](size_t done) { progress.show(done, depth); }, &interrupted());
+    const auto show = [&](size_t done) {
+      if (speaks) progress.show(done, depth);
+    };
+    const auto answers = ask_all(runtime, context, show, &cancelled);
+    if (!speaks) return answers.has_value();
     progress.clear();
     if (!answers) return false;
     for (const NeedleAnswer& answer : *answers) {
@@ -91,6 +110,7 @@ void add_eval_needle(CLI::App& eval) {
   command->add_option("--needles", self->needles, "facts hidden in each, all of which are asked for")
       ->check(whole_number(1, 65536))
       ->capture_default_str();
+  self->ring.add_to(*command);
   command->callback([self] { self->run(); });
 }
 

@@ -44,6 +44,7 @@ int run_program(int argc, char** argv) {
   add_bench(app);
   add_verify(app);
   add_eval(app);
+  add_ring(app);
   try {
     // CLI11 takes them last first.
     app.parse(with_known_spellings({std::reverse_iterator(argv + argc), std::reverse_iterator(argv + 1)}));

@@ -7,7 +7,7 @@ namespace {
 struct Plan {
   ModelFlags model;
   CacheFlags cache;
-  size_t memory = 0, sequences = 1, pool_tokens = 0;
+  size_t memory = 0, sequences = 1, pool_tokens = 0, ranks = 1;
   bool session = false;
 
   void run() const {
@@ -17,6 +17,7 @@ struct Plan {
     options.cache.sequences = options.logit_rows = sequences;
     options.cache.pool_tokens = pool_tokens;
     options.cache.resumable = session;
+    options.ranks = ranks;
     const MemoryPlan plan = plan_memory(file, options);
     const size_t max_context = memory ? longest_context(file, options, memory) : plan.config.context;
     if (model.json) {
@@ -45,6 +46,7 @@ struct Plan {
   }
 
   void print(const MemoryPlan& plan, size_t max_context) const {
+    if (ranks > 1) fmt::print("one of {} ranks: all weights, and its share of the context\n", ranks);
     const auto line = [](std::string_view what, size_t bytes, std::string_view note) {
       fmt::print("{:<24} {:>16} B  {:>8}{}{}\n", what, bytes, human_bytes(bytes), note.empty() ? "" : "  ", note);
     };
@@ -90,6 +92,9 @@ void add_plan(CLI::App& app) {
       ->add_option("--pool-tokens", self->pool_tokens,
                    "paged cache: tokens of all sequences together (default: enough for each to fill its context)")
       ->check(whole_number(1, kManyTokens))
+      ->option_text("N");
+  command->add_option("--ring", self->ranks, "ranks that share the context: the bytes are those of one of them")
+      ->check(whole_number(1, 4096))
       ->option_text("N");
   command->add_flag("--session", self->session,
                     "as run --session holds it: a mixed cache then keeps every token cold too, for a longer context");

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/progress_line.h"
+#include "cli/ring_flags.h"
 #include "cli/run_session.h"
 #include "cli/sampling_flags.h"
 #include "cli/static_flags.h"
@@ -23,12 +24,14 @@ struct Run {
   SamplingFlags sampling;
   TraceFlags tracing;
   StaticFlags compiled;
+  RingFlags ring;
   std::string prompt, file, dash, session;
   bool no_special = false, no_bos = false, log_probabilities = false;
 
   void run() {
     catch_interrupts();
     if (compiled.given()) return run_compiled();
+    if (ring.given()) return run_ring();
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::string text = prompt_text();
@@ -80,6 +83,64 @@ struct Run {
     }
     if (kept) kept->save(runtime, sequence.id(), ids, made, generate);
     if (trace) trace->finish();
+  }
+
+  void run_ring() {
+    if (!session.empty() || !tracing.file.empty()) {
+      fail("--session and --trace hold what one machine has; leave them out with --ring");
+    }
+    const OpenedModel opened = model.open();
+    const GenerateOptions asked = sampling.options(opened.file.metadata);
+    SharedModel shared(opened.file);
+    ring.run([&](Communicator& ranks) { run_rank(opened, asked, shared, ranks); });
+  }
+
+  /// All ranks compute the same text; rank 0 reads the prompt and shows it.
+  void run_rank(const OpenedModel& opened, const GenerateOptions& asked, SharedModel& shared,
+                Communicator& ranks) const {
+    const Tokenizer& tokenizer = opened.need_tokenizer();
+    const bool speaks = ranks.rank() == 0;
+    const std::string text = broadcast_text(ranks, 0, speaks ? prompt_text() : std::string());
+    GenerateOptions generate = asked;
+    share_seed(ranks, generate);
+    const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
+    RunOptions options = cache.options();
+    options.ranks = static_cast<size_t>(ranks.ranks());
+    options.threads = ring.threads_of_rank(cache.threads);
+    const ModelConfig config = read_config(opened.file.metadata);
+    if (options.cache.context == 0) {
+      options.cache.context = default_context(config, ids.size(), generate.max_tokens);
+    }
+    if (speaks) warn_beyond_context(options.cache.context, config.context);
+    const std::unique_ptr<Runtime> runtime = shared.runtime(options, ranks, ring);
+    check_prompt(runtime->plan(), ids);
+    if (speaks) {
+      log_run(*runtime);
+      show(text);
+    }
+    runtime->ring()->watch(&interrupted());
+    ProgressLine progress;
+    GenerationCallbacks callbacks;
+    callbacks.cancelled = &runtime->ring()->cancelled();
+    if (speaks) {
+      callbacks.on_token = [&](const GeneratedToken& t) { return show(t.text), true; };
+      callbacks.on_prefill = [&](size_t done, size_t total) { progress.show(done, total); };
+    }
+    const OwnedSequence sequence(runtime->cache());
+    const Generation made = generate_in(*runtime, tokenizer, sequence.id(), ids, generate, callbacks);
+    const std::vector<RingReport> reports = runtime->ring()->report(sequence.id());
+    if (!speaks) return;
+    progress.clear();
+    show("\n");
+    fmt::print(stderr, "seed {}\n", generate.seed);
+    if (model.json) {
+      Json j = result(made);
+      j["ranks"] = ring_json(reports);
+      print_json(j);
+    } else {
+      print_ring(reports);
+      print_speed(made, *runtime);
+    }
   }
 
   void run_compiled() {
@@ -225,6 +286,7 @@ void add_run(CLI::App& app) {
           "in another kind of file)")
       ->option_text("FILE");
   self->compiled.add_to(*command);
+  self->ring.add_to(*command);
   command->callback([self] { self->run(); });
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "ring/sharded_cache.h"
 
 namespace contexture {
 
@@ -17,15 +18,22 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.cache.shape.head_dim = plan.config.head_dim;
   // No step is longer than everything that the cache holds.
   const size_t held = std::max<size_t>(1, plan.cache.context * plan.cache.sequences);
-  plan.cache.step_tokens = std::min(options.chunk, held);
-  plan.workspace = {.tokens = plan.cache.step_tokens,
+  plan.step_tokens = plan.cache.step_tokens = std::min(options.chunk * options.ranks, held);
+  const CachePlan share = ShardedCache::share_of(plan.cache, options.ranks);
+  plan.workspace = {.tokens = most_in_step(plan.step_tokens, plan.cache.sequences, options.ranks),
                     .logit_rows = std::min(options.logit_rows, held),
                     .sequences = plan.cache.sequences,
-                    .spans = spans_of(plan.cache),
+                    .spans = spans_of(share),
                     .context = plan.cache.context,
                     .threads = options.threads};
-  plan.cache_bytes = bytes_of(plan.cache);
+  plan.cache_bytes = bytes_of(share);
   plan.workspace_bytes = Workspace::bytes_for(plan.config, plan.workspace);
+  plan.ring = {.ranks = options.ranks,
+               .step_tokens = plan.workspace.tokens,
+               .shard_bytes = options.ranks == 1 ? 0 : plan.cache_bytes / plan.config.layers + 1,
+               .heads = plan.config.heads,
+               .head_dim = plan.config.head_dim};
+  plan.workspace_bytes += RingAttention::bytes_for(plan.ring);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "cache/cache.h"
 #include "model/model.h"
+#include "ring/ring_attention.h"
 
 namespace contexture {
 
@@ -13,14 +14,18 @@ struct RunOptions {
   int threads = 1;
   size_t chunk = 512;     // tokens of a step, at most
   size_t logit_rows = 1;  // of a step
+  size_t ranks = 1;       // that share the context (src/ring); chunk, threads and logit_rows are each rank's
 };
 
-/// The exact bytes of a run, known before anything is loaded.
+/// The exact bytes of a run, known before anything is loaded. Where ranks share the context, those of one rank: the one
+/// that holds most.
 struct MemoryPlan {
   ModelConfig config;
   WeightBytes weights;
-  CachePlan cache;
+  CachePlan cache;  // of the whole context, as is step_tokens
   WorkspaceSize workspace;
+  RingSizes ring;
+  size_t step_tokens = 0;  // of a step, at most
   size_t weights_bytes = 0;
   size_t cache_bytes = 0;
   size_t workspace_bytes = 0;

@@ -7,6 +7,7 @@
 #include "engine/opened_model.h"
 #include "engine/plan.h"
 #include "model/model.h"
+#include "ring/ring_forward.h"
 #include "text/tokenizer.h"
 
 namespace contexture {
@@ -18,18 +19,27 @@ class Runtime {
   Runtime(const ModelFile& file, const MemoryPlan& plan);
   Runtime(const ModelFile& file, const RunOptions& options) : Runtime(file, plan_memory(file, options)) {}
 
+  /// One rank of those that share a context. All make the same calls in the same order, and all get the same logits.
+  /// `model` may be shared by ranks of one process; `plan` is for as many ranks as there are.
+  Runtime(std::shared_ptr<const Model> model, const MemoryPlan& plan, Communicator& ranks, const RingChoice& choice);
+
   const MemoryPlan& plan() const { return plan_; }
-  const Model& model() const { return model_; }
+  const Model& model() const { return *model_; }
   Cache& cache() { return *cache_; }
   Workspace& workspace() { return workspace_; }
   ThreadPool& pool() { return pool_; }
+  RingForward* ring() { return ring_.get(); }  ///< null where one machine holds the context
+
+  /// One forward pass over the cache (Model::forward): steps of up to plan().step_tokens.
+  std::span<const float> forward(const Step& step);
 
  private:
   MemoryPlan plan_;
   ThreadPool pool_;
-  Model model_;
+  std::shared_ptr<const Model> model_;
   std::unique_ptr<Cache> cache_;
   Workspace workspace_;
+  std::unique_ptr<RingForward> ring_;
 };
 
 /// A sequence in a cache, freed when this goes.

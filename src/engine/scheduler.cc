@@ -11,7 +11,7 @@ namespace contexture {
 Scheduler::Scheduler(Runtime& runtime, const Tokenizer& tokenizer) : runtime_(runtime), tokenizer_(tokenizer) {
   const WorkspaceSize& size = runtime.workspace().size;
   parts_.reserve(size.sequences);
-  step_.reserve(size.tokens);
+  step_.reserve(runtime.plan().step_tokens);
 }
 
 std::unique_ptr<Scheduler::Member> Scheduler::make_member(const Request& r) {
@@ -122,7 +122,7 @@ void Scheduler::forward() {
   };
   const std::atomic<bool>* cancelled = common(&GenerationCallbacks::cancelled);
   const Step step = step_.step(cancelled, common(&GenerationCallbacks::observer));
-  std::span<const float> logits = runtime_.model().forward(step, cache, runtime_.workspace(), runtime_.pool());
+  std::span<const float> logits = runtime_.forward(step);
   if (cancelled && *cancelled) {  // some layers have not stored their K and V
     for (const Part& part : parts_) {
       (void)cache.truncate(part.member->sequence, cache.length(part.member->sequence) - part.count);

@@ -63,7 +63,7 @@ class Scheduler {
   void finish_cancelled();
   void collect_finished();
   std::unique_ptr<Member> make_member(const Request& request);
-  size_t room() const { return runtime_.workspace().size.tokens - step_.size(); }
+  size_t room() const { return runtime_.plan().step_tokens - step_.size(); }
 
   Runtime& runtime_;
   const Tokenizer& tokenizer_;

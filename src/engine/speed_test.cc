@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "ring/sharded_cache.h"
 
 namespace contexture {
 namespace {
@@ -22,7 +23,8 @@ double seconds_since(Clock::time_point start) {
 void SpeedTest::fill(SequenceId sequence, size_t depth) {
   Cache& cache = runtime_.cache();
   const CacheShape& shape = cache.shape();
-  const size_t piece = runtime_.plan().workspace.tokens, row = shape.kv_heads * shape.head_dim;
+  const ShardedCache* share = runtime_.ring() ? static_cast<const ShardedCache*>(&cache) : nullptr;
+  const size_t piece = runtime_.plan().step_tokens, row = shape.kv_heads * shape.head_dim;
   std::normal_distribution<float> normal;
   std::vector<float> k(piece * row), v(piece * row);
   for (float& x : k) x = normal(random_);
@@ -32,7 +34,11 @@ void SpeedTest::fill(SequenceId sequence, size_t depth) {
     const size_t count = std::min(piece, depth - at);
     if (!cache.append(sequence, count)) fail("no room for {} tokens of context", depth);
     slots.clear();
-    for (size_t i = 0; i < count; ++i) slots.push_back(cache.slot(sequence, at + i));
+    for (size_t i = 0; i < count; ++i) {
+      const int64_t position = static_cast<int64_t>(at + i);
+      if (share && share->ownership(sequence).owner(position) != share->rank()) continue;
+      slots.push_back(cache.slot(sequence, at + i));
+    }
     for (size_t layer = 0; layer < shape.layers; ++layer) cache.store(layer, slots, k.data(), v.data());
   }
 }
@@ -46,14 +52,14 @@ void SpeedTest::step(std::span<const SequenceId> sequences, size_t tokens_each, 
     for (int32_t& token : tokens) token = static_cast<int32_t>(random_() % vocabulary);
     all.add(sequence, first_position, tokens, tokens_each - 1);
   }
-  (void)runtime_.model().forward(all.step(), runtime_.cache(), runtime_.workspace(), runtime_.pool());
+  (void)runtime_.forward(all.step());
 }
 
 double SpeedTest::prefill(size_t tokens, size_t depth) {
   const OwnedSequence sequence(runtime_.cache());
   fill(sequence.id(), depth);
   const SequenceId id = sequence.id();
-  const size_t chunk = runtime_.plan().workspace.tokens;
+  const size_t chunk = runtime_.plan().step_tokens;
   const auto start = Clock::now();
   for (size_t at = 0; at < tokens; at += chunk) step({&id, 1}, std::min(chunk, tokens - at), depth + at);
   return seconds_since(start);

@@ -7,7 +7,7 @@ const char* name(RingPass pass) {
 }
 
 double smaller_q_below(const RingShape& s) {
-  return 2 * s.kv_heads / s.heads;
+  return 2 * s.kv_heads / s.heads * (s.element_bytes / s.query_bytes);
 }
 
 double hidden_kv_from(const RingShape& s) {
@@ -15,7 +15,7 @@ double hidden_kv_from(const RingShape& s) {
 }
 
 double hidden_q_from(const RingShape& s) {
-  return s.ranks * s.element_bytes * s.flops / (4 * s.bandwidth);
+  return s.ranks * s.query_bytes * s.flops / (4 * s.bandwidth);
 }
 
 static RingPass select(const RingShape& s, double new_tokens, double cached_tokens, double miss_rate) {
@@ -28,7 +28,7 @@ RingPass select_simple(const RingShape& s, double new_tokens, double cached_toke
 }
 
 RingPass select(const RingShape& s, double new_tokens, double cached_tokens) {
-  const double all_to_all = 4 * new_tokens * s.bandwidth / (s.ranks * s.flops * s.element_bytes);
+  const double all_to_all = 4 * new_tokens * s.bandwidth / (s.ranks * s.flops * s.query_bytes);
   return select(s, new_tokens, cached_tokens, smaller_q_below(s) - all_to_all);
 }
 

@@ -15,7 +15,8 @@ struct RingShape {
   double ranks = 1;          // N
   double heads = 1;          // N_H
   double kv_heads = 1;       // N_KV
-  double element_bytes = 2;  // e: of Q and of K and V
+  double element_bytes = 2;  // e: of K and V
+  double query_bytes = 2;    // of an element of Q: the paper's e too, but f32 in this engine
   double flops = 1;          // C: of one rank, operations/s
   double bandwidth = 1;      // BW: between two ranks, B/s
 };

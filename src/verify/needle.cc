@@ -90,7 +90,7 @@ NeedleAsker::NeedleAsker(Runtime& runtime, const std::atomic<bool>* cancelled)
     : runtime_(runtime), cancelled_(cancelled), context_(runtime.cache()) {}
 
 bool NeedleAsker::read(std::span<const TokenId> tokens, const std::function<void(size_t)>& on_chunk) {
-  const size_t chunk = runtime_.workspace().size.tokens;
+  const size_t chunk = runtime_.plan().step_tokens;
   for (size_t at = 0; at < tokens.size(); at += chunk) {
     const size_t count = std::min(chunk, tokens.size() - at);
     feed(context_.id(), tokens.subspan(at, count), false);
@@ -125,7 +125,7 @@ std::span<const float> NeedleAsker::feed(SequenceId sequence, std::span<const To
     fail("the cache has no room for {} more tokens; make it larger", tokens.size());
   step_.clear();
   step_.add(sequence, first, tokens, wants_logits ? tokens.size() - 1 : tokens.size());
-  return runtime_.model().forward(step_.step(cancelled_), cache, runtime_.workspace(), runtime_.pool());
+  return runtime_.forward(step_.step(cancelled_));
 }
 
 std::optional<std::vector<NeedleAnswer>> ask_all(Runtime& runtime, const NeedleContext& context,

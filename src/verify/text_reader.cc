@@ -19,8 +19,7 @@ std::optional<std::span<const float>> TextReader::feed(std::span<const TokenId> 
   }
   step_.clear();
   step_.add(sequence_.id(), first, tokens, skipped);
-  const std::span<const float> logits =
-      runtime_.model().forward(step_.step(cancelled_), cache, runtime_.workspace(), runtime_.pool());
+  const std::span<const float> logits = runtime_.forward(step_.step(cancelled_));
   if (cancelled_ && *cancelled_) return std::nullopt;
   return logits;
 }

@@ -219,7 +219,8 @@ TEST_P(RingOf, EveryLengthIsExact) {
   const size_t n = static_cast<size_t>(GetParam());
   for (const size_t length :
        {size_t{0}, size_t{1}, size_t{2}, 2 * n - 1, 2 * n, 2 * n + 1, size_t{1000}, size_t{4097}}) {
-    check({.ranks = GetParam(), .shape = ring_shape(4, 2, 16), .turns = {{length}}}, random, 10);
+    const AttentionShape shape = length < 1000 ? ring_shape(4, 2, 16) : ring_shape(2, 1, 8);
+    check({.ranks = GetParam(), .shape = shape, .turns = {{length}}}, random, 10);
     if (HasFatalFailure()) return;
   }
 }

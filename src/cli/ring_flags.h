@@ -1,0 +1,54 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "cli/command.h"
+#include "engine/sampler.h"
+#include "ring/communicator.h"
+
+namespace contexture::cli {
+
+/// Flags of subcommands that run over ranks.
+struct RingFlags {
+  bool ring = false;
+  int local_ranks = 0;
+  std::string mode = "auto";
+  double flops = RingChoice().flops, bandwidth = RingChoice().bandwidth;
+  int patience = 600;  // seconds
+
+  void add_to(CLI::App& command);
+  /// Whether it runs over ranks. Throws Error where flags of the ring are given without --ring.
+  bool given() const;
+  RingChoice choice() const;
+  /// Threads of each rank, where nobody asked for a number.
+  int threads_of_rank(int asked) const;
+  /// Runs `body` once for every rank of this process, at once: all ranks with --local-ranks, else the one that mpirun
+  /// started this process for.
+  void run(const std::function<void(Communicator&)>& body) const;
+};
+
+/// One model for all ranks of a process, loaded by the first that asks.
+class SharedModel {
+ public:
+  explicit SharedModel(const ModelFile& file) : file_(file) {}
+  /// A rank's runtime. Collective: throws Error where the ranks do not agree on the model or the plan.
+  std::unique_ptr<Runtime> runtime(const RunOptions& options, Communicator& ranks, const RingFlags& flags);
+
+ private:
+  const ModelFile& file_;
+  std::mutex mutex_;
+  std::shared_ptr<const Model> model_;
+};
+
+/// Rank 0's seed at all ranks.
+void share_seed(Communicator& ranks, GenerateOptions& options);
+
+/// What each rank holds and sent, as JSON and for people.
+Json ring_json(const std::vector<RingReport>& reports);
+void print_ring(const std::vector<RingReport>& reports);
+
+}  // namespace contexture::cli

@@ -1,0 +1,222 @@
+// A model over ranks that share its context, against the same model on one machine.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <mutex>
+
+#include "base/error.h"
+#include "engine/scheduler.h"
+#include "ring/local_communicator.h"
+#include "support/random.h"
+#include "support/random_model.h"
+
+namespace contexture {
+namespace {
+
+class OverRanks : public testing::TestWithParam<int> {
+ protected:
+  static RunOptions ring_options(size_t sequences, size_t ranks, std::string_view layout = "paged") {
+    RunOptions options;
+    options.cache.layout = layout;
+    options.cache.shape.k_format = options.cache.shape.v_format = Format::f32;
+    options.cache.sequences = options.logit_rows = sequences;
+    options.cache.context = 400;
+    options.cache.page_tokens = 8;
+    options.cache.hot_tokens = 20;
+    options.cache.cold_k_format = options.cache.cold_v_format = Format::f32;
+    options.cache.rotate = false;
+    options.chunk = 32;
+    options.ranks = ranks;
+    return options;
+  }
+
+  /// The logits after each turn's last token of every sequence that has one; (turns, sequences, vocabulary).
+  static std::vector<std::vector<float>> run_turns(Runtime& runtime, const std::vector<std::vector<size_t>>& turns,
+                                                   uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<SequenceId> ids;
+    for (size_t s = 0; s < turns[0].size(); ++s) ids.push_back(*runtime.cache().create());
+    std::vector<std::vector<float>> all;
+    for (const auto& turn : turns) {
+      StepTokens tokens;
+      for (size_t s = 0; s < ids.size(); ++s) {
+        std::vector<int32_t> some(turn[s]);
+        for (int32_t& t : some) t = static_cast<int32_t>(random() % 80);
+        const size_t first = runtime.cache().length(ids[s]);
+        EXPECT_TRUE(runtime.cache().append(ids[s], some.size()));
+        if (!some.empty()) tokens.add(ids[s], first, some, some.size() - 1);
+      }
+      const std::span<const float> logits = runtime.forward(tokens.step());
+      all.emplace_back(logits.begin(), logits.end());
+    }
+    return all;
+  }
+};
+
+TEST_P(OverRanks, TurnsOfManySequencesHaveTheLogitsOfOneMachine) {
+  std::mt19937 random = fresh_random();
+  const std::vector<std::vector<size_t>> turns = {{20, 0, 9, 1}, {1, 1, 1, 1}, {1, 0, 1, 1},  {7, 19, 1, 0},
+                                                  {1, 1, 1, 1},  {1, 1, 1, 1}, {0, 3, 14, 9}, {1, 1, 1, 1}};
+  for (const std::string family : {"llama", "gemma2"}) {
+    const TemporaryFile file;
+    RandomModel shape{.family = family, .layers = 3, .heads = 4, .kv_heads = 2};
+    if (family == "gemma2") {
+      shape.window = 16;
+      shape.score_cap = 50;
+      shape.logit_cap = 30;
+    }
+    write_random_model(shape, file.path());
+    const ModelFile model = open_model(file.path());
+    Runtime one(model, ring_options(4, 1));
+    const uint32_t seed = static_cast<uint32_t>(random());
+    const auto expected = run_turns(one, turns, seed);
+    const auto shared = std::make_shared<const Model>(model);
+    for (const std::string layout : {"contiguous", "paged", "mixed"}) {
+      for (const char* mode : {"pass-kv", "pass-q", "auto"}) {
+        const size_t ranks = static_cast<size_t>(GetParam());
+        const MemoryPlan plan = plan_memory(model, ring_options(4, ranks, layout));
+        run_local_ranks(GetParam(), [&](Communicator& communicator) {
+          Runtime runtime(shared, plan, communicator, {.mode = *ring_mode_from_name(mode)});
+          const auto made = run_turns(runtime, turns, seed);
+          ASSERT_EQ(made.size(), expected.size());
+          for (size_t turn = 0; turn < made.size(); ++turn) {
+            ASSERT_EQ(made[turn].size(), expected[turn].size());
+            float largest = 0;
+            for (const float v : expected[turn]) largest = std::max(largest, std::abs(v));
+            for (size_t i = 0; i < made[turn].size(); ++i) {
+              // f32 all the way; only attention's sums run in another order.
+              ASSERT_NEAR(made[turn][i], expected[turn][i], 1e-5 * static_cast<double>(largest))
+                  << family << ", " << layout << ", " << mode << ", turn " << turn << ", value " << i;
+            }
+          }
+        });
+      }
+    }
+  }
+}
+
+TEST_P(OverRanks, TheSchedulerTellsTheSameStories) {
+  const TemporaryFile file;
+  write_random_model({.layers = 2, .vocabulary = 259}, file.path(), /*with_vocabulary=*/true);
+  const OpenedModel opened = open_with_tokenizer(file.path());
+  std::mt19937 random = fresh_random();
+  std::vector<Request> requests(5);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    for (size_t t = 1 + random() % 120; t > 0; --t) requests[i].prompt.push_back(static_cast<TokenId>(random() % 259));
+    requests[i].options = {.max_tokens = 1 + random() % 40, .temperature = 0, .ignore_end = true};
+  }
+  const auto tell = [&](Runtime& runtime) {
+    Scheduler scheduler(runtime, opened.need_tokenizer());
+    for (const Request& request : requests) scheduler.submit(request);
+    std::vector<std::vector<TokenId>> told;
+    for (const Generation& made : scheduler.run()) told.push_back(made.token_ids);
+    return told;
+  };
+  Runtime one(opened.file, ring_options(3, 1));
+  const auto expected = tell(one);
+  const auto shared = std::make_shared<const Model>(opened.file);
+  const MemoryPlan plan = plan_memory(opened.file, ring_options(3, static_cast<size_t>(GetParam())));
+  run_local_ranks(GetParam(), [&](Communicator& ranks) {
+    Runtime runtime(shared, plan, ranks, {});
+    EXPECT_EQ(tell(runtime), expected);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, OverRanks, testing::Values(1, 2, 3, 4));
+
+TEST(Ring, NoRankHoldsMoreThanItsShare) {
+  const TemporaryFile file;
+  write_random_model({.layers = 2, .vocabulary = 259}, file.path(), /*with_vocabulary=*/true);
+  const OpenedModel opened = open_with_tokenizer(file.path());
+  RunOptions options;
+  options.cache.context = 256;
+  options.cache.page_tokens = 8;
+  options.ranks = 4;
+  const MemoryPlan plan = plan_memory(opened.file, options);
+  options.ranks = 1;
+  const MemoryPlan alone = plan_memory(opened.file, options);
+  // A quarter within a page, but for the books.
+  EXPECT_LT(plan.cache_bytes, alone.cache_bytes / 4 + alone.cache_bytes / 32 + 4096);
+  const auto shared = std::make_shared<const Model>(opened.file);
+  run_local_ranks(4, [&](Communicator& ranks) {
+    Runtime runtime(shared, plan, ranks, {});
+    const OwnedSequence sequence(runtime.cache());
+    const std::vector<TokenId> prompt(201, 65);
+    (void)generate_in(runtime, opened.need_tokenizer(), sequence.id(), prompt,
+                      {.max_tokens = 30, .temperature = 0, .ignore_end = true}, {});
+    const std::vector<RingReport> reports = runtime.ring()->report(sequence.id());
+    uint64_t tokens = 0, bytes = 0;
+    for (const RingReport& report : reports) {
+      EXPECT_LE(report.tokens, 58u);                              // 230 tokens over 4 ranks
+      EXPECT_EQ(report.k_bytes, report.tokens * 2 * 2 * 16 * 2);  // layers, KV heads, channels of f16
+      EXPECT_EQ(report.k_bytes, report.v_bytes);
+      tokens += report.tokens;
+      bytes += report.k_bytes + report.v_bytes;
+    }
+    EXPECT_EQ(tokens, 230u);
+    EXPECT_EQ(bytes, 230u * 256);
+  });
+}
+
+TEST(Ring, CancellationReachesAllAtTheSameStep) {
+  const TemporaryFile file;
+  write_random_model({.layers = 2, .vocabulary = 259}, file.path(), /*with_vocabulary=*/true);
+  const OpenedModel opened = open_with_tokenizer(file.path());
+  RunOptions options;
+  options.cache.context = 4096;
+  options.ranks = 3;
+  const MemoryPlan plan = plan_memory(opened.file, options);
+  const auto shared = std::make_shared<const Model>(opened.file);
+  std::atomic<bool> interrupted{false};
+  std::mutex mutex;
+  std::vector<std::vector<TokenId>> texts;
+  run_local_ranks(3, [&](Communicator& ranks) {
+    Runtime runtime(shared, plan, ranks, {});
+    runtime.ring()->watch(&interrupted);
+    size_t made = 0;
+    GenerationCallbacks callbacks;
+    callbacks.cancelled = &runtime.ring()->cancelled();
+    callbacks.on_token = [&](const GeneratedToken&) {
+      if (ranks.rank() == 1 && ++made == 5) interrupted = true;
+      return true;
+    };
+    const Generation text = generate(runtime, opened.need_tokenizer(), std::vector<TokenId>(9, 65),
+                                     {.max_tokens = 3000, .temperature = 0, .ignore_end = true}, callbacks);
+    EXPECT_EQ(text.finish_reason, FinishReason::cancelled);
+    const std::lock_guard lock(mutex);
+    texts.push_back(text.token_ids);
+  });
+  EXPECT_EQ(texts[0], texts[1]);
+  EXPECT_EQ(texts[0], texts[2]);
+  EXPECT_GE(texts[0].size(), 4u);
+  EXPECT_LT(texts[0].size(), 20u);
+}
+
+TEST(Ring, RanksThatRunOtherTokensAreTold) {
+  const TemporaryFile file;
+  write_random_model({}, file.path());
+  const ModelFile model = open_model(file.path());
+  RunOptions options;
+  options.cache.context = 64;
+  options.ranks = 2;
+  const MemoryPlan plan = plan_memory(model, options);
+  const auto shared = std::make_shared<const Model>(model);
+  EXPECT_THAT(
+      [&] {
+        run_local_ranks(2, [&](Communicator& ranks) {
+          Runtime runtime(shared, plan, ranks, {});
+          const SequenceId id = *runtime.cache().create();
+          const std::vector<int32_t> tokens(5 + static_cast<size_t>(ranks.rank()), 3);
+          EXPECT_TRUE(runtime.cache().append(id, tokens.size()));
+          StepTokens step;
+          step.add(id, 0, tokens, tokens.size() - 1);
+          (void)runtime.forward(step.step());
+        });
+      },
+      testing::ThrowsMessage<Error>(testing::HasSubstr("the ranks run different tokens")));
+}
+
+}  // namespace
+}  // namespace contexture
