@@ -2,12 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
 #include "base/error.h"
 #include "cache/page_book.h"
 #include "cache/saved_context.h"
+#include "support/log_watch.h"
 #include "support/random.h"
 #include "tensor/float16.h"
 #include "tensor/kv_row.h"
@@ -214,6 +216,32 @@ TEST(Mixed, TakesAThirdOfTheBytes) {
   const CachePlan plain{.layout = "contiguous", .shape = shape, .context = 32768};
   EXPECT_LE(static_cast<double>(bytes_of(mixed)), 0.31 * static_cast<double>(bytes_of(plain)));
   EXPECT_LE(static_cast<double>(bytes_read(mixed, 32768)), 0.295 * static_cast<double>(bytes_read(plain, 32768)));
+}
+
+TEST(Clamping, IsCountedInEveryLayoutAndSaidOnce) {
+  static bool said_before = false;  // where the test is repeated: once a process
+  const LogWatch log;
+  for (const std::string_view layout : cache_layouts()) {
+    CachePlan plan = small_plan(layout);
+    plan.sink_tokens = 0;  // so that a mixed cache encodes the first tokens twice
+    plan.cold_v_format = Format::q4_0;
+    const auto cache = make_cache(plan);
+    const SequenceId sequence = cache->create().value();
+    ASSERT_TRUE(cache->append(sequence, 2));
+    std::vector<float> k(kRow, 1e6f), v(kRow, 1.f);
+    v[3] = 7e4f, v[9] = -1e6f;  // beyond f16, and within q4_0; beyond both
+    for (const size_t position : {0, 1}) {
+      const Slot slot = cache->slot(sequence, position);
+      for (size_t layer = 0; layer < kShape.layers; ++layer) cache->store(layer, {&slot, 1}, k.data(), v.data());
+    }
+    // Two tokens, two layers. V in f16: two values, K in f32: none. Cold K in f16: all, V in q4_0: one.
+    EXPECT_EQ(cache->clamped_values(), 2u * 2 * (layout == "mixed" ? 2 + kRow + 1 : 2)) << layout;
+  }
+  const std::string text = log.text();
+  const auto lines = std::count(text.begin(), text.end(), '\n');
+  EXPECT_EQ(lines, said_before ? 0 : 1) << text;
+  EXPECT_EQ(text.find("clamped") != std::string::npos, !said_before) << text;
+  said_before = true;
 }
 
 TEST(CachePlan, RotatesWhereItHelps) {

@@ -301,6 +301,56 @@ TEST(Attention, StridedPositionsDecideWhatIsSeen) {
   }
 }
 
+// The parts of a context, here every second tile of a window's, merged: rows of a part that see none of it are the
+// empty state, and merge as nothing.
+TEST(Attention, StatesOfPartsMergeIntoTheWhole) {
+  std::mt19937 random = fresh_random();
+  AttentionShape shape = shape_of(4, 2, 24);
+  shape.window = 100;
+  const size_t tokens = 500, queries = 300, dim = shape.head_dim, rows = queries * shape.heads;
+  Context context(random, shape, Format::f32, Format::q8_0, tokens);
+  context.cut({128, 128, 128, 116});
+  const std::vector<float> q = random_floats(random, rows * dim);
+  const std::vector<int64_t> positions = last_positions(tokens, queries);
+  const std::vector<float> whole = attended(shape, q, positions, context.spans, 2);
+  std::vector<AttentionState> merged(rows);
+  std::vector<float> values(rows * dim, 0.f);
+  size_t empty = 0;
+  AttentionScratch scratch(shape, 2);
+  ThreadPool pool(2);
+  for (const size_t first : {0, 1}) {
+    const std::vector<TokenSpan> part{context.spans[first], context.spans[first + 2]};
+    std::vector<AttentionState> states(rows, {NAN, NAN});
+    std::vector<float> out(rows * dim, std::numeric_limits<float>::signaling_NaN());
+    const AttentionQueries of_part{q.data(), out.data(), positions, part, states.data()};
+    attend({&of_part, 1}, shape, scratch, pool);
+    for (size_t row = 0; row < rows; ++row) {
+      const int64_t last = positions[row / shape.heads], oldest = last - shape.window + 1;
+      const auto sees = [&](const TokenSpan& span) {
+        return span.first_position <= last && span.position(span.count - 1) >= oldest;
+      };
+      if (!sees(part[0]) && !sees(part[1])) {
+        ++empty;
+        ASSERT_EQ(states[row].maximum, -std::numeric_limits<float>::infinity());
+        ASSERT_EQ(states[row].sum, 0);
+        for (size_t d = 0; d < dim; ++d) ASSERT_EQ(out[row * dim + d], 0);
+      }
+      const MergeFactors factors = merge(merged[row], states[row]);
+      for (size_t d = 0; d < dim; ++d) {
+        values[row * dim + d] = values[row * dim + d] * factors.a + out[row * dim + d] * factors.b;
+      }
+    }
+  }
+  EXPECT_GT(empty, 0u);
+  for (size_t row = 0; row < rows; ++row) {
+    for (size_t d = 0; d < dim; ++d) {
+      // Both are off by float32's rounding over at most 100 tokens of values of about 1, as in AgreesWithTheOracle.
+      const double bound = 2 * 0x1p-24 * static_cast<double>(dim + 100 + 16) * 4;
+      ASSERT_NEAR(values[row * dim + d] / merged[row].sum, whole[row * dim + d], bound) << row;
+    }
+  }
+}
+
 TEST(Attention, LargeScoresDoNotOverflow) {
   const AttentionShape shape = shape_of(1, 1, 8);
   std::mt19937 random(6);
