@@ -1,0 +1,202 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "cli/program.h"
+#include "support/random_model.h"
+
+namespace contexture {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+const std::string kRingStory = "-p 'Once upon a time' --temp 0 -n 40 --json ";
+
+json json_of(const Ended& ended) {
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  return ended.status == 0 ? json::parse(ended.out) : json();
+}
+
+TEST(RingCommands, LocalRanksTellTheSameStory) {
+  const json one = json_of(run_program("run " + kRingStory));
+  for (const std::string flags :
+       {"--local-ranks 1", "--local-ranks 4", "--local-ranks 3 --ring-mode pass-q --cache contiguous",
+        "--local-ranks 2 --ring-mode pass-kv --page-tokens 8"}) {
+    const json ring = json_of(run_program("run --ring " + flags + " " + kRingStory));
+    EXPECT_EQ(ring["text"], one["text"]) << flags;
+    EXPECT_EQ(ring["token_ids"], one["token_ids"]);
+    size_t tokens = 0;
+    for (const json& rank : ring["ranks"]) tokens += rank["tokens"].get<size_t>();
+    EXPECT_EQ(tokens, one["prompt_tokens"].get<size_t>() + one["generated_tokens"].get<size_t>() - 1);
+  }
+}
+
+TEST(RingCommands, DrawnTextIsTheSameToo) {
+  const std::string drawn = "-p 'One day' --temp 0.9 --seed 7 -n 30 --json";
+  EXPECT_EQ(json_of(run_program("run --ring --local-ranks 3 " + drawn))["text"],
+            json_of(run_program("run " + drawn))["text"]);
+}
+
+TEST(RingCommands, ConversationsGoOnOverRanks) {
+  const std::string turns =
+                        "Tom hid the red lamp in the barn. Where is the red lamp?\nAnn put the blue ball in the box. "
+                        "Where is the blue ball?\nWhere is the red lamp?\n",
+                    flags = "--temp 0 -n 12";
+  const Ended one = run_program("chat " + flags, turns),
+              ring = run_program("chat --ring --local-ranks 3 " + flags, turns);
+  EXPECT_EQ(ring.status, 0) << ring.err;
+  EXPECT_EQ(ring.out, one.out);
+}
+
+TEST(RingCommands, WhatDoesNotGoTogetherIsSaid) {
+  Ended ended = run_program("run --local-ranks 2 -p a -n 1");
+  EXPECT_EQ(ended.status, 1);
+  EXPECT_THAT(ended.err, HasSubstr("add --ring"));
+  ended = run_program("run --ring --local-ranks 2 --session x -p a -n 1");
+  EXPECT_EQ(ended.status, 1);
+  EXPECT_THAT(ended.err, HasSubstr("leave them out with --ring"));
+  // All ranks find the same mistake; it is told once.
+  ended = run_program("run --ring --local-ranks 4 -p 'much too long a prompt for this' -c 2 -n 1");
+  EXPECT_EQ(ended.status, 1);
+  EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 1) << ended.err;
+}
+
+TEST(RingCommands, DemoTellsTheStory) {
+  const Ended people = run_program("ring demo");
+  EXPECT_EQ(people.status, 0) << people.err;
+  for (const char* part : {"rank 0: 0 to 7, 56 to 63\n", "rank 3: 24 to 39\n", "exact to f32", "same bits: yes",
+                           "rank 0: 17, rank 1: 17, rank 2: 17, rank 3: 17; 68 in all"}) {
+    EXPECT_THAT(people.out, HasSubstr(part));
+  }
+  const json demo = json_of(run_program("ring demo --ranks 3 --tokens 50 --head-dim 24 --heads 6 --kv-heads 2 --json"));
+  EXPECT_TRUE(demo["ok"]);
+  EXPECT_LE(demo["pass_kv"]["max_abs_error"], 1e-5);
+  EXPECT_GT(demo["pass_kv"]["max_abs_error"], 0);
+  EXPECT_EQ(demo["shards"].size(), 3u);
+  EXPECT_EQ(demo["decode"][0]["held"].size(), 3u);
+  EXPECT_EQ(demo["selector"].size(), 9u);
+}
+
+TEST(RingCommands, PlanChoosesAndDraws) {
+  const json cold = json_of(run_program("ring plan --tokens 128000 --ranks 4 --json --simulate"));
+  EXPECT_EQ(cold["choice"], "pass-kv");
+  EXPECT_NEAR(cold["pass_kv"]["seconds"], 10.95, 1);
+  EXPECT_EQ(cold["pass_kv"]["simulation"]["most_tokens"], 32000);
+  EXPECT_EQ(json_of(run_program("ring plan --tokens 1280 --cached 126720 --json"))["choice"], "pass-q");
+  const TemporaryFile plot(".svg");
+  const Ended people = run_program("ring plan --plot " + plot.path());
+  EXPECT_EQ(people.status, 0) << people.err;
+  EXPECT_THAT(people.out, HasSubstr("choice: pass-kv"));
+  const std::string ranks = plot.path().substr(0, plot.path().size() - 4) + "-ranks.svg";
+  EXPECT_TRUE(std::filesystem::exists(ranks));
+  std::filesystem::remove(ranks);
+}
+
+TEST(RingCommands, PlanOfARankIsAShare) {
+  const json one = json_of(run_program("plan -c 4096 --json")),
+             four = json_of(run_program("plan -c 4096 --ring 4 --json"));
+  EXPECT_EQ(four["weights_bytes"], one["weights_bytes"]);
+  EXPECT_NEAR(four["cache_bytes"].get<double>(), one["cache_bytes"].get<double>() / 4,
+              0.02 * one["cache_bytes"].get<double>());
+  const json longest_one = json_of(run_program("plan --memory 64MB --json"));
+  const json longest = json_of(run_program("plan --memory 64MB --ring 4 --json"));
+  EXPECT_GT(longest["max_context"].get<double>(), 2.5 * longest_one["max_context"].get<double>());
+}
+
+/// Ranks as processes.
+class MpiCommands : public testing::Test {
+ protected:
+  void SetUp() override {
+#if defined(CONTEXTURE_SANITIZES_THREADS) || defined(CONTEXTURE_SANITIZES_ADDRESSES)
+    GTEST_SKIP() << "Open MPI's own leaks and races would be reported";
+#endif
+    if (std::system("command -v mpirun >/dev/null 2>&1") != 0) GTEST_SKIP() << "no mpirun on this machine";
+    if (run_program("run --ring -p a -n 1").err.find("built without MPI") != std::string::npos) {
+      GTEST_SKIP() << "built without MPI";
+    }
+  }
+  static std::string mpirun(int ranks) {
+    return "env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader,tcp "
+           "OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 "
+           "mpirun --oversubscribe -n " +
+           std::to_string(ranks) + " ";
+  }
+  /// As run_program, over ranks.
+  static Ended run_ranks(int ranks, const std::string& arguments) {
+    const TemporaryFile out(".out"), err(".err");
+    const std::string command =
+        mpirun(ranks) + CONTEXTURE_PROGRAM " " + arguments + " >" + out.path() + " 2>" + err.path() + " </dev/null";
+    Ended ended;
+    const int status = std::system(command.c_str());
+    ended.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    for (const auto& [path, text] : {std::pair{out.path(), &ended.out}, {err.path(), &ended.err}}) {
+      std::ifstream file(path, std::ios::binary);
+      text->assign(std::istreambuf_iterator<char>(file), {});
+    }
+    return ended;
+  }
+};
+
+TEST_F(MpiCommands, RanksTellTheSameStory) {
+  const json one = json_of(run_program("run " + kRingStory));
+  for (const int ranks : {1, 2, 3, 4}) {
+    for (const std::string mode : {"pass-kv", "pass-q"}) {
+      const json ring = json_of(run_ranks(ranks, "run --ring -t 1 --ring-mode " + mode + " " + kRingStory));
+      EXPECT_EQ(ring["text"], one["text"]) << ranks << " ranks, " << mode;
+      EXPECT_EQ(ring["ranks"].size(), static_cast<size_t>(ranks));
+    }
+  }
+}
+
+TEST_F(MpiCommands, OneMistakeIsToldAndEndsAll) {
+  const Ended ended = run_ranks(3, "run --ring -t 1 -c 2 -p 'much too long a prompt for this' -n 1");
+  EXPECT_NE(ended.status, 0);
+  EXPECT_THAT(ended.err, HasSubstr("error: the prompt has"));
+}
+
+TEST_F(MpiCommands, AKilledRankEndsTheOthers) {
+  const TemporaryFile pids(".pids"), out(".out"), err(".err");
+  // Each rank writes down its process before it becomes the program.
+  const std::string command = "exec " + mpirun(3) + "sh -c 'echo $$ >>" + pids.path() +
+                              "; exec " CONTEXTURE_PROGRAM " run --ring -t 1 -p Once -n -1 --ignore-eos -c 100000' >" +
+                              out.path() + " 2>" + err.path() + " </dev/null";
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    _exit(127);
+  }
+  std::error_code ignored;
+  for (int i = 0; i < 2000 && (!std::filesystem::exists(out.path(), ignored) ||
+                               std::filesystem::file_size(out.path(), ignored) < 200);
+       ++i) {
+    usleep(10000);
+  }
+  pid_t victim = 0;
+  std::ifstream(pids.path()) >> victim;
+  ASSERT_GT(victim, 1);
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(kill(victim, SIGKILL), 0);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 20);
+  EXPECT_FALSE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  // None is left.
+  std::ifstream file(pids.path());
+  for (pid_t pid; file >> pid;) {
+    for (int i = 0; i < 500 && kill(pid, 0) == 0; ++i) usleep(10000);
+    EXPECT_NE(kill(pid, 0), 0) << pid;
+  }
+}
+
+}  // namespace
+}  // namespace contexture
