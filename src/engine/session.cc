@@ -227,7 +227,7 @@ std::string describe(const Session& session) {
   if (session.layout == "mixed") {
     text += fmt::format(" for {} hot tokens and {} sinks", session.hot_tokens, session.sink_tokens);
   }
-  return printable(text + describe(session.context.rotation));
+  return printable(text + describe(session.context.rotation), 400);
 }
 
 /// Whether a context was computed with a cache in which the same tokens have the same bits.

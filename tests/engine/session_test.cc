@@ -1,7 +1,6 @@
 #include "engine/session.h"
 
 #include <gtest/gtest.h>
-#include <spdlog/sinks/ostream_sink.h>
 #include <sys/resource.h>
 
 #include <cmath>
@@ -10,31 +9,15 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <sstream>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "files/gguf_writer.h"
+#include "support/log_watch.h"
 #include "support/random.h"
 #include "support/random_model.h"
 
 namespace contexture {
 namespace {
-
-/// What the program logs while this lives.
-class LogWatch {
- public:
-  LogWatch() : before_(spdlog::default_logger()) {
-    const auto sink = std::make_shared<spdlog::sinks::ostream_sink_st>(text_);
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink));
-  }
-  ~LogWatch() { spdlog::set_default_logger(before_); }
-  std::string text() const { return text_.str(); }
-
- private:
-  std::ostringstream text_;
-  std::shared_ptr<spdlog::logger> before_;
-};
 
 std::vector<std::byte> read_bytes(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
