@@ -522,6 +522,7 @@ void attend(std::span<const AttentionQueries> sequences, const AttentionShape& s
     blocks += (s.positions.size() + kQueryBlock - 1) / kQueryBlock;
     pieces_fit &= s.positions.size() == 1 && stretches_up_to(s.positions[0]) <= scratch.stretches();
   }
+  if (blocks == 0) return;
   if (pieces_fit && blocks * shape.kv_heads < wanted_units(pool.threads())) {
     return attend_in_pieces(sequences, shape, scratch, pool);
   }

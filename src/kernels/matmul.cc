@@ -25,7 +25,7 @@
 namespace contexture {
 
 constexpr size_t kPanelRows = PackedMatrix::panel_rows;
-constexpr size_t kFewestForTiles = 12;            // tokens; below, unpacking weights for AMX costs more than it gives
+constexpr size_t kFewestForTiles = 28;            // tokens; below, unpacking weights for AMX costs more than it gives
 constexpr size_t kGroupPanels = 4;                // that a thread takes at once
 constexpr size_t kTokenBlockBytes = 1024 * 1024;  // activations that should stay in a core's L2 cache
 
