@@ -77,7 +77,9 @@ struct Run {
     spdlog::info(explain_prefix(made));
     fmt::print(stderr, "seed {}\n", generate.seed);
     if (model.json) {
-      print_json(result(made));
+      Json j = result(made);
+      j["clamped_values"] = runtime.cache().clamped_values();
+      print_json(j);
     } else {
       print_speed(made, runtime);
     }
@@ -217,6 +219,8 @@ struct Run {
               {"prompt_tokens", made.prompt_tokens},
               {"generated_tokens", made.token_ids.size()},
               {"token_ids", made.token_ids},
+              {"prefilled_tokens", made.prefilled_tokens},  // beside those reused: what a miss costs
+              {"prefill_seconds", made.prefill_seconds},
               {"prefill_tokens_per_second", per_second(made.prefilled_tokens, made.prefill_seconds)},
               {"decode_tokens_per_second", decode_speed(made)},
               {"finish_reason", name(made.finish_reason)}};

@@ -9,7 +9,7 @@
 namespace contexture::cli {
 namespace {
 
-constexpr double kWidth = 760, kHeight = 440, kLeft = 76, kRight = 170, kTop = 44, kBottom = 56;
+constexpr double kWidth = 760, kHeight = 440, kLeft = 76, kRight = 170, kTop = 54, kBottom = 56;
 constexpr const char* kColours[] = {"#1f6fb4", "#d1541f", "#2f8f4e", "#8a4fb0", "#b08a1a", "#4a4a4a"};
 
 /// 1, 2 or 5 times a power of ten, so that about five steps reach `most`.

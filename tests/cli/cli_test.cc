@@ -79,12 +79,14 @@ TEST(Cli, RunAsJson) {
   const Ended ended = run_program("run -p 'Once upon a time' -n 12 -s 5 --json");
   ASSERT_EQ(ended.status, 0) << ended.err;
   const json result = json::parse(ended.out);
-  for (const char* key : {"text", "prompt_tokens", "generated_tokens", "token_ids", "prefill_tokens_per_second",
-                          "decode_tokens_per_second", "finish_reason"}) {
+  for (const char* key :
+       {"text", "prompt_tokens", "generated_tokens", "token_ids", "prefilled_tokens", "prefill_seconds",
+        "prefill_tokens_per_second", "decode_tokens_per_second", "finish_reason"}) {
     EXPECT_TRUE(result.contains(key)) << key;
   }
   EXPECT_EQ(result["token_ids"].size(), result["generated_tokens"]);
   EXPECT_EQ(result["finish_reason"], "length");
+  EXPECT_EQ(result["clamped_values"], 0);
   const Ended again = run_program("run -p 'Once upon a time' -n 12 -s 5 --json -t 1 -c 99 -ctk f16");
   EXPECT_EQ(json::parse(again.out)["token_ids"], result["token_ids"]) << "same seed, same text, whatever the threads";
   const json rated = json::parse(run_program("run -p 'Once upon a time' -n 12 -s 5 --json --log-probabilities").out);
