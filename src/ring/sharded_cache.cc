@@ -56,7 +56,7 @@ ShardedCache::ShardedCache(const CachePlan& plan, int rank, int ranks)
 
 std::optional<SequenceId> ShardedCache::create() {
   const std::optional<SequenceId> id = cache_->create();
-  if (id) sequences_.at(static_cast<size_t>(*id)).emplace(Ownership(ranks_, static_cast<size_t>(*id)));
+  if (id) sequences_.at(static_cast<size_t>(*id)) = Sequence{Ownership(ranks_, static_cast<size_t>(*id))};
   return id;
 }
 

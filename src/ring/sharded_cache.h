@@ -48,7 +48,7 @@ class ShardedCache final : public Cache {
   };
   struct Sequence {
     Ownership ownership;
-    std::vector<Run> runs;
+    std::vector<Run> runs = {};
     size_t held = 0;  // tokens of this rank
 
     void add(int64_t first, size_t count);
