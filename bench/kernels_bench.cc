@@ -50,12 +50,13 @@ void run_product(benchmark::State& state, Format format, Shape shape, size_t tok
 
 struct Context {
   size_t depth, queries, page_tokens;  // the queries are the last of the depth; 0: in one piece
+  size_t heads = 32, kv_heads = 8;     // of 64
 };
 
-/// One layer's attention: 32 query heads, 8 KV heads of 64.
+/// One layer's attention.
 void run_attention(benchmark::State& state, Format format, Context context) {
-  const auto& [depth, queries, asked_page] = context;
-  const AttentionShape shape{32, 8, 64, 0.125f};
+  const auto& [depth, queries, asked_page, heads, kv_heads] = context;
+  const AttentionShape shape{heads, kv_heads, 64, 0.125f};
   const size_t row = kv_row_bytes(format, shape.head_dim), page = asked_page == 0 ? depth : asked_page;
   const std::vector<std::byte> k = some_bytes(depth * shape.kv_heads * row), v = k;
   std::vector<TokenSpan> spans;
@@ -117,9 +118,10 @@ const bool registered = [] {
   }
   for (const Format format : {Format::f32, Format::f16, Format::q8_0, Format::q4_0}) {
     for (const Context context : {Context{1024, 1, 0}, Context{4096, 1, 0}, Context{4096, 1, 32}, Context{16384, 1, 0},
-                                  Context{65536, 1, 0}, Context{512, 512, 0}, Context{4096, 512, 0}}) {
-      add(fmt::format("attention/{}/{}/{}{}", name(format), context.depth, context.queries,
-                      context.page_tokens ? "/paged" : ""),
+                                  Context{65536, 1, 0}, Context{512, 512, 0}, Context{4096, 512, 0},
+                                  Context{16384, 1, 0, 12, 12}}) {
+      add(fmt::format("attention/{}/{}x{}/{}/{}{}", name(format), context.heads, context.kv_heads, context.depth,
+                      context.queries, context.page_tokens ? "/paged" : ""),
           run_attention, format, context);
     }
   }

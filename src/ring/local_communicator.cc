@@ -1,8 +1,10 @@
-// Ranks as threads. Nothing is sent: a rank shows the others where its bytes lie, they copy them, and it goes on when
-// all have.
+// Ranks as threads. A rank shows the others where its bytes lie, they copy them, and it goes on when all have. Few bytes
+// it leaves with the group instead and goes on at once, as MPI does: else a rank whose query is on its way to another
+// would wait there for what it has nothing to do with.
 
 #include "ring/local_communicator.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
@@ -13,6 +15,9 @@
 
 namespace contexture {
 namespace {
+
+/// Up to so many bytes are left with the group.
+constexpr size_t kLeft = 64 << 10;
 
 void copy(std::span<const std::byte> from, std::span<std::byte> to, size_t rank) {
   if (from.size() != to.size()) {
@@ -26,7 +31,10 @@ void copy(std::span<const std::byte> from, std::span<std::byte> to, size_t rank)
 class LocalGroup {
  public:
   LocalGroup(int ranks, std::chrono::seconds patience)
-      : patience_(patience), shown_(static_cast<size_t>(ranks)), sent_(static_cast<size_t>(ranks)) {}
+      : patience_(patience), shown_(static_cast<size_t>(ranks)), sent_(static_cast<size_t>(ranks)) {
+    for (Sent& sent : sent_) sent.left.resize(kLeft);
+    if (shown_.size() <= std::thread::hardware_concurrency()) spin_ = std::chrono::milliseconds(2);
+  }
 
   /// Of one rank for all: `spans` is one that all may read, or one for each.
   using Shown = std::span<const std::span<const std::byte>>;
@@ -42,8 +50,16 @@ class LocalGroup {
   }
 
   void send(int rank, std::span<const std::byte> bytes) {
-    const std::lock_guard lock(mutex_);
-    sent_[static_cast<size_t>(rank)] = {bytes, true};
+    std::unique_lock lock(mutex_);
+    Sent& sent = sent_[static_cast<size_t>(rank)];
+    wait(lock, [&] { return !sent.waiting; });  // what was left before
+    sent.is_left = bytes.size() <= kLeft;
+    if (sent.is_left) {
+      std::copy(bytes.begin(), bytes.end(), sent.left.begin());
+      bytes = std::span<const std::byte>(sent.left).first(bytes.size());
+    }
+    sent.bytes = bytes;
+    sent.waiting = true;
     changed_.notify_all();
   }
 
@@ -60,10 +76,11 @@ class LocalGroup {
     return true;
   }
 
-  /// Until what this rank sent has been taken.
+  /// Until nobody will read what this rank sent where it lies.
   void wait_until_taken(int rank) {
     std::unique_lock lock(mutex_);
-    wait(lock, [&] { return !sent_[static_cast<size_t>(rank)].waiting; });
+    const Sent& sent = sent_[static_cast<size_t>(rank)];
+    wait(lock, [&] { return sent.is_left || !sent.waiting; });
   }
 
   void fail_all(const std::exception_ptr& error) {
@@ -76,7 +93,8 @@ class LocalGroup {
  private:
   struct Sent {
     std::span<const std::byte> bytes;
-    bool waiting = false;
+    std::vector<std::byte> left;
+    bool is_left = false, waiting = false;
   };
 
   /// Returns when all ranks are here.
@@ -91,11 +109,12 @@ class LocalGroup {
     wait(lock, [&] { return meetings_ != meeting; });
   }
 
-  /// Threads give way some times before they sleep: mostly what they wait for is a few microseconds away.
+  /// Threads give way for a while before they sleep: mostly what they wait for is microseconds away, and to be woken
+  /// takes longer than a layer's attention to a short context. Where ranks share cores, they sleep soon.
   template <class Condition>
   void wait(std::unique_lock<std::mutex>& lock, const Condition& condition) {
-    constexpr int kTries = 100;
-    for (int i = 0; i < kTries && !condition() && !error_; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    while (!condition() && !error_ && std::chrono::steady_clock::now() - start < spin_) {
       lock.unlock();
       std::this_thread::yield();
       lock.lock();
@@ -137,6 +156,7 @@ class LocalGroup {
   }
 
   const std::chrono::seconds patience_;
+  std::chrono::nanoseconds spin_ = std::chrono::microseconds(50);
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Shown> shown_;
