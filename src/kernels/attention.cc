@@ -153,10 +153,10 @@ HWY_INLINE void sums_over_channels(const float* HWY_RESTRICT q, size_t dim, size
 /// the same. Meanwhile what comes next is asked for.
 template <size_t kRows>
 HWY_INLINE void tile_scores(const float* HWY_RESTRICT q, const AttentionShape& shape, Visible visible,
-                            const float* HWY_RESTRICT k, float* HWY_RESTRICT scores, Ahead& ahead) {
+                            const float* HWY_RESTRICT k, float* HWY_RESTRICT scores, const Ahead& ahead) {
   const size_t dim = round_up_16(shape.head_dim);
   for (size_t t = visible.begin / 16 * 16; t < visible.end; t += 16) {
-    ahead.step(16);
+    ahead.ask(t, 16);
     Floats sums[kRows];
     sums_over_channels<kRows>(q, dim, 0, k + t, sums);
     for (size_t r = 0; r < kRows; ++r) store(scores_of(sums[r], shape), scores + r * kScoreStride + t);
@@ -191,7 +191,7 @@ HWY_INLINE float tile_softmax(float maximum, size_t count, float* HWY_RESTRICT s
 /// Meanwhile what comes next is asked for.
 template <size_t kRows>
 HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t dim, const float* HWY_RESTRICT v,
-                            float* HWY_RESTRICT values, Ahead& ahead) {
+                            float* HWY_RESTRICT values, const Ahead& ahead) {
   constexpr size_t kVectors = kParts == 1 ? 4 : 1;
   for (size_t d = 0; d < dim; d += kVectors * 16) {
     const size_t vectors = std::min(kVectors, (dim - d) / 16);
@@ -201,7 +201,7 @@ HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t
     }
     const auto add_all = [&](auto count) HWY_ATTR {
       for (size_t begin = visible.begin; begin < visible.end; begin += 8) {
-        ahead.step(8);
+        if (d == 0) ahead.ask(begin, 8);
         for (size_t t = begin; t < std::min(visible.end, begin + 8); ++t) {
           Floats vt[kVectors];
           for (size_t i = 0; i < count; ++i) vt[i] = load(v + t * dim + d + i * 16);
@@ -317,12 +317,11 @@ HWY_INLINE void merge_values(const AttentionMemory& memory, const float* values,
 HWY_INLINE void attend_rows(const AttentionUnit& unit, const Tile& tile, const Tile* next, const Visible* visible,
                             const AttentionShape& shape, const AttentionMemory& memory) {
   const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group, dim = shape.head_dim;
-  RowRun run;
-  Ahead values_ahead(&tile, false, unit.kv_head, tile.count), next_ahead(next, true, unit.kv_head, tile.count);
-  for_row_runs<true>(tile, unit.kv_head, run, [&](auto format) HWY_ATTR {
+  Ahead ahead = values_ahead(tile, dim);
+  for_row_runs<true>(tile, [&](const RowRun& run, auto format) HWY_ATTR {
     for_rows(visible, rows, group, [&](size_t row, auto count, Visible) HWY_ATTR {
       row_scores<format, count>(run, memory.q + row * dim, shape, memory.scores + row * kScoreStride, kScoreStride,
-                                values_ahead);
+                                row == 0 ? ahead : Ahead());
     });
   });
   for (size_t row = 0; row < rows; ++row) {
@@ -330,11 +329,12 @@ HWY_INLINE void attend_rows(const AttentionUnit& unit, const Tile& tile, const T
     if (seen.begin < seen.end) finish_scores(seen, memory.scores + row * kScoreStride, memory.tile_states[row]);
   }
   std::fill_n(memory.values, rows * dim, 0.f);
-  for_row_runs<false>(tile, unit.kv_head, run, [&](auto format) HWY_ATTR {
+  ahead = keys_ahead(next, dim);
+  for_row_runs<false>(tile, [&](const RowRun& run, auto format) HWY_ATTR {
     for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
       row_values<format, count>(run, std::max(seen.begin, run.first), std::min(seen.end, run.first + run.count),
                                 memory.scores + row * kScoreStride, kScoreStride, dim, memory.values + row * dim,
-                                next_ahead);
+                                row == 0 ? ahead : Ahead());
     });
   });
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible) HWY_ATTR {
@@ -347,16 +347,18 @@ HWY_INLINE void attend_floats(const AttentionUnit& unit, const Tile& tile, const
                               const AttentionShape& shape, const AttentionMemory& memory) {
   const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group;
   const size_t dim = round_up_16(shape.head_dim);
-  Ahead values_ahead(&tile, false, unit.kv_head, tile.count), next_ahead(next, true, unit.kv_head, tile.count);
+  Ahead ahead = values_ahead(tile, shape.head_dim);
   unpack_keys(tile, unit.kv_head, shape, memory.rows, memory.tile);
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
     float* scores = memory.scores + row * kScoreStride;
-    tile_scores<count>(memory.q + row * dim, shape, seen, memory.tile, scores, values_ahead);
+    tile_scores<count>(memory.q + row * dim, shape, seen, memory.tile, scores, row == 0 ? ahead : Ahead());
     for (size_t i = 0; i < count; ++i) finish_scores(seen, scores + i * kScoreStride, memory.tile_states[row + i]);
   });
   unpack_values(tile, unit.kv_head, shape, memory.tile);
+  ahead = keys_ahead(next, shape.head_dim);
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
-    tile_values<count>(memory.scores + row * kScoreStride, seen, dim, memory.tile, memory.values, next_ahead);
+    tile_values<count>(memory.scores + row * kScoreStride, seen, dim, memory.tile, memory.values,
+                       row == 0 ? ahead : Ahead());
     merge_values(memory, memory.values, row, count, dim);
   });
 }
@@ -406,7 +408,7 @@ void attend_unit(const AttentionUnit& unit, const AttentionShape& shape, float* 
     clear_states(memory.states, count, dim);
   };
   Tile tiles[2];
-  TileReader reader(queries.view, queries.positions[unit.begin], first);
+  TileReader reader(queries.view, unit.kv_head, queries.positions[unit.begin], first);
   bool more = reader.next(last, tiles[0]);
   for (size_t i = 0; more; ++i) {
     const Tile& tile = tiles[i % 2];

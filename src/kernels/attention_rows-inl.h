@@ -26,10 +26,10 @@ HWY_INLINE bool can_read_rows(size_t head_dim) {
   return head_dim % 32 == 0 && head_dim <= 256;
 }
 
-/// The rows of some tokens of a tile that follow each other and have one format.
+/// Tokens of a tile that follow each other and have one format, and their rows of K or of V.
 struct RowRun {
-  size_t first = 0, count = 0;        // tokens of the tile
-  const std::byte* rows[kTile + 16];  // the last is repeated, so that 16 can be read from any
+  size_t first = 0, count = 0;
+  const std::byte* const* rows;  // (count)
 };
 
 /// A block's scale in every lane: from a table, since each conversion would be two instructions of those that multiply.
@@ -75,18 +75,20 @@ HWY_INLINE Floats scores_of(const Floats& sums, const AttentionShape& shape) {
 /// scores[r][t] of kRows rows of q (dim) with all tokens of the run; up to 15 after them are overwritten.
 template <Format kFormat, size_t kRows>
 HWY_INLINE void row_scores(const RowRun& run, const float* HWY_RESTRICT q, const AttentionShape& shape,
-                           float* HWY_RESTRICT scores, size_t stride, Ahead& ahead) {
+                           float* HWY_RESTRICT scores, size_t stride, const Ahead& ahead) {
   constexpr size_t kTokens = 16 / kRows;
   const size_t dim = shape.head_dim, blocks = dim / 32;
   const float* floats_of_halves = f16_table();
   for (size_t t = 0; t < run.count; t += kTokens) {
-    ahead.step(kTokens);
+    ahead.ask(run.first + t, kTokens);
+    const std::byte* rows[kTokens];
+    for (size_t i = 0; i < kTokens; ++i) rows[i] = run.rows[std::min(t + i, run.count - 1)];
     Floats sums[16];  // (rows, tokens)
     for (size_t i = 0; i < 16; ++i) sums[i] = zeros();
     for (size_t b = 0; b < blocks; ++b) {
       for (size_t i = 0; i < kTokens; ++i) {
         Floats k[2];
-        load_block<kFormat>(run.rows[t + i], b, floats_of_halves, k);
+        load_block<kFormat>(rows[i], b, floats_of_halves, k);
         for (size_t r = 0; r < kRows; ++r) {
           fma(load(q + r * dim + b * 32), k[0], sums[r * kTokens + i]);
           fma(load(q + r * dim + b * 32 + 16), k[1], sums[r * kTokens + i]);
@@ -104,7 +106,7 @@ HWY_INLINE void row_scores(const RowRun& run, const float* HWY_RESTRICT q, const
 /// values[r][d] += Σ_t p[r][t] · v[t][d] over the run's tokens in [begin, end) of the tile.
 template <Format kFormat, size_t kRows>
 HWY_INLINE void row_values(const RowRun& run, size_t begin, size_t end, const float* HWY_RESTRICT p, size_t stride,
-                           size_t dim, float* HWY_RESTRICT values, Ahead& ahead) {
+                           size_t dim, float* HWY_RESTRICT values, const Ahead& ahead) {
   const float* floats_of_halves = f16_table();
   const auto some = [&](size_t first_block, auto blocks_at_once) HWY_ATTR {
     Floats sums[kRows][2 * blocks_at_once];
@@ -113,7 +115,7 @@ HWY_INLINE void row_values(const RowRun& run, size_t begin, size_t end, const fl
       for (size_t i = 0; i < 2 * blocks_at_once; ++i) sums[r][i] = load(to + r * dim + i * 16);
     }
     for (size_t t = begin; t < end; ++t) {
-      if (t % 4 == 0) ahead.step(4);
+      if (first_block == 0 && t % 4 == 0) ahead.ask(t, 4);
       Floats v[2 * blocks_at_once];
       for (size_t i = 0; i < blocks_at_once; ++i) {
         load_block<kFormat>(run.rows[t - run.first], first_block + i, floats_of_halves, v + 2 * i);
@@ -135,34 +137,28 @@ HWY_INLINE void row_values(const RowRun& run, size_t begin, size_t end, const fl
 
 /// Calls use(run, format) for the tile's K or V, format a compile-time constant: the list is that of is_kv_format.
 template <bool kIsK, class Use>
-HWY_INLINE void for_row_runs(const Tile& tile, size_t kv_head, RowRun& run, const Use& use) {
-  const auto format_of = [](const TokenSpan& span) { return kIsK ? span.k_format : span.v_format; };
-  run.first = 0;
+HWY_INLINE void for_row_runs(const Tile& tile, const Use& use) {
+  const auto format_of = [&](size_t i) { return kIsK ? tile.run[i].span->k_format : tile.run[i].span->v_format; };
+  RowRun run;
   for (size_t i = 0; i < tile.runs;) {
-    const Format format = format_of(*tile.run[i].span);
-    run.count = 0;
-    for (; i < tile.runs && format_of(*tile.run[i].span) == format; ++i) {
-      const auto& [span, token, count, first_position] = tile.run[i];
-      const std::byte* row = kIsK ? span->k_row(token, kv_head) : span->v_row(token, kv_head);
-      const size_t stride = kIsK ? span->k_token_stride : span->v_token_stride;
-      for (size_t t = 0; t < count; ++t, row += stride) run.rows[run.count++] = row;
-    }
-    for (size_t t = 0; t < 15; ++t) run.rows[run.count + t] = run.rows[run.count - 1];
+    const Format format = format_of(i);
+    run.rows = (kIsK ? tile.k : tile.v) + run.first;
+    for (run.count = 0; i < tile.runs && format_of(i) == format; ++i) run.count += tile.run[i].count;
     switch (format) {
       case Format::f32:
-        use(std::integral_constant<Format, Format::f32>());
+        use(run, std::integral_constant<Format, Format::f32>());
         break;
       case Format::f16:
-        use(std::integral_constant<Format, Format::f16>());
+        use(run, std::integral_constant<Format, Format::f16>());
         break;
       case Format::bf16:
-        use(std::integral_constant<Format, Format::bf16>());
+        use(run, std::integral_constant<Format, Format::bf16>());
         break;
       case Format::q8_0:
-        use(std::integral_constant<Format, Format::q8_0>());
+        use(run, std::integral_constant<Format, Format::q8_0>());
         break;
       case Format::q4_0:
-        use(std::integral_constant<Format, Format::q4_0>());
+        use(run, std::integral_constant<Format, Format::q4_0>());
         break;
       default:
         break;  // no plan is made with it

@@ -8,6 +8,7 @@
 
 #include "hwy/cache_control.h"
 #include "kernels/attention.h"
+#include "tensor/kv_row.h"
 
 namespace contexture {
 
@@ -22,7 +23,7 @@ inline int64_t first_visible(int64_t position, const AttentionShape& shape) {
   return shape.window > 0 && position >= shape.window ? position - shape.window + 1 : 0;
 }
 
-/// The tokens of one tile, in runs of the spans.
+/// The tokens of one tile, in runs of the spans, and where their rows of one KV head lie.
 struct Tile {
   struct Run {
     const TokenSpan* span;
@@ -40,6 +41,7 @@ struct Tile {
   };
   size_t count = 0, runs = 0;
   Run run[kTile];
+  const std::byte *k[kTile], *v[kTile];  // (count)
 
   size_t tokens_before(int64_t position) const {
     size_t before = 0;
@@ -54,11 +56,12 @@ struct Visible {
   bool operator==(const Visible&) const = default;
 };
 
-/// Walks a view tile by tile.
+/// Walks a view tile by tile, for one KV head.
 class TileReader {
  public:
   /// Begins at the tile that holds position `first`, and reads what a query at `query_position` sees of the view.
-  TileReader(CacheView view, int64_t query_position, int64_t first) : view_(view), query_position_(query_position) {
+  TileReader(CacheView view, size_t kv_head, int64_t query_position, int64_t first)
+      : view_(view), kv_head_(kv_head), query_position_(query_position) {
     const int64_t begin = first / kTilePositions * kTilePositions;
     for (skip_finished(); span_ < view_.size() && position() < begin; skip_finished()) {
       const TokenSpan& span = view_[span_];
@@ -79,6 +82,11 @@ class TileReader {
       Tile::Run& run = tile.run[tile.runs++];
       run = {&span, token_, span.count - token_, position()};
       run.count = run.tokens_before(end);
+      const std::byte *k = span.k_row(token_, kv_head_), *v = span.v_row(token_, kv_head_);
+      for (size_t t = 0; t < run.count; ++t, k += span.k_token_stride, v += span.v_token_stride) {
+        tile.k[tile.count + t] = k;
+        tile.v[tile.count + t] = v;
+      }
       tile.count += run.count;
       token_ += run.count;
       skip_finished();
@@ -96,49 +104,31 @@ class TileReader {
   }
 
   CacheView view_;
+  size_t kv_head_;
   int64_t query_position_;
   size_t span_ = 0, token_ = 0;
 };
 
-/// Asks for the rows of a tile before they are needed, some lines at a time between computations: pages end before
-/// hardware has seen where a row of addresses leads, and a core has few reads in flight, so that a burst waits for
-/// itself. A null tile has none.
-class Ahead {
- public:
-  /// Of `tile`, while another tile's `tokens` tokens are computed with.
-  Ahead(const Tile* tile, bool is_k, size_t kv_head, size_t tokens) : tile_(tile), is_k_(is_k), kv_head_(kv_head) {
-    if (!tile || tile->runs == 0) return;
-    size_t lines = 0;
-    for (size_t i = 0; i < tile->runs; ++i) lines += tile->run[i].count * stride(i) / 64 + 1;
-    rate_ = (lines * kWhole + tokens - 1) / tokens;
-    begin_run();
-  }
+/// Asks for rows before they are needed, a few whenever others are computed with: pages end before hardware has seen
+/// where a row of addresses leads, and a core has few reads in flight, so that a burst waits for itself.
+struct Ahead {
+  const std::byte* const* rows = nullptr;
+  size_t count = 0, lines = 0;  // lines of memory in a row
 
-  /// To be called when so many tokens more are being computed with.
-  [[gnu::always_inline]] void step(size_t tokens) {
-    for (due_ += rate_ * tokens; due_ >= kWhole && at_ < end_; due_ -= kWhole) {
-      hwy::Prefetch(at_);
-      at_ += 64;
-      if (at_ >= end_ && ++run_ < tile_->runs) begin_run();
+  HWY_INLINE void ask(size_t first, size_t tokens) const {
+    for (size_t t = first; t < std::min(first + tokens, count); ++t) {
+      for (size_t i = 0; i < lines; ++i) hwy::Prefetch(rows[t] + i * 64);
     }
   }
-
- private:
-  static constexpr size_t kWhole = 1024;  // a line, in the parts that are counted
-
-  size_t stride(size_t run) const {
-    return is_k_ ? tile_->run[run].span->k_token_stride : tile_->run[run].span->v_token_stride;
-  }
-  void begin_run() {
-    const auto& [span, token, count, first_position] = tile_->run[run_];
-    at_ = is_k_ ? span->k_row(token, kv_head_) : span->v_row(token, kv_head_);
-    end_ = at_ + count * stride(run_);
-  }
-
-  const Tile* tile_;
-  bool is_k_;
-  size_t kv_head_, run_ = 0, rate_ = 0, due_ = 0;
-  const std::byte *at_ = nullptr, *end_ = nullptr;
 };
+
+/// Of a tile's V, or of its K; of nothing where it is null.
+inline Ahead values_ahead(const Tile& tile, size_t head_dim) {
+  return {tile.v, tile.count, (kv_row_bytes(tile.run[0].span->v_format, head_dim) + 63) / 64};
+}
+inline Ahead keys_ahead(const Tile* tile, size_t head_dim) {
+  if (!tile) return {};
+  return {tile->k, tile->count, (kv_row_bytes(tile->run[0].span->k_format, head_dim) + 63) / 64};
+}
 
 }  // namespace contexture
