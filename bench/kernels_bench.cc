@@ -119,7 +119,7 @@ const bool registered = [] {
   for (const Format format : {Format::f32, Format::f16, Format::q8_0, Format::q4_0}) {
     for (const Context context :
          {Context{1024, 1, 0}, Context{4096, 1, 0}, Context{4096, 1, 32}, Context{16384, 1, 0}, Context{65536, 1, 0},
-          Context{512, 512, 0}, Context{4096, 512, 0}, Context{16384, 1, 0, 12, 12}}) {
+          Context{512, 512, 0}, Context{4096, 512, 0}, Context{16384, 1, 0, 12, 12}, Context{16384, 1, 32, 12, 12}}) {
       add(fmt::format("attention/{}/{}x{}/{}/{}{}", name(format), context.heads, context.kv_heads, context.depth,
                       context.queries, context.page_tokens ? "/paged" : ""),
           run_attention, format, context);
