@@ -130,21 +130,21 @@ HWY_INLINE void unpack_keys(const Tile& tile, size_t kv_head, const AttentionSha
 }
 
 /// sums[r] = Σ q[r][d] · k[d], a lane a token, over the channels d that are `channel` modulo kStep, in the order in
-/// which sums_of_16 ends the same sum with a lane a channel: chains of channels 16 apart, then those 8 apart, 4, 2, 1
-/// are added.
-template <size_t kRows, size_t kStep = 1>
+/// which sums_of_16 ends the same sum with a lane a channel: chains of channels 16 apart (kChains; 8 where there are no
+/// more channels), then those 8 apart, 4, 2, 1 are added.
+template <size_t kRows, size_t kChains, size_t kStep = 1>
 HWY_INLINE void sums_over_channels(const float* HWY_RESTRICT q, size_t dim, size_t channel, const float* HWY_RESTRICT k,
                                    Floats* sums) {
-  if constexpr (kStep == 16) {
+  if constexpr (kStep == kChains) {
     for (size_t r = 0; r < kRows; ++r) sums[r] = zeros();
-    for (size_t d = channel; d < dim; d += 16) {
+    for (size_t d = channel; d < (kChains == 8 ? 8 : dim); d += kChains) {
       const Floats kd = load(k + d * kTile);
       for (size_t r = 0; r < kRows; ++r) fma(splat(q[r * dim + d]), kd, sums[r]);
     }
   } else {
     Floats others[kRows];
-    sums_over_channels<kRows, 2 * kStep>(q, dim, channel, k, sums);
-    sums_over_channels<kRows, 2 * kStep>(q, dim, channel + kStep, k, others);
+    sums_over_channels<kRows, kChains, 2 * kStep>(q, dim, channel, k, sums);
+    sums_over_channels<kRows, kChains, 2 * kStep>(q, dim, channel + kStep, k, others);
     for (size_t r = 0; r < kRows; ++r) sums[r] = add(sums[r], others[r]);
   }
 }
@@ -158,7 +158,11 @@ HWY_INLINE void tile_scores(const float* HWY_RESTRICT q, const AttentionShape& s
   for (size_t t = visible.begin / 16 * 16; t < visible.end; t += 16) {
     ahead.ask(t, 16);
     Floats sums[kRows];
-    sums_over_channels<kRows>(q, dim, 0, k + t, sums);
+    if (shape.head_dim == 8) {
+      sums_over_channels<kRows, 8>(q, dim, 0, k + t, sums);
+    } else {
+      sums_over_channels<kRows, 16>(q, dim, 0, k + t, sums);
+    }
     for (size_t r = 0; r < kRows; ++r) store(scores_of(sums[r], shape), scores + r * kScoreStride + t);
   }
 }
@@ -212,10 +216,19 @@ HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t
         }
       }
     };
-    if (vectors == kVectors) {
-      add_all(std::integral_constant<size_t, kVectors>());
-    } else {
-      add_all(vectors);
+    // A number that the compiler does not know would leave the sums in memory.
+    switch (vectors) {
+      case 1:
+        add_all(std::integral_constant<size_t, 1>());
+        break;
+      case 2:
+        add_all(std::integral_constant<size_t, std::min<size_t>(2, kVectors)>());
+        break;
+      case 3:
+        add_all(std::integral_constant<size_t, std::min<size_t>(3, kVectors)>());
+        break;
+      default:
+        add_all(std::integral_constant<size_t, kVectors>());
     }
     for (size_t r = 0; r < kRows; ++r) {
       for (size_t i = 0; i < vectors; ++i) store(sums[r][i], values + r * dim + d + i * 16);

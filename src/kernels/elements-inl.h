@@ -50,6 +50,23 @@ HWY_INLINE Floats load_elements(const std::byte* HWY_RESTRICT from) {
   return f;
 }
 
+/// The same of 4 numbers, to memory.
+template <Format kFormat>
+HWY_INLINE void store_four(const std::byte* HWY_RESTRICT from, float* HWY_RESTRICT to) {
+  const hn::FixedTag<float, 4> d;
+  if constexpr (kFormat == Format::f32) {
+    hn::StoreU(hn::LoadU(d, reinterpret_cast<const float*>(from)), d, to);
+  } else if constexpr (kFormat == Format::f16) {
+    const hn::Rebind<hwy::float16_t, decltype(d)> d16;
+    hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(from))), d, to);
+  } else {
+    const hn::RebindToUnsigned<decltype(d)> d32;
+    const hn::Rebind<uint16_t, decltype(d)> d16;
+    const auto bits = hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(from)));
+    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(bits)), d, to);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace contexture
 HWY_AFTER_NAMESPACE();

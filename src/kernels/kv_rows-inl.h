@@ -54,6 +54,7 @@ HWY_INLINE void unpack_blocks(const std::byte* HWY_RESTRICT row, size_t count, f
   if (count % 32 != 0) blocks[whole].decode(to + whole * 32, static_cast<int>(count % 32));
 }
 
+/// `count` channels, a multiple of 8.
 template <Format kFormat>
 HWY_INLINE void unpack_row(const std::byte* HWY_RESTRICT row, size_t count, float* HWY_RESTRICT to) {
   if constexpr (kFormat == Format::q8_0) {
@@ -64,7 +65,7 @@ HWY_INLINE void unpack_row(const std::byte* HWY_RESTRICT row, size_t count, floa
     const size_t whole = count / 16 * 16;
     constexpr size_t kBytes = kFormat == Format::f32 ? 4 : 2;
     for (size_t i = 0; i < whole; i += 16) store(load_elements<kFormat>(row + i * kBytes), to + i);
-    if (whole < count) info(kFormat).decode(row + whole * kBytes, to + whole, count - whole);
+    for (size_t i = whole; i < count; i += 4) store_four<kFormat>(row + i * kBytes, to + i);
   }
 }
 
@@ -73,7 +74,8 @@ HWY_INLINE void unpack_rows_of(const std::byte* HWY_RESTRICT row, size_t stride,
                                size_t dim, float* HWY_RESTRICT to) {
   for (size_t i = 0; i < count; ++i, row += stride, to += dim) {
     unpack_row<kFormat>(row, channels, to);
-    for (size_t d = channels; d < dim; ++d) to[d] = 0;
+    const hn::FixedTag<float, 4> four;
+    for (size_t d = channels; d < dim; d += 4) hn::StoreU(hn::Zero(four), four, to + d);
   }
 }
 
