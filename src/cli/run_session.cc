@@ -15,7 +15,7 @@ RunSession::RunSession(const std::string& path, const std::string& model_path)
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return;
   map_.emplace(path);
-  session_ = read_session(map_->bytes(), path);
+  session_ = contexture::read_session(map_->bytes(), path);
 }
 
 std::vector<TokenId> RunSession::go_on(GenerateOptions& options, bool has_seed) const {

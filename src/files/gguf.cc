@@ -28,7 +28,6 @@ static_assert(std::endian::native == std::endian::little, "model files are read 
 
 constexpr char magic[] = {'G', 'G', 'U', 'F'};
 constexpr int deepest_array = 4;
-constexpr size_t largest_dimensions = 4;
 // What describes a model takes some ten megabytes, most of it the vocabulary. The bound is for sparse files, which have
 // terabytes to prove a count with.
 constexpr size_t largest_head = size_t{256} << 20;

@@ -57,7 +57,7 @@ bool is_of_part(std::string_view key) {
 }
 
 /// Moves what a part has to the whole.
-void append(ModelFile& whole, ModelFile part) {
+void append_part(ModelFile& whole, ModelFile part) {
   for (const auto& [key, value] : part.metadata.entries()) {
     if (is_of_part(key)) continue;
     const MetadataValue* known = whole.metadata.find(key);
@@ -96,7 +96,7 @@ ModelFile open_gguf(MappedFile file) {
       if (split.number == 0) {
         whole = std::move(part);
       } else {
-        append(whole, std::move(part));
+        append_part(whole, std::move(part));
       }
     }
     whole.path = path;

@@ -80,9 +80,9 @@ bool is_later_export(std::span<const std::byte> bytes) {
 }
 
 /// Hands out the weights in the order of the file. The size of the file is proven before.
-class Weights {
+class Llama2cWeights {
  public:
-  Weights(ModelFile& model, std::span<const std::byte> bytes) : model_(model), left_(bytes) {}
+  Llama2cWeights(ModelFile& model, std::span<const std::byte> bytes) : model_(model), left_(bytes) {}
 
   void skip(int64_t count) { left_ = left_.subspan(static_cast<size_t>(count) * sizeof(float)); }
 
@@ -144,7 +144,7 @@ ModelFile read_llama2c(std::span<const std::byte> bytes, const std::string& path
   set_metadata(header, model.metadata);
 
   const int64_t layers = header.layers;
-  Weights weights(model, bytes.subspan(header_bytes));
+  Llama2cWeights weights(model, bytes.subspan(header_bytes));
   weights.add("token_embd.weight", {header.vocabulary, header.dim});
   weights.add_layers(layers, "attn_norm", {header.dim});
   weights.add_layers(layers, "attn_q", {header.dim, header.dim});

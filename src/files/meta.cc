@@ -12,15 +12,15 @@ namespace {
 namespace fs = std::filesystem;
 
 // No known model comes near these; beyond them a number is damage and not a size.
-constexpr int64_t max_size = int64_t{1} << 31;
+constexpr int64_t largest_value = int64_t{1} << 31;
 
 // ---- names ----
 
-constexpr TensorName outside_layers[] = {{"tok_embeddings.weight", "token_embd.weight"},
-                                         {"norm.weight", "output_norm.weight"},
-                                         {"output.weight", "output.weight"}};
+constexpr TensorName meta_outside_layers[] = {{"tok_embeddings.weight", "token_embd.weight"},
+                                              {"norm.weight", "output_norm.weight"},
+                                              {"output.weight", "output.weight"}};
 
-constexpr TensorName of_layer[] = {
+constexpr TensorName meta_of_layer[] = {
     {"attention_norm.weight", "attn_norm.weight"}, {"attention.wq.weight", "attn_q.weight"},
     {"attention.wk.weight", "attn_k.weight"},      {"attention.wv.weight", "attn_v.weight"},
     {"attention.wo.weight", "attn_output.weight"}, {"ffn_norm.weight", "ffn_norm.weight"},
@@ -55,11 +55,11 @@ struct LayerName {
 std::string gguf_name(const std::string& name, const std::string& path) {
   if (is_table(name)) return "";
   if (const LayerName of(name); of.layer >= 0) {
-    if (const std::string_view found = look_up(of_layer, of.rest); !found.empty()) {
+    if (const std::string_view found = look_up(meta_of_layer, of.rest); !found.empty()) {
       return fmt::format("blk.{}.{}", of.layer, found);
     }
   }
-  if (const std::string_view found = look_up(outside_layers, name); !found.empty()) return std::string(found);
+  if (const std::string_view found = look_up(meta_outside_layers, name); !found.empty()) return std::string(found);
   fail("{}: tensor {} is not part of a Llama as Meta names one; ignoring it would give wrong answers", path,
        printable(name));
 }
@@ -77,7 +77,7 @@ struct Shapes {
         fail("{}: no matrix {}; this is no Llama checkpoint of Meta's kind", path, name);
       }
       for (const int64_t dimension : found->second.shape) {
-        if (dimension < 1 || dimension > max_size) {
+        if (dimension < 1 || dimension > largest_value) {
           fail("{}: {} has a dimension of size {}; download the file again", path, name, dimension);
         }
       }
@@ -97,7 +97,7 @@ int64_t ffn_dim_of(int64_t dim, double factor, int64_t multiple) {
 }
 
 void check_agreement(const JsonObject& params, const char* key, int64_t in_tensors) {
-  const int64_t said = params.get_int(key, -1, max_size, in_tensors);
+  const int64_t said = params.get_int(key, -1, largest_value, in_tensors);
   const bool unsaid = said == -1 && std::string_view(key) == "vocab_size";  // Meta's files leave it to the tokenizer
   if (said == in_tensors || unsaid) return;
   fail("{}: {} is {}, but the tensors have {}; it belongs to another checkpoint", printable(params.file(), 400), key,
@@ -108,7 +108,7 @@ void check_ffn_dim(const JsonObject& params, const Shapes& shapes) {
   if (params.has("hidden_dim")) return check_agreement(params, "hidden_dim", shapes.ffn_dim);
   if (!params.has("multiple_of")) return;
   const double factor = params.get_number("ffn_dim_multiplier", 1);
-  const int64_t multiple = params.get_int("multiple_of", 1, max_size);
+  const int64_t multiple = params.get_int("multiple_of", 1, largest_value);
   if (!(factor > 0 && factor < 1000)) params.refuse("ffn_dim_multiplier", "a number above 0");
   const int64_t expected = ffn_dim_of(shapes.dim, factor, multiple);
   if (expected != shapes.ffn_dim) {
@@ -136,16 +136,16 @@ void write_metadata(const JsonObject& params, const Shapes& shapes, Metadata& m)
     fail("{}: n_heads is missing, which the tensors do not tell; put the model's params.json beside the checkpoint",
          printable(params.file(), 400));
   }
-  const int64_t heads = params.get_int("n_heads", 1, max_size);
+  const int64_t heads = params.get_int("n_heads", 1, largest_value);
   m.set_string("general.architecture", "llama");
   m.set_int("llama.block_count", shapes.layers);
   m.set_int("llama.embedding_length", shapes.dim);
   m.set_int("llama.feed_forward_length", shapes.ffn_dim);
   m.set_int("llama.vocab_size", shapes.vocabulary);
   m.set_int("llama.attention.head_count", heads);
-  m.set_int("llama.attention.head_count_kv", params.get_int("n_kv_heads", 1, max_size, heads));
-  m.set_int("llama.context_length", params.get_int("max_seq_len", 1, max_size, usual_context(params)));
-  const int64_t head_dim = params.get_int("head_dim", 1, max_size, shapes.dim / heads);
+  m.set_int("llama.attention.head_count_kv", params.get_int("n_kv_heads", 1, largest_value, heads));
+  m.set_int("llama.context_length", params.get_int("max_seq_len", 1, largest_value, usual_context(params)));
+  const int64_t head_dim = params.get_int("head_dim", 1, largest_value, shapes.dim / heads);
   m.set_int("llama.rope.dimension_count", head_dim);
   if (params.has("head_dim")) {
     m.set_int("llama.attention.key_length", head_dim);

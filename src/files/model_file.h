@@ -14,11 +14,13 @@
 
 namespace contexture {
 
+inline constexpr size_t largest_dimensions = 4;  ///< of a tensor
+
 /// A tensor as it lies in a mapped file, or in `ModelFile::made`.
 struct StoredTensor {
   std::string name;  ///< in GGUF's vocabulary: "blk.0.attn_q.weight"
   Format format;
-  std::vector<int64_t> shape;  ///< outermost first: (rows, columns); 1 to 4 dimensions, each ≥ 1
+  std::vector<int64_t> shape;  ///< outermost first: (rows, columns); 1 to largest_dimensions, each ≥ 1
   std::span<const std::byte> data;
 };
 

@@ -21,7 +21,6 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "model files are read in place");
 
 constexpr size_t largest_header = 32'000'000;  // the format allows 100 MB; files of 20,000 tensors have 3
-constexpr size_t largest_dimensions = 4;
 
 /// Bytes of an element; 0 for a dtype that we have not heard of.
 uint64_t bytes_of_dtype(std::string_view dtype) {

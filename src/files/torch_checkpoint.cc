@@ -19,7 +19,6 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr size_t largest_pickle = 64 << 20;
-constexpr size_t largest_dimensions = 4;
 constexpr size_t longest_text = 256;
 
 constexpr unsigned char zip_magic[] = {'P', 'K', 3, 4};

@@ -10,7 +10,7 @@ namespace contexture::jinja {
 namespace {
 
 /// Levels of expressions, statements and macros in each other: the stack that a rendering may use.
-constexpr int kDeepest = 400;
+constexpr int kDeepestCall = 400;
 
 [[noreturn]] void raise_undefined(const Value& value) {
   if (value.name) raise("'{}' is undefined", *value.name);
@@ -23,7 +23,8 @@ class Interpreter::Level {
  public:
   explicit Level(Interpreter& interpreter) : depth_(interpreter.depth_) {
     interpreter.heap_.spend(32);
-    if (depth_ >= kDeepest) raise("nested deeper than {} levels; does a macro call itself without end?", kDeepest);
+    if (depth_ >= kDeepestCall)
+      raise("nested deeper than {} levels; does a macro call itself without end?", kDeepestCall);
     ++depth_;
   }
   ~Level() { --depth_; }

@@ -147,7 +147,7 @@ Value count_text(In in, Value self, Args a) {
   return Value::of(count);
 }
 
-Value join(In in, Value self, Args a) {
+Value string_join(In in, Value self, Args a) {
   std::string text;
   bool first = true;
   for (const Value& item : items_of(in.heap(), a.need(0, "iterable"))) {
@@ -161,7 +161,7 @@ Value join(In in, Value self, Args a) {
 }
 
 /// "{} and {0} and {name}"; formats after a colon are not known.
-Value format(In in, Value self, Args a) {
+Value string_format(In in, Value self, Args a) {
   const std::string_view text = *self.string;
   std::string out;
   size_t automatic = 0;
@@ -186,7 +186,7 @@ Value format(In in, Value self, Args a) {
 }
 
 template <std::string (*Change)(std::string_view)>
-Value changed(In in, Value self, Args) {
+Value string_changed(In in, Value self, Args) {
   return in.heap().string(Change(*self.string));
 }
 
@@ -197,10 +197,10 @@ bool all_are(const std::string& text, Is is) {
 
 const Table& string_methods() {
   static const Table table = {
-      {"upper", changed<upper>},
-      {"lower", changed<lower>},
-      {"title", changed<title>},
-      {"capitalize", changed<capitalize>},
+      {"upper", string_changed<upper>},
+      {"lower", string_changed<lower>},
+      {"title", string_changed<title>},
+      {"capitalize", string_changed<capitalize>},
       {"strip", [](In in, Value self, Args a) { return stripped(in, self, a, Side::both); }},
       {"lstrip", [](In in, Value self, Args a) { return stripped(in, self, a, Side::left); }},
       {"rstrip", [](In in, Value self, Args a) { return stripped(in, self, a, Side::right); }},
@@ -214,8 +214,8 @@ const Table& string_methods() {
       {"replace", replace_method},
       {"find", find},
       {"count", count_text},
-      {"join", join},
-      {"format", format},
+      {"join", string_join},
+      {"format", string_format},
       {"isdigit", [](In, Value self,
                      Args) { return Value::of(all_are(*self.string, [](char c) { return c >= '0' && c <= '9'; })); }},
       {"isspace", [](In, Value self, Args) { return Value::of(!self.string->empty() && strip(*self.string).empty()); }},

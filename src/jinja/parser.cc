@@ -7,7 +7,7 @@
 namespace contexture::jinja {
 namespace {
 
-constexpr int kDeepest = 200;
+constexpr int kDeepestSource = 200;
 constexpr size_t kLongestSource = size_t{1} << 20;
 constexpr size_t kMostArguments = 64;
 
@@ -29,7 +29,7 @@ class Parser : private Cursor {
   class Level {
    public:
     explicit Level(Parser& parser) : parser_(parser) {
-      if (++parser_.depth_ > kDeepest) parser_.fail(fmt::format("nested deeper than {} levels", kDeepest));
+      if (++parser_.depth_ > kDeepestSource) parser_.fail(fmt::format("nested deeper than {} levels", kDeepestSource));
     }
     ~Level() { --parser_.depth_; }
 

@@ -10,11 +10,11 @@ namespace contexture::jinja {
 namespace {
 
 /// Values may hold themselves, and lists of lists of the same list print without end: both stop here.
-constexpr int kDeepest = 100;
+constexpr int kDeepestValue = 100;
 
 void check_depth(Heap& heap, int depth) {
   heap.spend(16);
-  if (depth > kDeepest) raise("values nested deeper than {} levels; do they hold themselves?", kDeepest);
+  if (depth > kDeepestValue) raise("values nested deeper than {} levels; do they hold themselves?", kDeepestValue);
 }
 
 bool equal_at(Heap& heap, const Value& a, const Value& b, int depth) {

@@ -8,7 +8,7 @@
 namespace contexture {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string_view data_type(NumberType type) {
   switch (type) {
@@ -25,7 +25,7 @@ std::string_view data_type(NumberType type) {
 }
 
 /// QNN's offset is what is added to the stored number: the zero point's negative.
-Json quantize_params(const GraphTensor& tensor) {
+OrderedJson quantize_params(const GraphTensor& tensor) {
   if (!is_fixed_point(tensor.type)) {
     return {{"definition", "QNN_DEFINITION_UNDEFINED"},
             {"quantizationEncoding", "QNN_QUANTIZATION_ENCODING_UNDEFINED"}};
@@ -35,8 +35,8 @@ Json quantize_params(const GraphTensor& tensor) {
           {"scaleOffset", {{"scale", tensor.encoding.scale}, {"offset", -tensor.encoding.zero_point}}}};
 }
 
-Json tensors(const Graph& graph, const std::vector<uint32_t>& list) {
-  Json all = Json::array();
+OrderedJson tensors(const Graph& graph, const std::vector<uint32_t>& list) {
+  OrderedJson all = OrderedJson::array();
   for (const uint32_t i : list) {
     const GraphTensor& t = graph.tensors[i];
     all.push_back({{"info",
@@ -51,7 +51,7 @@ Json tensors(const Graph& graph, const std::vector<uint32_t>& list) {
 
 /// Bytes that a graph needs. Of the HTP's own settings (fast memory, threads of its vector unit, compression) this
 /// container holds none: 0.
-Json blob_info(const Graph& graph) {
+OrderedJson blob_info(const Graph& graph) {
   return {{"info",
            {{"spillFillBufferSize", place_values(graph).bytes},
             {"vtcmSize", 0},
@@ -60,7 +60,7 @@ Json blob_info(const Graph& graph) {
             {"numHvxThreads", 0}}}};
 }
 
-Json blob_info_v2(const ShardProgram& program, const Graph& graph) {
+OrderedJson blob_info_v2(const ShardProgram& program, const Graph& graph) {
   const auto reads = [](const Graph& g, size_t constant) {
     return std::ranges::any_of(g.nodes, [&](const GraphNode& node) {
       return std::ranges::find(node.constants, constant) != node.constants.end();
@@ -83,7 +83,7 @@ Json blob_info_v2(const ShardProgram& program, const Graph& graph) {
 }  // namespace
 
 std::string description_json(const ShardProgram& program, const std::string& version) {
-  Json graphs = Json::array();
+  OrderedJson graphs = OrderedJson::array();
   for (const Graph& graph : program.graphs) {
     graphs.push_back({{"info",
                        {{"graphName", graph.name},
@@ -92,9 +92,10 @@ std::string description_json(const ShardProgram& program, const std::string& ver
                         {"graphBlobInfo", blob_info(graph)},
                         {"graphBlobInfoV2", blob_info_v2(program, graph)}}}});
   }
-  const Json json = {
-      {"info",
-       {{"buildId", "contexture " + version}, {"contextMetadata", {{"info", Json::object()}}}, {"graphs", graphs}}}};
+  const OrderedJson json = {{"info",
+                             {{"buildId", "contexture " + version},
+                              {"contextMetadata", {{"info", OrderedJson::object()}}},
+                              {"graphs", graphs}}}};
   return json.dump(1) + "\n";
 }
 

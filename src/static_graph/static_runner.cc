@@ -9,7 +9,7 @@
 namespace contexture {
 namespace {
 
-constexpr size_t kAlignment = 128;
+constexpr size_t kBufferAlignment = 128;
 
 float real(const cxg_tensor& tensor, int64_t raw) {
   return static_cast<float>(static_cast<double>(tensor.scale) * static_cast<double>(raw + tensor.offset));
@@ -112,7 +112,7 @@ void StaticRunner::plan_buffers() {
   };
   const auto place = [&](size_t& offset, TensorRole role) {
     offset = at_.bytes;
-    at_.bytes += (largest(role) + kAlignment - 1) / kAlignment * kAlignment;
+    at_.bytes += (largest(role) + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment;
   };
   place(at_.tokens, TensorRole::tokens);
   place(at_.positions, TensorRole::positions);

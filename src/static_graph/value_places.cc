@@ -7,10 +7,10 @@
 namespace contexture {
 namespace {
 
-constexpr size_t kAlignment = AlignedArray<std::byte>::alignment;
+constexpr size_t kValueAlignment = AlignedArray<std::byte>::alignment;
 
-size_t aligned(size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+size_t aligned_value(size_t bytes) {
+  return (bytes + kValueAlignment - 1) / kValueAlignment * kValueAlignment;
 }
 
 }  // namespace
@@ -34,7 +34,7 @@ ValuePlaces place_values(const Graph& graph) {
     std::erase_if(live, [&](const Placed& p) { return p.last_use < n; });
     const uint32_t tensor = graph.nodes[n].output;
     if (outside[tensor]) continue;
-    const size_t bytes = aligned(graph.tensors[tensor].bytes());
+    const size_t bytes = aligned_value(graph.tensors[tensor].bytes());
     size_t at = 0;
     auto before = live.begin();
     for (; before != live.end() && before->begin < at + bytes; ++before) at = before->end;

@@ -8,8 +8,6 @@
 namespace contexture {
 namespace {
 
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-
 /// Leading and trailing spaces go, runs of them become one.
 std::string collapsed(std::string_view text) {
   std::string out;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "files/model_file.h"
@@ -11,6 +12,9 @@
 namespace contexture {
 
 using TokenId = int32_t;
+
+/// What stands for a space in SentencePiece's pieces: U+2581.
+inline constexpr std::string_view kSpaceMark = "\xE2\x96\x81";
 
 /// What a piece is, with the numbers of SentencePiece and GGUF.
 enum class PieceType : uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };

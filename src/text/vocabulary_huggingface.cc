@@ -26,27 +26,25 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-
 /// A number larger than any vocabulary is damage; so are ids that leave most places empty.
 constexpr size_t kFreeHoles = 1024;
 
 /// By falling rank: what a file's begin and end tokens are called, should its post-processor not say.
-constexpr std::string_view kBeginNames[] = {"<s>",
-                                            "<|begin_of_text|>",
-                                            "<bos>",
-                                            "<|startoftext|>",
-                                            "<BOS_TOKEN>",
-                                            "<\xEF\xBD\x9C"
-                                            "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
-constexpr std::string_view kEndNames[] = {"</s>",
-                                          "<|end_of_text|>",
-                                          "<eos>",
-                                          "<|endoftext|>",
-                                          "<|END_OF_TURN_TOKEN|>",
-                                          "<\xEF\xBD\x9C"
-                                          "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
-                                          "<|im_end|>"};
+constexpr std::string_view kRankedBeginNames[] = {"<s>",
+                                                  "<|begin_of_text|>",
+                                                  "<bos>",
+                                                  "<|startoftext|>",
+                                                  "<BOS_TOKEN>",
+                                                  "<\xEF\xBD\x9C"
+                                                  "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
+constexpr std::string_view kRankedEndNames[] = {"</s>",
+                                                "<|end_of_text|>",
+                                                "<eos>",
+                                                "<|endoftext|>",
+                                                "<|END_OF_TURN_TOKEN|>",
+                                                "<\xEF\xBD\x9C"
+                                                "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+                                                "<|im_end|>"};
 
 class Reader {
  public:
@@ -409,8 +407,8 @@ Vocabulary Reader::read(const json& file) {
   if (const json* node = find(file, "post_processor")) read_post_processor(*node);
   choose_algorithm(*model);
   read_merges(*model);
-  if (!vocabulary_.begin) vocabulary_.begin = find_special(kBeginNames);
-  if (!vocabulary_.end) vocabulary_.end = find_special(kEndNames);
+  if (!vocabulary_.begin) vocabulary_.begin = find_special(kRankedBeginNames);
+  if (!vocabulary_.end) vocabulary_.end = find_special(kRankedEndNames);
   check_vocabulary(vocabulary_, name_);
   collect_end_tokens(vocabulary_);
   return std::move(vocabulary_);

@@ -19,9 +19,9 @@ namespace {
 
 constexpr TokenId kUnknown = 0, kBegin = 1, kEnd = 2, kFirstByte = 3;
 
-class Reader {
+class BytesReader {
  public:
-  explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  explicit BytesReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
   size_t left() const { return bytes_.size() - at_; }
 
@@ -51,7 +51,7 @@ struct Entry {
 };
 
 /// False where the rest of the file holds no whole entry.
-bool read_entry(Reader& reader, Entry& entry) {
+bool read_entry(BytesReader& reader, Entry& entry) {
   if (reader.left() < 8) return false;
   entry.score = reader.get<float>();
   const int32_t size = reader.get<int32_t>();
@@ -75,7 +75,7 @@ struct ExecutorchHeader {
   int32_t count, begin, end, longest;
 };
 
-ExecutorchHeader read_executorch_header(Reader& reader) {
+ExecutorchHeader read_executorch_header(BytesReader& reader) {
   ExecutorchHeader header;
   header.count = reader.get<int32_t>();
   header.begin = reader.get<int32_t>();
@@ -88,7 +88,7 @@ ExecutorchHeader read_executorch_header(Reader& reader) {
 
 /// In llama2.c's file, text lies where the longest size is here.
 bool is_executorch_vocabulary(std::span<const std::byte> bytes) {
-  Reader reader(bytes);
+  BytesReader reader(bytes);
   if (reader.left() < sizeof(ExecutorchHeader)) return false;
   const ExecutorchHeader header = read_executorch_header(reader);
   const auto is_id = [&](int32_t id) { return id >= 0 && id < header.count; };
@@ -97,7 +97,7 @@ bool is_executorch_vocabulary(std::span<const std::byte> bytes) {
 }
 
 Vocabulary read_executorch_vocabulary(std::span<const std::byte> bytes, const std::string& name) {
-  Reader reader(bytes);
+  BytesReader reader(bytes);
   const ExecutorchHeader header = read_executorch_header(reader);
   Vocabulary vocabulary;
   for (int32_t id = 0; id < header.count; ++id) {
@@ -121,7 +121,7 @@ Vocabulary read_executorch_vocabulary(std::span<const std::byte> bytes, const st
 
 /// The first three pieces and the longest size are all there is to know it by.
 bool is_llama2c_vocabulary(std::span<const std::byte> bytes) {
-  Reader reader(bytes);
+  BytesReader reader(bytes);
   if (reader.left() < 4) return false;
   const int32_t longest = reader.get<int32_t>();
   Entry entry;
@@ -132,7 +132,7 @@ bool is_llama2c_vocabulary(std::span<const std::byte> bytes) {
 }
 
 Vocabulary read_llama2c_vocabulary(std::span<const std::byte> bytes, const std::string& name, int64_t vocabulary_size) {
-  Reader reader(bytes);
+  BytesReader reader(bytes);
   reader.get<int32_t>();  // the longest piece: a hint for buffers that we do not need
   Vocabulary vocabulary;
   while (reader.left() > 0) {

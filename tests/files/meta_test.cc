@@ -252,7 +252,7 @@ TEST(Meta, ATrainersCheckpointBringsItsNumbers) {
   EXPECT_EQ(alone.metadata.get_string("general.name"), "stories");
   EXPECT_EQ(number(alone, "llama.attention.head_count_kv"), 1);
   EXPECT_EQ(number(alone, "llama.context_length"), 64);
-  EXPECT_EQ(first(alone, "token_embd.weight"), 1000);
+  EXPECT_EQ(first_element(alone, "token_embd.weight"), 1000);
 
   // params.json comes first, and what it leaves out comes from the checkpoint.
   save(folder.file("params.json"), Bytes().raw(R"({"n_heads": 4, "n_kv_heads": 2})"));
