@@ -11,6 +11,7 @@
 #include "cache/saved_context.h"
 #include "support/log_watch.h"
 #include "support/random.h"
+#include "support/sanitized.h"
 #include "tensor/float16.h"
 #include "tensor/kv_row.h"
 
@@ -85,7 +86,7 @@ TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
   std::map<SequenceId, std::vector<int>> model;
   std::mt19937 random = fresh_random();
   int next = 0;
-  for (int operation = 0; operation < 5000; ++operation) {
+  for (size_t operation = 0; operation < sized(5000); ++operation) {
     const auto some = [&] { return std::next(model.begin(), static_cast<ptrdiff_t>(random() % model.size())); };
     switch (random() % 7) {
       case 0: {

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "support/random.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -230,7 +231,8 @@ void run_random_operations(size_t operations, size_t pages, size_t page_tokens, 
 TEST(PageBook, BalancesUnderAMillionRandomOperations) {
   std::mt19937 random = fresh_random();
   for (const size_t pages : {14, 30, 90}) {  // far too few, too few, enough
-    for (const size_t page_tokens : {1, 8, 32}) run_random_operations(1'000'000 / 9 + 1, pages, page_tokens, random);
+    for (const size_t page_tokens : {1, 8, 32})
+      run_random_operations(sized(1'000'000) / 9 + 1, pages, page_tokens, random);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "cli/program.h"
+#include "support/random_model.h"
 #include "verify/faults.h"
 
 namespace contexture {
@@ -14,7 +15,24 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
+/// A model that is quickly run; a token a byte.
+class VerifyLayoutsOfASmallModel : public testing::Test {
+ protected:
+  VerifyLayoutsOfASmallModel() {
+    write_random_model({.layers = 1, .ffn_dim = 32, .vocabulary = 259}, model_.path(), /*with_vocabulary=*/true);
+  }
+
+  Ended verify(const std::string& flags) const {
+    return run_program("verify layouts -m " + model_.path() + " " + flags);
+  }
+
+  TemporaryFile model_;
+};
+
 TEST(VerifyLayouts, TheBundledModelHolds) {
+#if defined(CONTEXTURE_SANITIZES_ADDRESSES)
+  GTEST_SKIP() << "takes minutes; the tests of the room verify, and those of a small model below, run the same code";
+#endif
   const Ended ended = run_program("verify layouts --prompt-tokens 300 --ctk f16 --ctv f32,q4_0 --json");
   EXPECT_EQ(ended.status, 0) << ended.out << ended.err;
   EXPECT_EQ(ended.err, "");
@@ -35,9 +53,9 @@ TEST(VerifyLayouts, TheBundledModelHolds) {
   EXPECT_EQ(layouts, (std::vector<std::string>{"contiguous", "paged", "mixed", "contiguous", "paged", "mixed"}));
 }
 
-TEST(VerifyLayouts, TakesTheFlagsOfCaches) {
-  const Ended ended = run_program(
-      "verify layouts --prompt-tokens 300 -ctk q4_0 -ctv q4_0 -t 2 --page-tokens 8,64 --hot-tokens 20 --sink-tokens 7 "
+TEST_F(VerifyLayoutsOfASmallModel, TakesTheFlagsOfCaches) {
+  const Ended ended = verify(
+      "--prompt-tokens 220 -ctk q4_0 -ctv q4_0 -t 2 --page-tokens 8,64 --hot-tokens 20 --sink-tokens 7 "
       "--cold-k-format q8_0 --cold-v-format f16 --no-rotate --json");
   EXPECT_EQ(ended.status, 0) << ended.out << ended.err;
   std::istringstream lines(ended.out);
@@ -53,7 +71,7 @@ TEST(VerifyLayouts, TakesTheFlagsOfCaches) {
     EXPECT_EQ(j["cold_v_format"], "f16");
   }
   EXPECT_EQ(count, 3u);
-  EXPECT_THAT(run_program("verify layouts --cache paged -ctk q8_0 -ctv f16 --rotate").out, HasSubstr(" K, V "));
+  EXPECT_THAT(verify("--prompt-tokens 100 --cache paged -ctk q8_0 -ctv f16 --rotate").out, HasSubstr(" K, V "));
 }
 
 TEST(VerifyLayouts, EveryPlantIsFound) {
@@ -68,14 +86,14 @@ TEST(VerifyLayouts, EveryPlantIsFound) {
   }
 }
 
-TEST(VerifyLayouts, TextsAndWrongUsage) {
-  const std::string text(400, 'a');
-  const Ended ended = run_program("verify layouts --cache paged --ctk q8_0 --ctv q8_0 -p " + text);
+TEST_F(VerifyLayoutsOfASmallModel, TextsAndWrongUsage) {
+  const std::string text(150, 'a');
+  const Ended ended = verify("--cache paged --ctk q8_0 --ctv q8_0 -p " + text);
   EXPECT_EQ(ended.status, 0) << ended.out << ended.err;
   EXPECT_THAT(ended.out, HasSubstr("paged       q8_0  q8_0"));
   EXPECT_EQ(ended.err, "");
-  EXPECT_EQ(run_program("verify layouts -p a").status, 1);  // too short
-  const Ended missed = run_program("verify layouts --cache contiguous --ctk f32 --ctv f32 --plant hash");
+  EXPECT_EQ(verify("-p a").status, 1);  // too short
+  const Ended missed = verify("--prompt-tokens 100 --cache contiguous --ctk f32 --ctv f32 --plant hash");
   EXPECT_EQ(missed.status, 1);
   EXPECT_THAT(missed.err, HasSubstr("was not found"));
   for (const char* wrong :

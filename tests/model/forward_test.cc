@@ -8,6 +8,7 @@
 #include "model/driver.h"
 #include "model/oracle.h"
 #include "support/random_model.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -76,14 +77,15 @@ TEST(Forward, QuantisedModelsAgreeWithTheOracleOfTheSameRounding) {
 }
 
 TEST(Forward, GivesTheSameBitsForAnyThreadsChunksAndCompany) {
-  for (const Format format : {Format::f32, Format::f16, Format::q4_0, Format::q8_0, Format::q4_k, Format::q6_k}) {
+  for (const Format format : {Format::f32, Format::q4_k, Format::f16, Format::q4_0, Format::q8_0, Format::q6_k}) {
+    if (kSanitized && format == Format::f16) break;  // how their products are shared out is one code; two are enough
     const RandomModel shape{
         .dim = 256, .heads = 8, .kv_heads = 4, .head_dim = 32, .ffn_dim = 256, .vocabulary = 50, .format = format};
     const TemporaryFile file;
     write_random_model(shape, file.path());
     const ModelFile opened = open_model(file.path());
     const Model model(opened);
-    const std::vector<int32_t> tokens = random_tokens(530, shape.vocabulary);
+    const std::vector<int32_t> tokens = random_tokens(kSanitized ? 140 : 530, shape.vocabulary);
     const std::vector<float> reference = Driver(model, 1, tokens.size(), 1, Format::f16).in_chunks(tokens, 512);
     for (const size_t chunk : {1, 7, 32, 512}) {
       for (const int threads : {1, 2, 5}) {

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "support/sanitized.h"
 #include "text_fixtures.h"
 
 namespace contexture {
@@ -65,7 +66,7 @@ std::vector<std::string> plain_bpe(const std::map<std::pair<std::string, std::st
 
 TEST(ByteBpe, EqualsThePlainAlgorithmOnRandomMerges) {
   std::mt19937 random(1);
-  for (int round = 0; round < 100; ++round) {
+  for (size_t round = 0; round < sized(100); ++round) {
     std::vector<std::string> known = {"a", "b", "c", "\xC3", "\xA9"};
     std::vector<std::pair<std::string, std::string>> merges;
     std::map<std::pair<std::string, std::string>, size_t> ranks;
@@ -100,7 +101,7 @@ TEST(ByteBpe, Llama3EqualsThePlainAlgorithm) {
   std::map<std::string, TokenId, std::less<>> ranks;
   for (TokenId id = 0; id < 128000; ++id) ranks[bytes_of_printable(vocabulary.pieces[id])] = id;
   std::mt19937 random(2);
-  for (int round = 0; round < 300; ++round) {
+  for (size_t round = 0; round < sized(300); ++round) {
     const std::string text = test::random_text(random, 60) + test::english_like(random, 100);
     std::vector<TokenId> expected;
     for (const std::string_view word : pretokenizer.split(text)) {

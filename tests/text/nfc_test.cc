@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "support/sanitized.h"
 #include "text_fixtures.h"
 
 namespace contexture {
@@ -32,7 +33,7 @@ TEST(Nfc, BytesThatAreNotUtf8Stay) {
 
 TEST(Nfc, IsIdempotent) {
   std::mt19937 random(2);
-  for (int i = 0; i < 2000; ++i) {
+  for (size_t i = 0; i < sized(2000); ++i) {
     const std::string text = nfc(test::random_text(random, 40));
     ASSERT_EQ(nfc(text), text);
   }

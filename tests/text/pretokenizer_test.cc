@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "support/sanitized.h"
 #include "text_fixtures.h"
 
 namespace contexture {
@@ -273,7 +274,7 @@ TEST(Pretokenizer, WordsCoverTheText) {
   std::mt19937 random(4);
   for (const char* kind : kKinds) {
     const Pretokenizer pretokenizer(kind), interpreted(kind, /*compiled=*/false);
-    for (int i = 0; i < 1000; ++i) {
+    for (size_t i = 0; i < sized(1000); ++i) {
       const std::string text = test::random_text(random, random() % 80);
       std::string joined;
       for (const std::string_view word : pretokenizer.split(text)) {
@@ -310,7 +311,7 @@ TEST(Pretokenizer, AnUnknownOneIsRefusedByName) {
 /// Texts made to send a backtracking matcher round and round. Each takes milliseconds; a quadratic one would take
 /// minutes, and one that recurses would overflow the stack.
 TEST(Pretokenizer, HostileTextsTakeLinearTime) {
-  constexpr size_t kSize = 100'000;
+  constexpr size_t kSize = sized(100'000);
   std::vector<std::string> texts;
   for (const char* unit : {"a", " ", "7", "\n", "'", "!", "\t ", "\r\n", " a", "'s", "\u00E9", "\u4E2D", "\u0301",
                            "\u3000", "\U0001F600", "a7", " \n", "!\n"}) {

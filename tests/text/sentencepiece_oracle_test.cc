@@ -2,6 +2,7 @@
 #include <sentencepiece_processor.h>
 
 #include "sentencepiece_writer.h"
+#include "support/sanitized.h"
 #include "text_fixtures.h"
 
 /// Our SentencePiece BPE against the library: the same ids for every text.
@@ -40,9 +41,9 @@ TEST(SentencePieceOracle, Llama2OnRandomUnicode) {
   SKIP_WITHOUT(kData + "llama2/tokenizer.model");
   Pair pair(test::read_file(kData + "llama2/tokenizer.model"));
   std::mt19937 random(1);
-  for (int i = 0; i < 20000; ++i) pair.expect_equal(test::random_text(random, random() % 60));
-  for (int i = 0; i < 20; ++i) pair.expect_equal(test::random_text(random, 5000));
-  pair.expect_equal(test::english_like(random, 200'000));
+  for (size_t i = 0; i < sized(20000); ++i) pair.expect_equal(test::random_text(random, random() % 60));
+  for (size_t i = 0; i < sized(20); ++i) pair.expect_equal(test::random_text(random, 5000));
+  pair.expect_equal(test::english_like(random, sized(200'000)));
 }
 
 TEST(SentencePieceOracle, Llama2OnHardTexts) {
@@ -60,7 +61,7 @@ TEST(SentencePieceOracle, Llama2DecodesAsTheLibraryDoes) {
   SKIP_WITHOUT(kData + "llama2/tokenizer.model");
   Pair pair(test::read_file(kData + "llama2/tokenizer.model"));
   std::mt19937 random(2);
-  for (int i = 0; i < 2000; ++i) {
+  for (size_t i = 0; i < sized(2000); ++i) {
     const std::string text = test::random_text(random, random() % 40);
     const std::vector<int> ids = pair.library().EncodeAsIds(text);
     ASSERT_EQ(pair.ours().decode(ids), pair.library().DecodeIds(ids)) << ::testing::PrintToString(text);

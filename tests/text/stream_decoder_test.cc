@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "support/sanitized.h"
 #include "text/byte_bpe.h"
 #include "text_fixtures.h"
 
@@ -88,7 +89,7 @@ TEST(StreamDecoder, HandsOutACharacterAsSoonAsItIsWhole) {
 TEST(StreamDecoder, RandomBytesOneByOne) {
   const Tokenizer tokenizer(bytes_vocabulary());
   std::mt19937 random(1);
-  for (int i = 0; i < 2000; ++i) {
+  for (size_t i = 0; i < sized(2000); ++i) {
     const std::string text =
         test::random_bytes(random, 4) + test::random_text(random, 4) + test::random_bytes(random, 3);
     StreamDecoder decoder(tokenizer);
@@ -151,7 +152,7 @@ TEST(StreamDecoder, TheSpaceOfATextsStartIsDroppedOnce) {
 TEST(StreamDecoder, StreamsWhatDecodeGives) {
   const Tokenizer tokenizer(sentencepiece_vocabulary());
   std::mt19937 random(2);
-  for (int i = 0; i < 500; ++i) {
+  for (size_t i = 0; i < sized(500); ++i) {
     std::vector<TokenId> ids;
     for (size_t n = random() % 12; n > 0; --n) ids.push_back(static_cast<TokenId>(random() % 6));
     for (const bool show_special : {false, true}) {

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "support/sanitized.h"
 #include "text/byte_bpe.h"
 #include "text_fixtures.h"
 
@@ -130,7 +131,7 @@ TEST(Tokenizer, ByteFallback) {
               ElementsAre(3, first_byte + 0xC3, first_byte + 0xA9, first_byte + 0xFF));
   EXPECT_THAT(tokenizer.encode("<0x0A>", {.add_begin = false, .parse_special = false}).size(), 7u);  // text, no byte
   std::mt19937 random(1);
-  for (int i = 0; i < 500; ++i) {
+  for (size_t i = 0; i < sized(500); ++i) {
     const std::string text = test::random_bytes(random, random() % 30);
     if (text.find("\u2581") != text.npos) continue;
     ASSERT_EQ(tokenizer.decode(tokenizer.encode(text)), text);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "support/random_model.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -47,6 +48,7 @@ class LayoutsTest : public testing::Test {
 };
 
 TEST_F(LayoutsTest, AllHold) {
+  if (kSanitized) checks_.k_formats = {Format::q4_0};
   EXPECT_TRUE(check()) << failures();
   std::set<std::tuple<std::string_view, Format, Format>> lines;
   std::set<std::tuple<Format, bool>> k_rotated, v_rotated;
@@ -69,10 +71,11 @@ TEST_F(LayoutsTest, AllHold) {
     }
     attentions += r.oracle.attentions;
   }
-  EXPECT_EQ(lines.size(), 75u);
+  EXPECT_EQ(lines.size(), kSanitized ? 15u : 75u);
+  EXPECT_GE(attentions, lines.size() * 2 * 32) << "in both layers the first block and the last";
+  if (kSanitized) return;
   EXPECT_EQ(k_rotated.size(), 10u) << "every format of K is met rotated and not";
   EXPECT_EQ(v_rotated.size(), 10u) << "and of V";
-  EXPECT_GE(attentions, 75u * 2 * 32) << "in both layers the first block and the last";
 }
 
 TEST_F(LayoutsTest, EveryWayOfOnePairHolds) {
