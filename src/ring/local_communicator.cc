@@ -1,6 +1,6 @@
-// Ranks as threads. A rank shows the others where its bytes lie, they copy them, and it goes on when all have. Few bytes
-// it leaves with the group instead and goes on at once, as MPI does: else a rank whose query is on its way to another
-// would wait there for what it has nothing to do with.
+// Ranks as threads. A rank shows the others where its bytes lie, they copy them, and it goes on when all have. Few
+// bytes it leaves with the group instead and goes on at once, as MPI does: else a rank whose query is on its way to
+// another would wait there for what it has nothing to do with.
 
 #include "ring/local_communicator.h"
 
