@@ -222,10 +222,10 @@ HWY_INLINE void tile_values(const float* HWY_RESTRICT p, Visible visible, size_t
         add_all(std::integral_constant<size_t, 1>());
         break;
       case 2:
-        add_all(std::integral_constant<size_t, std::min<size_t>(2, kVectors)>());
+        add_all(std::integral_constant<size_t, (kVectors < 2 ? kVectors : 2)>());
         break;
       case 3:
-        add_all(std::integral_constant<size_t, std::min<size_t>(3, kVectors)>());
+        add_all(std::integral_constant<size_t, (kVectors < 3 ? kVectors : 3)>());
         break;
       default:
         add_all(std::integral_constant<size_t, kVectors>());
