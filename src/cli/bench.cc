@@ -3,7 +3,6 @@
 #include <span>
 
 #include "base/aligned.h"
-#include "base/atomic_file.h"
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/ring_flags.h"
@@ -36,26 +35,27 @@ struct Bench {
   void run() {
     catch_interrupts();
     if (!target.empty()) limit_kernel_target(target);
-    const OpenedModel opened = model.open();
     RunOptions options = cache.options();
     const size_t deepest = *std::max_element(depths.begin(), depths.end());
     options.cache.context = std::max(options.cache.context, deepest + std::max<size_t>(1, std::max(prefill, decode)));
     options.cache.sequences = options.logit_rows = sequences;
     options.chunk = std::max(chunk, sequences);
     if (ring.given()) {
-      SharedModel shared(opened.file);
-      return ring.run([&](Communicator& ranks) {
+      std::optional<SharedModel> shared;
+      const auto open = [&] { shared.emplace(model.open()); };
+      return ring.run(open, [&](Communicator& ranks) {
         Bench rank = *this;
         rank.speaks = ranks.rank() == 0;
         RunOptions of_rank = options;
         of_rank.ranks = static_cast<size_t>(ranks.ranks());
         of_rank.threads = ring.threads_of_rank(cache.threads);
-        const std::unique_ptr<Runtime> runtime = shared.runtime(of_rank, ranks, ring);
+        const std::unique_ptr<Runtime> runtime = shared->runtime(of_rank, ranks, ring);
         if (rank.speaks) rank.measure_machine(*runtime);
         ranks.barrier();
         rank.measure(*runtime);
       });
     }
+    const OpenedModel opened = model.open();
     Runtime runtime(opened.file, options);
     measure_machine(runtime);
     measure(runtime);
@@ -145,10 +145,7 @@ struct Bench {
     for (const SvgPlot::Curve& curve : {prefilled, decoded}) {
       if (!curve.points.empty()) svg.curves.push_back(curve);
     }
-    const std::string text = svg.draw();
-    AtomicFile file(plot);
-    file.write(std::as_bytes(std::span(text)));
-    file.publish();
+    contexture::cli::write_plot(plot, svg);
   }
 };
 

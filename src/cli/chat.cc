@@ -43,7 +43,10 @@ class Input {
     if (!ranks_) return read_here(message);
     std::string told;  // a mark, then the message
     if (ranks_->rank() == 0 && read_here(message)) told = "+" + message;
+    const std::chrono::seconds patience = ranks_->patience();
+    ranks_->set_patience(std::chrono::hours(24 * 365));  // a person may think for long
     told = broadcast_text(*ranks_, 0, told);
+    ranks_->set_patience(patience);
     if (told.empty()) return false;
     message = told.substr(1);
     return true;
@@ -94,8 +97,8 @@ struct Chat {
   std::string system, format, session;
 
   void run() {
+    if (ring.given({{"--context-dir", compiled.given()}})) return run_ring();
     if (compiled.given()) return run_compiled();
-    if (ring.given()) return run_ring();
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
@@ -118,21 +121,21 @@ struct Chat {
   };
 
   void run_ring() {
-    const OpenedModel opened = model.open();
-    const GenerateOptions generate = sampling.options(opened.file.metadata);
-    SharedModel shared(opened.file);
-    ring.patience = 30 * 86400;  // a person may think for long
-    ring.run([&](Communicator& ranks) {
-      Chat rank = *this;
-      rank.run_rank(opened, generate, shared, ranks);
-    });
+    std::optional<SharedModel> shared;
+    ring.run([&] { shared.emplace(model.open()); },
+             [&](Communicator& ranks) {
+               Chat rank = *this;
+               rank.run_rank(*shared, ranks);
+             });
   }
 
   /// All ranks hold the same conversation; rank 0 reads and shows it.
-  void run_rank(const OpenedModel& opened, GenerateOptions generate, SharedModel& shared, Communicator& ranks) {
+  void run_rank(SharedModel& shared, Communicator& ranks) {
+    const OpenedModel& opened = shared.opened();
     const Tokenizer& tokenizer = opened.need_tokenizer();
+    GenerateOptions generate = sampling.options(opened.file.metadata);
     const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
-    share_seed(ranks, generate);
+    agree_on_sampling(ranks, generate);
     RunOptions options = cache.options();
     options.ranks = static_cast<size_t>(ranks.ranks());
     options.threads = ring.threads_of_rank(cache.threads);
@@ -192,11 +195,28 @@ struct Chat {
     return input.interactive() || std::ranges::find(kCommandNames, word) != std::end(kCommandNames);
   }
 
-  std::vector<ChatMessage> first_messages() const {
-    std::vector<ChatMessage> messages;
+  std::vector<ChatMessage> saved_messages() const {
     std::error_code error;
-    if (!session.empty() && std::filesystem::exists(session, error)) messages = read_session(session);
+    const bool there = !session.empty() && std::filesystem::exists(session, error);
     if (error) fail("cannot look for {}: {}; check the path", printable(session, 400), error.message());
+    return there ? read_session(session) : std::vector<ChatMessage>();
+  }
+
+  /// Those that rank 0 has in its file, at all ranks.
+  std::vector<ChatMessage> told_messages() const {
+    Json list = Json::array();
+    if (speaks()) {
+      for (const ChatMessage& message : saved_messages()) list.push_back({message.role, message.content});
+    }
+    std::vector<ChatMessage> messages;
+    for (const Json& message : Json::parse(broadcast_text(ring_->ranks(), 0, list.dump()))) {
+      messages.push_back({message[0].get<std::string>(), message[1].get<std::string>()});
+    }
+    return messages;
+  }
+
+  std::vector<ChatMessage> first_messages() const {
+    std::vector<ChatMessage> messages = ring_ ? told_messages() : saved_messages();
     if (system.empty()) return messages;
     if (!messages.empty() && messages[0].role == "system") messages.erase(messages.begin());
     messages.insert(messages.begin(), {"system", system});

@@ -54,6 +54,7 @@ void add_verify_trace(CLI::App& verify);
 void add_ring(CLI::App& app);
 void add_ring_demo(CLI::App& ring);
 void add_ring_plan(CLI::App& ring);
+void add_ring_overlap(CLI::App& ring);
 void add_eval(CLI::App& app);
 void add_eval_perplexity(CLI::App& eval);
 void add_eval_kl(CLI::App& eval);

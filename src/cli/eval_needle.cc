@@ -20,36 +20,50 @@ struct EvalNeedle {
 
   void run() {
     catch_interrupts();
+    if (ring.given()) return run_ring();
     const OpenedModel opened = model.open();
-    const NeedleTokens tokens = needle_tokens(opened.file);
-    const size_t most = read_config(opened.file.metadata).context - 1;
-    std::vector<NeedleContext>
-        contexts;  // all made, and refused where they cannot be, before the first line is printed
-    for (const size_t depth : depths) {
-      if (depth > most) fail("depth {}: the model was made for {} and a question; ask for less", depth, most);
-      contexts.push_back(hide_needles(tokens, depth, needles));
-    }
-    if (!model.json) {
-      fmt::print("{:>8}  {:<12}{:<11}{:<11}{:>7}{:>7}{:>11}\n", "depth", "layout", "K", "V", "needles", "found",
-                 "accuracy");
-    }
-    if (ring.given()) {
-      SharedModel shared(opened.file);
-      return ring.run([&](Communicator& ranks) {
-        for (const NeedleContext& context : contexts) {
-          RunOptions options = needle_options(cache.options(), context.tokens.size());
-          options.ranks = static_cast<size_t>(ranks.ranks());
-          options.threads = ring.threads_of_rank(cache.threads);
-          const std::unique_ptr<Runtime> runtime = shared.runtime(options, ranks, ring);
-          runtime->ring()->watch(&interrupted());
-          if (!measure(opened, context, *runtime, runtime->ring()->cancelled(), ranks.rank() == 0)) return;
-        }
-      });
-    }
+    const std::vector<NeedleContext> contexts = hide(opened.file);
+    print_head();
     for (const NeedleContext& context : contexts) {
       Runtime runtime(opened.file, needle_options(cache.options(), context.tokens.size()));
       if (!measure(opened, context, runtime, interrupted(), true)) return;
     }
+  }
+
+  void run_ring() const {
+    std::optional<SharedModel> shared;
+    std::vector<NeedleContext> contexts;
+    const auto prepare = [&] { contexts = hide(shared.emplace(model.open()).opened().file); };
+    ring.run(prepare, [&](Communicator& ranks) {
+      const bool speaks = ranks.rank() == 0;
+      if (speaks) print_head();
+      for (const NeedleContext& context : contexts) {
+        RunOptions options = needle_options(cache.options(), context.tokens.size());
+        options.ranks = static_cast<size_t>(ranks.ranks());
+        options.threads = ring.threads_of_rank(cache.threads);
+        const std::unique_ptr<Runtime> runtime = shared->runtime(options, ranks, ring);
+        runtime->ring()->watch(&interrupted());
+        if (!measure(shared->opened(), context, *runtime, runtime->ring()->cancelled(), speaks)) return;
+      }
+    });
+  }
+
+  /// All of them, or an error: before the first line is printed.
+  std::vector<NeedleContext> hide(const ModelFile& file) const {
+    const NeedleTokens tokens = needle_tokens(file);
+    const size_t most = read_config(file.metadata).context - 1;
+    std::vector<NeedleContext> contexts;
+    for (const size_t depth : depths) {
+      if (depth > most) fail("depth {}: the model was made for {} and a question; ask for less", depth, most);
+      contexts.push_back(hide_needles(tokens, depth, needles));
+    }
+    return contexts;
+  }
+
+  void print_head() const {
+    if (model.json) return;
+    fmt::print("{:>8}  {:<12}{:<11}{:<11}{:>7}{:>7}{:>11}\n", "depth", "layout", "K", "V", "needles", "found",
+               "accuracy");
   }
 
   /// False where it was interrupted. Of ranks that share the context one speaks.

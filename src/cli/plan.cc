@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "cli/command.h"
+#include "ring/sharding.h"
 
 namespace contexture::cli {
 namespace {
@@ -21,11 +22,13 @@ struct Plan {
     const MemoryPlan plan = plan_memory(file, options);
     const size_t max_context = memory ? longest_context(file, options, memory) : plan.config.context;
     if (model.json) {
-      print_json({{"weights_bytes", plan.weights_bytes},
-                  {"cache_bytes", plan.cache_bytes},
-                  {"workspace_bytes", plan.workspace_bytes},
-                  {"total_bytes", plan.total_bytes()},
-                  {"max_context", max_context}});
+      Json j = {{"weights_bytes", plan.weights_bytes},
+                {"cache_bytes", plan.cache_bytes},
+                {"workspace_bytes", plan.workspace_bytes},
+                {"total_bytes", plan.total_bytes()},
+                {"max_context", max_context}};
+      if (ranks > 1) j["ranks"] = ranks, j["tokens_a_rank"] = most_held(plan.cache.context, ranks);
+      print_json(j);
     } else {
       print(plan, max_context);
     }
@@ -46,7 +49,10 @@ struct Plan {
   }
 
   void print(const MemoryPlan& plan, size_t max_context) const {
-    if (ranks > 1) fmt::print("one of {} ranks: all weights, and its share of the context\n", ranks);
+    if (ranks > 1) {
+      fmt::print("each of {} ranks: all weights, and up to {} of {} tokens of a sequence\n", ranks,
+                 most_held(plan.cache.context, ranks), plan.cache.context);
+    }
     const auto line = [](std::string_view what, size_t bytes, std::string_view note) {
       fmt::print("{:<24} {:>16} B  {:>8}{}{}\n", what, bytes, human_bytes(bytes), note.empty() ? "" : "  ", note);
     };
@@ -61,8 +67,10 @@ struct Plan {
          fmt::format("{}; {} layers of {}", describe(plan.cache), shape.layers,
                      human_bytes(plan.cache_bytes / shape.layers)));
     line("workspace", plan.workspace_bytes,
-         fmt::format("steps of {} tokens, {} threads", plan.workspace.tokens, plan.workspace.threads));
-    line("total", plan.total_bytes(), "");
+         fmt::format(
+             "steps of {} tokens, {} threads{}", plan.workspace.tokens, plan.workspace.threads,
+             ranks > 1 ? fmt::format("; {} for what travels", human_bytes(RingAttention::bytes_for(plan.ring))) : ""));
+    line("total", plan.total_bytes(), ranks > 1 ? "a rank; ranks in one process share the weights" : "");
     if (memory) {
       fmt::print("longest context in {}: {} tokens (the model was made for {})\n", human_bytes(memory), max_context,
                  plan.config.context);

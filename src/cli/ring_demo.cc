@@ -74,6 +74,14 @@ struct Demo {
             {"selector", selector},         {"decode", decode},           {"ok", ok}};
   }
 
+  /// Why Alg. 5 chooses as it does.
+  const char* reason(double tokens, double cached) const {
+    if (tokens >= hidden_kv_from(cluster())) return "K and V hide behind attention";
+    return contexture::select(cluster(), tokens, cached) == RingPass::q
+               ? "Q is so much smaller that it pays for the all-to-all"
+               : "what Q saves around the ring, its all-to-all costs";
+  }
+
   static std::string held(const std::vector<size_t>& tokens) {
     std::string text;
     size_t total = 0;
@@ -122,11 +130,12 @@ struct Demo {
     fmt::print("  Eq. 2: passing K and V hides behind attention from {:.0f} new tokens on\n",
                hidden_kv_from(cluster()));
     fmt::print("  Eq. 3: passing Q hides behind attention from {:.0f} tokens on\n", hidden_q_from(cluster()));
-    fmt::print("  {:>9}  {:>10}  {:>10}  {:<8}  {}\n", "miss rate", "new", "cached", "Alg. 1", "Alg. 5");
+    fmt::print("  {:>9}  {:>10}  {:>10}  {:<8}  {:<8}  {}\n", "miss rate", "new", "cached", "Alg. 1", "Alg. 5", "for");
     for (const double miss : kMissRates) {
       const double tokens = miss * kSelectorTokens, cached = kSelectorTokens - tokens;
-      fmt::print("  {:>7.1f} %  {:>10.0f}  {:>10.0f}  {:<8}  {}\n", 100 * miss, tokens, cached,
-                 name(select_simple(cluster(), tokens, cached)), name(contexture::select(cluster(), tokens, cached)));
+      fmt::print("  {:>7.1f} %  {:>10.0f}  {:>10.0f}  {:<8}  {:<8}  {}\n", 100 * miss, tokens, cached,
+                 name(select_simple(cluster(), tokens, cached)), name(contexture::select(cluster(), tokens, cached)),
+                 reason(tokens, cached));
     }
     fmt::print("\nDecode (Alg. 4): each new token goes to the next rank; its Q goes round\n");
     for (size_t i = 0; i < r.decode.size(); ++i) {
@@ -144,7 +153,7 @@ void add_ring_demo(CLI::App& ring) {
   CLI::App* command = ring.add_subcommand("demo", "the algorithms step by step on a small example, each checked");
   auto self = std::make_shared<Demo>();
   const auto count = [&](const char* flag, auto& value, const char* help, int64_t low, int64_t high) {
-    command->add_option(flag, value, help)->check(whole_number(low, high))->capture_default_str()->option_text("N");
+    command->add_option(flag, value, help)->check(whole_number(low, high))->option_text(fmt::format("N [{}]", value));
   };
   count("--ranks", self->demo.ranks, "ranks", 1, 64);
   count("--tokens", self->demo.tokens, "tokens of the prompt", 0, 4096);

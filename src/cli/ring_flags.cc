@@ -1,5 +1,8 @@
 #include "cli/ring_flags.h"
 
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
 #include "base/error.h"
 #include "engine/model_identity.h"
 #include "ring/local_communicator.h"
@@ -8,28 +11,36 @@
 namespace contexture::cli {
 
 void RingFlags::add_to(CLI::App& command) {
-  command.add_flag("--ring", ring,
-                   "spread the context over ranks, each with the whole model: over those that mpirun started "
-                   "(mpirun -n 4 contexture run --ring …), or --local-ranks");
-  command.add_option("--local-ranks", local_ranks, "with --ring: so many ranks in this process, without MPI")
+  CLI::Option* over_ranks =
+      command.add_flag("--ring", ring,
+                       "spread the context over ranks, each with the whole model: over those that mpirun started "
+                       "(mpirun -n 4 contexture run --ring …), or --local-ranks");
+  command.add_option("--local-ranks", local_ranks, "so many ranks in this process, without MPI")
       ->check(whole_number(1, 256))
-      ->option_text("N");
-  command.add_option("--ring-mode", mode, "with --ring: what travels; auto: what costs less (contexture ring plan)")
+      ->option_text("N")
+      ->needs(over_ranks);
+  command.add_option("--ring-mode", mode, "what travels between ranks; auto: what costs less (contexture ring plan)")
       ->check(CLI::IsMember({"auto", "pass-kv", "pass-q"}))
-      ->capture_default_str();
-  command.add_option("--ring-flops", flops, "with --ring-mode auto: operations/s of a rank's attention")
+      ->option_text("auto|pass-kv|pass-q [auto]")
+      ->needs(over_ranks);
+  command.add_option("--ring-flops", flops, "for --ring-mode auto: operations/s of a rank's attention")
       ->check(number(1, 1e18))
-      ->capture_default_str();
-  command.add_option("--ring-bandwidth", bandwidth, "with --ring-mode auto: bytes/s from one rank to the next")
+      ->option_text("F [measured]")
+      ->needs(over_ranks);
+  command.add_option("--ring-bandwidth", bandwidth, "for --ring-mode auto: bytes/s from one rank to the next")
       ->check(number(1, 1e15))
-      ->capture_default_str();
-  command.add_option("--ring-timeout", patience, "with --ring: seconds that a rank waits for another before all end")
+      ->option_text("B [measured]")
+      ->needs(over_ranks);
+  command.add_option("--ring-timeout", patience, "seconds that a rank waits for another before all end")
       ->check(whole_number(1, 86400))
-      ->capture_default_str();
+      ->option_text("SECONDS [600]")
+      ->needs(over_ranks);
 }
 
-bool RingFlags::given() const {
-  if (!ring && local_ranks > 0) fail("--local-ranks is a number of ranks of a ring; add --ring");
+bool RingFlags::given(std::initializer_list<Other> others) const {
+  for (const Other& other : others) {
+    if (ring && other.given) fail("{} goes on one machine only; leave it out with --ring", other.flag);
+  }
   return ring;
 }
 
@@ -43,35 +54,63 @@ int RingFlags::threads_of_rank(int asked) const {
   return std::max(1, physical_cores() / here);
 }
 
-void RingFlags::run(const std::function<void(Communicator&)>& body) const {
-  if (local_ranks > 0) return run_local_ranks(local_ranks, body, std::chrono::seconds(patience));
-  run_mpi_rank(body, std::chrono::seconds(patience));
+void RingFlags::run(const std::function<void()>& prepare, const std::function<void(Communicator&)>& body) const {
+  if (local_ranks > 0) {
+    if (const int started = mpi_ranks_of_this_machine(); started > 1) {
+      fail("mpirun started {} ranks, and --local-ranks would start {} in each; leave one of them out", started,
+           local_ranks);
+    }
+    prepare();
+    return run_local_ranks(local_ranks, body, std::chrono::seconds(patience));
+  }
+  run_mpi_rank(
+      [&](Communicator& ranks) {
+        if (ranks.ranks() == 1) spdlog::warn("there is one rank; mpirun -n N starts more, and so does --local-ranks N");
+        prepare();
+        body(ranks);
+      },
+      std::chrono::seconds(patience));
+}
+
+/// The same where the model is: what it is made of, and all its bytes.
+static std::string mark_of_model(const OpenedModel& opened, int threads) {
+  const ModelConfig config = read_config(opened.file.metadata);
+  ThreadPool pool(threads);
+  const Digest digest = identify_model(opened.file, pool);
+  return fmt::format("{} of {} layers, {:016x}{:016x}", config.family, config.layers, digest.high, digest.low);
 }
 
 std::unique_ptr<Runtime> SharedModel::runtime(const RunOptions& options, Communicator& ranks, const RingFlags& flags) {
-  const MemoryPlan plan = plan_memory(file_, options);
+  if (flags.local_ranks == 0 && ranks.ranks() > 1) agree(ranks, "the model", mark_of_model(opened_, options.threads));
+  const MemoryPlan plan = plan_memory(opened_.file, options);
   const CachePlan& cache = plan.cache;
   const std::string planned =
       fmt::format("{}; pages of {}, {} sequences, steps of {}; {} {:g} {:g}", describe(cache), cache.page_tokens,
                   cache.sequences, plan.step_tokens, flags.mode, flags.flops, flags.bandwidth);
-  agree(ranks, "how the context is held", std::as_bytes(std::span(planned)));
+  agree(ranks, "how the context is held", planned);
   {
     const std::lock_guard lock(mutex_);
     if (!model_) {
       ThreadPool pool(plan.workspace.threads);
-      model_ = std::make_shared<Model>(file_, pool, cache.context);
+      model_ = std::make_shared<Model>(opened_.file, pool, cache.context);
     }
   }
   auto runtime = std::make_unique<Runtime>(model_, plan, ranks, flags.choice());
-  if (flags.local_ranks == 0) {  // those of one process have one file
-    const Digest digest = identify_model(file_, runtime->pool());
-    agree(ranks, "the model", std::as_bytes(std::span(&digest, 1)));
+  const RingChoice& choice = runtime->ring()->choice();
+  if (ranks.rank() == 0 && ranks.ranks() > 1 && !choice.mode.always) {
+    spdlog::info("--ring-mode auto: {:.3g} operations/s of attention a rank, {:.3g} B/s to the next one", choice.flops,
+                 choice.bandwidth);
   }
   return runtime;
 }
 
-void share_seed(Communicator& ranks, GenerateOptions& options) {
+void agree_on_sampling(Communicator& ranks, GenerateOptions& options) {
   ranks.broadcast(0, std::as_writable_bytes(std::span(&options.seed, 1)));
+  agree(ranks, "how tokens are chosen",
+        fmt::format("{} at most, temperature {:g}, top-k {}, top-p {:g}, min-p {:g}, repeat penalty {:g}{}{}",
+                    options.max_tokens, options.temperature, options.top_k, options.top_p, options.min_p,
+                    options.repeat_penalty, options.ignore_end ? ", past the end" : "",
+                    options.stop.empty() ? "" : fmt::format(", until {}", fmt::join(options.stop, ", "))));
 }
 
 Json ring_json(const std::vector<RingReport>& reports) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 
 #include "cli/command.h"
@@ -17,35 +18,40 @@ struct RingFlags {
   bool ring = false;
   int local_ranks = 0;
   std::string mode = "auto";
-  double flops = RingChoice().flops, bandwidth = RingChoice().bandwidth;
-  int patience = 600;  // seconds
+  double flops = RingChoice().flops, bandwidth = RingChoice().bandwidth;  // 0: measured
+  int patience = 600;                                                     // seconds
 
   void add_to(CLI::App& command);
-  /// Whether it runs over ranks. Throws Error where flags of the ring are given without --ring.
-  bool given() const;
+  /// Whether it runs over ranks. Throws Error where something is given too that goes on one machine only.
+  struct Other {
+    const char* flag;
+    bool given;
+  };
+  bool given(std::initializer_list<Other> others = {}) const;
   RingChoice choice() const;
   /// Threads of each rank, where nobody asked for a number.
   int threads_of_rank(int asked) const;
-  /// Runs `body` once for every rank of this process, at once: all ranks with --local-ranks, else the one that mpirun
-  /// started this process for.
-  void run(const std::function<void(Communicator&)>& body) const;
+  /// Runs `prepare` once, and then `body` once for every rank of this process, at once: all ranks with --local-ranks,
+  /// else the one that mpirun started this process for. Where all ranks fail alike, one speaks.
+  void run(const std::function<void()>& prepare, const std::function<void(Communicator&)>& body) const;
 };
 
 /// One model for all ranks of a process, loaded by the first that asks.
 class SharedModel {
  public:
-  explicit SharedModel(const ModelFile& file) : file_(file) {}
+  explicit SharedModel(OpenedModel opened) : opened_(std::move(opened)) {}
+  const OpenedModel& opened() const { return opened_; }
   /// A rank's runtime. Collective: throws Error where the ranks do not agree on the model or the plan.
   std::unique_ptr<Runtime> runtime(const RunOptions& options, Communicator& ranks, const RingFlags& flags);
 
  private:
-  const ModelFile& file_;
+  const OpenedModel opened_;
   std::mutex mutex_;
   std::shared_ptr<const Model> model_;
 };
 
-/// Rank 0's seed at all ranks.
-void share_seed(Communicator& ranks, GenerateOptions& options);
+/// Takes rank 0's seed. Throws Error where the ranks would choose tokens in different ways.
+void agree_on_sampling(Communicator& ranks, GenerateOptions& options);
 
 /// What each rank holds and sent, as JSON and for people.
 Json ring_json(const std::vector<RingReport>& reports);

@@ -1,8 +1,5 @@
 // What a cluster would do: the time to the first token and between tokens, before anybody has one.
 
-#include <filesystem>
-
-#include "base/atomic_file.h"
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/svg_plot.h"
@@ -12,6 +9,7 @@ namespace contexture::cli {
 namespace {
 
 constexpr const char* kPaperModel = "llama3-405b";
+constexpr double kRanks[] = {1, 2, 4, 8, 16, 32, 64, 128}, kMillion = 1e6;
 
 struct RingPlan {
   std::string model = kPaperModel, plot;
@@ -28,10 +26,8 @@ struct RingPlan {
       tell(shape);
     }
     if (plot.empty()) return;
-    const std::filesystem::path path = plot;
-    write(plot, over_miss_rate(shape));
-    write((path.parent_path() / (path.stem().string() + "-ranks" + path.extension().string())).string(),
-          over_ranks(shape));
+    write_plot(plot, over_miss_rate(shape));
+    write_plot(beside(plot, "-ranks"), over_ranks(shape));
   }
 
   static CostModel shape_of_file(const std::string& path) {
@@ -51,9 +47,13 @@ struct RingPlan {
   }
 
   PrefillCost cost(const CostModel& shape, RingPass pass, double new_tokens, double before, double ranks) const {
+    return prefill_cost(shape, on(ranks), rates, pass, new_tokens, before);
+  }
+  /// As many of these machines.
+  CostCluster on(double ranks) const {
     CostCluster machines = cluster;
     machines.ranks = ranks;
-    return prefill_cost(shape, machines, rates, pass, new_tokens, before);
+    return machines;
   }
   PrefillCost cost(const CostModel& shape, RingPass pass) const {
     return cost(shape, pass, tokens, cached, cluster.ranks);
@@ -67,6 +67,7 @@ struct RingPlan {
       const PrefillCost c = cost(shape, pass);
       Json j = {{"seconds", c.total()},           {"gemm_seconds", c.gemm},     {"attention_seconds", c.attention},
                 {"overhead_seconds", c.overhead}, {"hidden_seconds", c.hidden}, {"exposed_seconds", c.exposed}};
+      j["decode_seconds"] = decode_cost(shape, cluster, rates, tokens + cached, /*sequences=*/1, pass).total();
       if (simulate) {
         const RingSimulation s = played(shape, pass);
         j["simulation"] = {{"attention_and_communication_seconds", s.seconds},
@@ -81,6 +82,14 @@ struct RingPlan {
       return j;
     };
     const DecodeCost d = decode_cost(shape, cluster, rates, tokens + cached);
+    Json over_ranks = Json::array();
+    for (const double ranks : kRanks) {
+      over_ranks.push_back({{"ranks", ranks},
+                            {"pass_kv_seconds", cost(shape, RingPass::kv, tokens, cached, ranks).total()},
+                            {"pass_q_seconds", cost(shape, RingPass::q, tokens, cached, ranks).total()},
+                            {"million_tokens_seconds", cost(shape, RingPass::kv, kMillion, 0, ranks).total()},
+                            {"decode_seconds", decode_cost(shape, on(ranks), rates, tokens + cached).total()}});
+    }
     return {{"model", model},
             {"tokens", tokens},
             {"cached", cached},
@@ -94,9 +103,11 @@ struct RingPlan {
             {"decode",
              {{"seconds", d.total()},
               {"weights_seconds", d.weights},
+              {"all_reduces_seconds", d.all_reduces},
               {"attention_seconds", d.attention},
               {"send_seconds", d.send},
-              {"all_to_all_seconds", d.all_to_all}}}};
+              {"all_to_all_seconds", d.all_to_all}}},
+            {"over_ranks", over_ranks}};
   }
 
   static std::string time(double seconds) {
@@ -111,12 +122,13 @@ struct RingPlan {
         "and {:.3g} B/s\n\n",
         model, shape.layers, shape.heads, shape.kv_heads, tokens, cached, cluster.ranks, cluster.flops,
         cluster.bandwidth);
-    fmt::print("{:<9} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}\n", "", "first token", "products", "attention",
-               "overhead", "hidden", "exposed");
+    fmt::print("{:<9} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}\n", "", "first token", "products", "attention",
+               "fixed", "hidden", "exposed", "each other");
     for (const RingPass pass : {RingPass::kv, RingPass::q}) {
       const PrefillCost c = cost(shape, pass);
-      fmt::print("{:<9} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}\n", name(pass), time(c.total()), time(c.gemm),
-                 time(c.attention), time(c.overhead), time(c.hidden), time(c.exposed));
+      const DecodeCost each = decode_cost(shape, cluster, rates, tokens + cached, /*sequences=*/1, pass);
+      fmt::print("{:<9} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}\n", name(pass), time(c.total()), time(c.gemm),
+                 time(c.attention), time(c.overhead), time(c.hidden), time(c.exposed), time(each.total()));
     }
     const double all = tokens + cached, from = crossover(shape, cluster, rates, all);
     fmt::print("\nchoice: {}; ", name(cheaper_pass(shape, cluster, rates, tokens, cached)));
@@ -127,22 +139,66 @@ struct RingPlan {
                  100 * from / all);
     }
     const DecodeCost d = decode_cost(shape, cluster, rates, all);
-    fmt::print("decode at this depth, one sequence: {} a token (weights {}, attention {}, ring {}, all-to-all {})\n",
-               time(d.total()), time(d.weights), time(d.attention), time(d.send), time(d.all_to_all));
+    fmt::print(
+        "each other token of one sequence, with pass-q: {} (weights {}, within nodes {}, attention {}, ring {}, "
+        "all-to-all {})\n",
+        time(d.total()), time(d.weights), time(d.all_reduces), time(d.attention), time(d.send), time(d.all_to_all));
     if (simulate) tell_simulation(shape);
-    fmt::print("\n{:>6} {:>14} {:>14} {:>14}\n", "ranks", "pass-kv", "pass-q", "decode");
-    for (const double ranks : {1, 2, 4, 8, 16, 32, 64, 128}) {
-      CostCluster machines = cluster;
-      machines.ranks = ranks;
-      fmt::print("{:>6.0f} {:>14} {:>14} {:>14}\n", ranks,
-                 time(cost(shape, RingPass::kv, tokens, cached, ranks).total()),
-                 time(cost(shape, RingPass::q, tokens, cached, ranks).total()),
-                 time(decode_cost(shape, machines, rates, all).total()));
+    tell_ranks(shape);
+    explain(shape);
+  }
+
+  /// What other numbers of ranks would make of it; of the cheaper way, where its time goes.
+  void tell_ranks(const CostModel& shape) const {
+    const double all = tokens + cached, one = cost(shape, RingPass::kv, tokens, cached, 1).total();
+    fmt::print("\n{:>6} {:>11} {:>11} {:>10} {:>10} {:>10} {:>8} {:>8} {:>13} {:>12}\n", "ranks", "pass-kv", "pass-q",
+               "of ideal", "products", "attention", "fixed", "exposed", "10^6 tokens", "a token");
+    for (const double ranks : kRanks) {
+      const PrefillCost kv = cost(shape, RingPass::kv, tokens, cached, ranks),
+                        q = cost(shape, RingPass::q, tokens, cached, ranks), &best = q.total() < kv.total() ? q : kv;
+      const auto share = [&](double part) { return fmt::format("{:.0f} %", 100 * part / best.total()); };
+      fmt::print("{:>6.0f} {:>11} {:>11} {:>10} {:>10} {:>10} {:>8} {:>8} {:>13} {:>12}\n", ranks, time(kv.total()),
+                 time(q.total()), share(one / ranks), share(best.gemm), share(best.attention), share(best.overhead),
+                 share(best.exposed), time(cost(shape, RingPass::kv, kMillion, 0, ranks).total()),
+                 time(decode_cost(shape, on(ranks), rates, all).total()));
+    }
+  }
+
+  void explain(const CostModel& shape) const {
+    const double fixed = shape.layers * rates.layer;
+    const auto sixteen = [&](double new_tokens, double before) {
+      return cost(shape, RingPass::kv, new_tokens, before, 16);
+    };
+    const PrefillCost here = sixteen(tokens, cached), million = sixteen(kMillion, 0);
+    double hides = 1;  // ranks
+    while (hides < 1024 && cost(shape, RingPass::kv, tokens, cached, 2 * hides).exposed == 0) hides *= 2;
+    fmt::print(
+        "\nPrefill. Products and attention are shared out; {} of fixed cost ({} in each layer) are not: that is {:.0f} "
+        "%\nof the time on 16 ranks. ",
+        time(fixed), time(rates.layer), 100 * here.overhead / here.total());
+    if (hides > 1) {
+      fmt::print("K and V hide behind attention on up to {:.0f} ranks: a rank's attention of a step\n", hides);
+      fmt::print("shrinks with the square of their number, what it passes on only with the number.\n");
+    } else {
+      fmt::print("K and V do not hide behind attention: so few new tokens compute for too short.\n");
     }
     fmt::print(
-        "\nThe defaults' shares of the peaks are fitted on nodes of eight H100 (docs/context_parallel.md). What they "
-        "do\n"
-        "not know: how products and attention slow down on small pieces, and networks that are shared.\n");
+        "A million tokens. Attention grows with the square of the tokens, and is {:.0f} % of the time on 16 ranks "
+        "({:.0f} %\nabove); fixed cost is {:.0f} %, so ranks pay better.\n",
+        100 * million.attention / million.total(), 100 * here.attention / here.total(),
+        100 * million.overhead / million.total());
+    const DecodeCost sixteen_ranks = decode_cost(shape, on(16), rates, tokens + cached);
+    fmt::print(
+        "Decode. Every rank reads all weights ({}), whatever their number; each further rank adds a step of the ring\n"
+        "({}) and a block of queries ({} at least) to every layer. More ranks hold more, and are slower: {} a token\n"
+        "on 16.\n",
+        time(sixteen_ranks.weights), time(rates.decode_send_latency), time(rates.attention_latency),
+        time(sixteen_ranks.total()));
+    fmt::print(
+        "Shares of the peaks are fitted on up to 4 nodes of eight H100 (docs/context_parallel.md). They do not know "
+        "how\n"
+        "products and attention slow down on small pieces, fixed cost that grows with the nodes, or networks that are\n"
+        "shared: what was not measured will rather take longer.\n");
   }
 
   void tell_simulation(const CostModel& shape) const {
@@ -188,13 +244,6 @@ struct RingPlan {
     svg.curves.push_back(ideal);
     return svg;
   }
-
-  static void write(const std::string& path, const SvgPlot& svg) {
-    const std::string text = svg.draw();
-    AtomicFile file(path);
-    file.write(std::as_bytes(std::span(text)));
-    file.publish();
-  }
 };
 
 }  // namespace
@@ -206,10 +255,11 @@ void add_ring_plan(CLI::App& ring) {
     command->add_option(flag, value, help)->check(number(low, high))->capture_default_str();
   };
   command->add_option("-m,--model", self->model, "a model file, or llama3-405b, the paper's")
-      ->option_text("PATH")
-      ->capture_default_str();
+      ->option_text(fmt::format("PATH [{}]", kPaperModel));
   const auto count = [&](const char* flag, double& value, int64_t low, int64_t high, const char* help) {
-    command->add_option(flag, value, help)->check(whole_number(low, high))->capture_default_str()->option_text("N");
+    command->add_option(flag, value, help)
+        ->check(whole_number(low, high))
+        ->option_text(fmt::format("N [{:.0f}]", value));
   };
   count("--tokens", self->tokens, 1, int64_t{1} << 32, "new tokens");
   count("--cached", self->cached, 0, int64_t{1} << 32, "tokens that the ranks hold already");

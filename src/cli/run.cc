@@ -30,8 +30,12 @@ struct Run {
 
   void run() {
     catch_interrupts();
+    if (ring.given({{"--session", !session.empty()},
+                    {"--trace", !tracing.file.empty()},
+                    {"--context-dir", compiled.given()}})) {
+      return run_ring();
+    }
     if (compiled.given()) return run_compiled();
-    if (ring.given()) return run_ring();
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::string text = prompt_text();
@@ -87,24 +91,19 @@ struct Run {
     if (trace) trace->finish();
   }
 
-  void run_ring() {
-    if (!session.empty() || !tracing.file.empty()) {
-      fail("--session and --trace hold what one machine has; leave them out with --ring");
-    }
-    const OpenedModel opened = model.open();
-    const GenerateOptions asked = sampling.options(opened.file.metadata);
-    SharedModel shared(opened.file);
-    ring.run([&](Communicator& ranks) { run_rank(opened, asked, shared, ranks); });
+  void run_ring() const {
+    std::optional<SharedModel> shared;
+    ring.run([&] { shared.emplace(model.open()); }, [&](Communicator& ranks) { run_rank(*shared, ranks); });
   }
 
   /// All ranks compute the same text; rank 0 reads the prompt and shows it.
-  void run_rank(const OpenedModel& opened, const GenerateOptions& asked, SharedModel& shared,
-                Communicator& ranks) const {
+  void run_rank(SharedModel& shared, Communicator& ranks) const {
+    const OpenedModel& opened = shared.opened();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const bool speaks = ranks.rank() == 0;
     const std::string text = broadcast_text(ranks, 0, speaks ? prompt_text() : std::string());
-    GenerateOptions generate = asked;
-    share_seed(ranks, generate);
+    GenerateOptions generate = sampling.options(opened.file.metadata);
+    agree_on_sampling(ranks, generate);
     const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
     RunOptions options = cache.options();
     options.ranks = static_cast<size_t>(ranks.ranks());

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <iterator>
+
+#include "base/atomic_file.h"
 
 namespace contexture::cli {
 namespace {
@@ -99,6 +102,18 @@ std::string SvgPlot::draw() const {
   canvas.text(kLeft, kTop - 8, "start", y_label);
   for (size_t i = 0; i < curves.size(); ++i) canvas.curve(curves[i], i);
   return canvas.svg + "</svg>\n";
+}
+
+void write_plot(const std::string& path, const SvgPlot& svg) {
+  const std::string text = svg.draw();
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(text)));
+  file.publish();
+}
+
+std::string beside(const std::string& path, const std::string& suffix) {
+  const std::filesystem::path p = path;
+  return (p.parent_path() / (p.stem().string() + suffix + p.extension().string())).string();
 }
 
 }  // namespace contexture::cli

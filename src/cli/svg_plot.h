@@ -18,4 +18,9 @@ struct SvgPlot {
   std::string draw() const;
 };
 
+/// Draws to a file, which is there whole or as it was.
+void write_plot(const std::string& path, const SvgPlot& svg);
+/// The path of another picture beside this one: "a.svg" and "-ranks" make "a-ranks.svg".
+std::string beside(const std::string& path, const std::string& suffix);
+
 }  // namespace contexture::cli

@@ -29,6 +29,7 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.cache_bytes = bytes_of(share);
   plan.workspace_bytes = Workspace::bytes_for(plan.config, plan.workspace);
   plan.ring = {.ranks = options.ranks,
+               .sequences = plan.cache.sequences,
                .step_tokens = plan.workspace.tokens,
                .shard_bytes = options.ranks == 1 ? 0 : plan.cache_bytes / plan.config.layers + 1,
                .heads = plan.config.heads,

@@ -59,11 +59,15 @@ std::string broadcast_text(Communicator& ranks, int from, const std::string& tex
   return all;
 }
 
-void agree(Communicator& ranks, const std::string& what, std::span<const std::byte> mine) {
-  const std::vector<std::vector<std::byte>> all = ranks.all_gather(mine);
+void agree(Communicator& ranks, const std::string& what, const std::string& mine) {
+  const std::vector<std::vector<std::byte>> all = ranks.all_gather(std::as_bytes(std::span(mine)));
+  const auto said = [&](size_t r) {
+    return printable({reinterpret_cast<const char*>(all[r].data()), all[r].size()}, 200);
+  };
   for (size_t r = 1; r < all.size(); ++r) {
     if (all[r] == all[0]) continue;
-    fail("rank {} and rank 0 do not agree on {}; start all ranks with the same files and flags", r, what);
+    fail("rank {} and rank 0 do not agree on {} ({}, and {}); start all ranks with the same files and flags", r, what,
+         said(r), said(0));
   }
 }
 

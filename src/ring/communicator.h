@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -20,8 +21,8 @@ struct RingTraffic {
 /// What ranks need of each other: a ring to pass shards around, and a few collective operations. Every rank makes the
 /// same calls in the same order.
 ///
-/// Everything here throws Error where a rank has failed, is gone, or does not come within the time that the
-/// communicator was given: no call hangs. After that the communicator is of no further use.
+/// Everything here throws Error where a rank has failed, is gone, or does not come within patience(): no call hangs.
+/// After that the communicator is of no further use.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -32,6 +33,10 @@ class Communicator {
   int ranks() const { return ranks_; }
   int next() const { return (rank_ + 1) % ranks_; }
   int previous() const { return (rank_ + ranks_ - 1) % ranks_; }
+
+  /// How long a call waits for others.
+  std::chrono::seconds patience() const { return patience_; }
+  void set_patience(std::chrono::seconds patience) { patience_ = patience; }
 
   /// Begins to send to the next rank and to receive from the previous one. Both sides know the sizes; the buffers
   /// belong to the communicator until finish_exchange returns. One exchange at a time.
@@ -51,7 +56,7 @@ class Communicator {
   const RingTraffic& traffic() const { return traffic_; }
 
  protected:
-  Communicator(int rank, int ranks) : rank_(rank), ranks_(ranks) {}
+  Communicator(int rank, int ranks, std::chrono::seconds patience) : rank_(rank), ranks_(ranks), patience_(patience) {}
 
   virtual void do_start_exchange(std::span<const std::byte> send, std::span<std::byte> receive) = 0;
   virtual void do_finish_exchange() = 0;
@@ -65,6 +70,7 @@ class Communicator {
   auto timed(const Call& call);
 
   const int rank_, ranks_;
+  std::chrono::seconds patience_;
   RingTraffic traffic_;
 };
 
@@ -72,7 +78,7 @@ class Communicator {
 std::string broadcast_text(Communicator& ranks, int from, const std::string& text);
 
 /// Throws Error at all ranks where they do not all say the same about `what` ("the model"): it names the first rank
-/// that differs from rank 0.
-void agree(Communicator& ranks, const std::string& what, std::span<const std::byte> mine);
+/// that differs from rank 0, and what both say.
+void agree(Communicator& ranks, const std::string& what, const std::string& mine);
 
 }  // namespace contexture

@@ -74,14 +74,22 @@ double crossover(const CostModel& m, const CostCluster& c, const CostRates& r, d
   return high;
 }
 
-DecodeCost decode_cost(const CostModel& m, const CostCluster& c, const CostRates& r, double depth, double sequences) {
-  const double kv = depth * 2 * m.kv_heads * m.head_dim * m.element_bytes;
-  // Every rank computes, one after the other, what its share gives to each rank's queries: of all sequences in all.
-  const double blocks = std::min(c.ranks, std::max(sequences, c.ranks));  // queries are padded to one a rank
+DecodeCost decode_cost(const CostModel& m, const CostCluster& c, const CostRates& r, double depth, double sequences,
+                       RingPass pass) {
+  const double kv = depth * 2 * m.kv_heads * m.head_dim * m.element_bytes;  // of one sequence
+  // Every rank computes, one after the other, what its share gives to each rank's queries; where there are fewer
+  // queries than ranks, they are padded to one a rank.
   const double queries_a_block = std::max(1.0, sequences / c.ranks);
   const double op = r.attention_latency + queries_a_block * kv / c.ranks / (r.cache * c.memory_bandwidth);
-  DecodeCost cost{.weights = m.weight_bytes / (r.weights * c.memory_bandwidth), .attention = m.layers * blocks * op};
+  DecodeCost cost{.weights = m.weight_bytes / (r.weights * c.memory_bandwidth),
+                  .all_reduces = m.layers * r.all_reduces,
+                  .attention = m.layers * c.ranks * op};
   if (c.ranks == 1) return cost;
+  if (pass == RingPass::kv) {
+    const double shards = sequences * kv / c.ranks / (r.send * c.bandwidth);
+    cost.send = m.layers * (c.ranks - 1) * std::max(0.0, r.decode_send_latency + shards - op);
+    return cost;
+  }
   cost.send = m.layers * (c.ranks - 1) * r.decode_send_latency;
   cost.all_to_all = m.layers * r.decode_all_to_all_latency;
   return cost;

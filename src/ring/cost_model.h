@@ -31,16 +31,18 @@ struct CostCluster {
 /// H100 (docs/context_parallel.md shows the fit): a share of the peak each, and what a layer or a message costs
 /// whatever its size.
 struct CostRates {
-  // Prefill. Shares and overhead: table 4 and the times of 1, 2 and 4 nodes. Messages: table 5.
-  double gemm = 0.6125;         // of flops: products with weights
-  double attention = 0.7375;    // of flops
-  double layer = 5.24e-3;       // s a layer: launches, small products, what nodes do among themselves
+  // Prefill. Products and overhead: table 4 and the times of 1, 2 and 4 nodes. Attention: 540 of 800 teraflops, which
+  // FlashAttention-3 reaches alone; left free, the fit would take more. Messages: table 5.
+  double gemm = 0.625;          // of flops: products with weights
+  double attention = 0.675;     // of flops
+  double layer = 5.12e-3;       // s a layer: launches, small products, what nodes do among themselves
   double send = 0.52;           // of bandwidth: around the ring
   double send_latency = 40e-6;  // s
   double all_to_all = 0.98;     // of bandwidth: to all at once
   double all_to_all_latency = 224e-6;
-  // Decode: table 8, but for `weights`, which no table gives.
+  // Decode: table 8, but for the first two, which are assumed: no table gives them.
   double weights = 0.8;                      // of memory bandwidth: reading weights
+  double all_reduces = 2 * 20e-6;            // s a layer: two among the processors of a node, which share the weights
   double cache = 0.81;                       // of memory bandwidth: reading K and V
   double attention_latency = 5e-6;           // s a query block and layer
   double decode_send_latency = 34e-6;        // s
@@ -62,13 +64,13 @@ RingPass cheaper_pass(const CostModel& model, const CostCluster& cluster, const 
 /// The fewest new tokens of `total` from which passing K and V costs no more than passing Q; more than `total`: never.
 double crossover(const CostModel& model, const CostCluster& cluster, const CostRates& rates, double total);
 
-/// Seconds between tokens of `sequences` sequences at a depth, with ring pass-Q (Alg. 4).
+/// Seconds between tokens of `sequences` sequences at a depth: with ring pass-Q (Alg. 4), or if K and V travelled.
 struct DecodeCost {
-  double weights = 0, attention = 0, send = 0, all_to_all = 0;
-  double total() const { return weights + attention + send + all_to_all; }
+  double weights = 0, all_reduces = 0, attention = 0, send = 0, all_to_all = 0;
+  double total() const { return weights + all_reduces + attention + send + all_to_all; }
 };
 DecodeCost decode_cost(const CostModel& model, const CostCluster& cluster, const CostRates& rates, double depth,
-                       double sequences = 1);
+                       double sequences = 1, RingPass pass = RingPass::q);
 
 /// A prefill played through without tensors: every rank's schedule, memory and bytes, chunk by chunk. Where the cost
 /// model says what the average rank does, this says what each does and waits for.

@@ -30,8 +30,7 @@ void copy(std::span<const std::byte> from, std::span<std::byte> to, size_t rank)
 /// What the ranks share.
 class LocalGroup {
  public:
-  LocalGroup(int ranks, std::chrono::seconds patience)
-      : patience_(patience), shown_(static_cast<size_t>(ranks)), sent_(static_cast<size_t>(ranks)) {
+  explicit LocalGroup(int ranks) : shown_(static_cast<size_t>(ranks)), sent_(static_cast<size_t>(ranks)) {
     for (Sent& sent : sent_) sent.left.resize(kLeft);
     if (shown_.size() <= std::thread::hardware_concurrency()) spin_ = std::chrono::milliseconds(2);
   }
@@ -41,18 +40,18 @@ class LocalGroup {
 
   /// Shows the others what is mine, lets `read` look at what all show, and returns when all have looked.
   template <class Read>
-  void collective(int rank, Shown mine, const Read& read) {
+  void collective(const Communicator& of, Shown mine, const Read& read) {
     std::unique_lock lock(mutex_);
-    shown_[static_cast<size_t>(rank)] = mine;
-    meet(lock);
+    shown_[static_cast<size_t>(of.rank())] = mine;
+    meet(lock, of.patience());
     while_others_keep_still(lock, [&] { read(std::span<const Shown>(shown_)); });
-    meet(lock);
+    meet(lock, of.patience());
   }
 
-  void send(int rank, std::span<const std::byte> bytes) {
+  void send(const Communicator& of, std::span<const std::byte> bytes) {
     std::unique_lock lock(mutex_);
-    Sent& sent = sent_[static_cast<size_t>(rank)];
-    wait(lock, [&] { return !sent.waiting; });  // what was left before
+    Sent& sent = sent_[static_cast<size_t>(of.rank())];
+    wait(lock, of.patience(), [&] { return !sent.waiting; });  // what was left before
     sent.is_left = bytes.size() <= kLeft;
     if (sent.is_left) {
       std::copy(bytes.begin(), bytes.end(), sent.left.begin());
@@ -63,24 +62,25 @@ class LocalGroup {
     changed_.notify_all();
   }
 
-  /// Takes what `from` sends; false where it has not sent yet and this is not to wait.
-  bool receive(int from, std::span<std::byte> bytes, bool waits) {
+  /// Takes what the rank before sends; false where it has not sent yet and this is not to wait.
+  bool receive(const Communicator& of, std::span<std::byte> bytes, bool waits) {
     std::unique_lock lock(mutex_);
-    Sent& sent = sent_[static_cast<size_t>(from)];
+    const size_t from = static_cast<size_t>(of.previous());
+    Sent& sent = sent_[from];
     if (!sent.waiting && !waits) return false;
-    wait(lock, [&] { return sent.waiting; });
+    wait(lock, of.patience(), [&] { return sent.waiting; });
     const std::span<const std::byte> source = sent.bytes;
-    while_others_keep_still(lock, [&] { copy(source, bytes, static_cast<size_t>(from)); });
+    while_others_keep_still(lock, [&] { copy(source, bytes, from); });
     sent.waiting = false;
     changed_.notify_all();
     return true;
   }
 
   /// Until nobody will read what this rank sent where it lies.
-  void wait_until_taken(int rank) {
+  void wait_until_taken(const Communicator& of) {
     std::unique_lock lock(mutex_);
-    const Sent& sent = sent_[static_cast<size_t>(rank)];
-    wait(lock, [&] { return sent.is_left || !sent.waiting; });
+    const Sent& sent = sent_[static_cast<size_t>(of.rank())];
+    wait(lock, of.patience(), [&] { return sent.is_left || !sent.waiting; });
   }
 
   void fail_all(const std::exception_ptr& error) {
@@ -98,7 +98,7 @@ class LocalGroup {
   };
 
   /// Returns when all ranks are here.
-  void meet(std::unique_lock<std::mutex>& lock) {
+  void meet(std::unique_lock<std::mutex>& lock, std::chrono::seconds patience) {
     const uint64_t meeting = meetings_;
     if (++here_ == shown_.size()) {
       here_ = 0;
@@ -106,24 +106,24 @@ class LocalGroup {
       changed_.notify_all();
       return;
     }
-    wait(lock, [&] { return meetings_ != meeting; });
+    wait(lock, patience, [&] { return meetings_ != meeting; });
   }
 
   /// Threads give way for a while before they sleep: mostly what they wait for is microseconds away, and to be woken
   /// takes longer than a layer's attention to a short context. Where ranks share cores, they sleep soon.
   template <class Condition>
-  void wait(std::unique_lock<std::mutex>& lock, const Condition& condition) {
+  void wait(std::unique_lock<std::mutex>& lock, std::chrono::seconds patience, const Condition& condition) {
     const auto start = std::chrono::steady_clock::now();
     while (!condition() && !error_ && std::chrono::steady_clock::now() - start < spin_) {
       lock.unlock();
       std::this_thread::yield();
       lock.lock();
     }
-    changed_.wait_for(lock, patience_, [&] { return condition() || error_; });
+    changed_.wait_for(lock, patience, [&] { return condition() || error_; });
     if (condition() && !error_) return;
     if (!error_) {
       error_ =
-          std::make_exception_ptr(Error(fmt::format("a rank waited {} s for another and gave up", patience_.count())));
+          std::make_exception_ptr(Error(fmt::format("a rank waited {} s for another and gave up", patience.count())));
       changed_.notify_all();
     }
     leave(lock);
@@ -155,7 +155,6 @@ class LocalGroup {
     throw Error("another rank has failed");
   }
 
-  const std::chrono::seconds patience_;
   std::chrono::nanoseconds spin_ = std::chrono::microseconds(50);
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -168,27 +167,28 @@ class LocalGroup {
 
 class LocalCommunicator final : public Communicator {
  public:
-  LocalCommunicator(int rank, int ranks, LocalGroup& group) : Communicator(rank, ranks), group_(group) {}
+  LocalCommunicator(int rank, int ranks, std::chrono::seconds patience, LocalGroup& group)
+      : Communicator(rank, ranks, patience), group_(group) {}
 
   void progress() override {
-    if (!received_) received_ = group_.receive(previous(), receive_, /*waits=*/false);
+    if (!received_) received_ = group_.receive(*this, receive_, /*waits=*/false);
   }
 
  private:
   void do_start_exchange(std::span<const std::byte> send, std::span<std::byte> receive) override {
     receive_ = receive;
     received_ = false;
-    group_.send(rank(), send);
+    group_.send(*this, send);
   }
 
   void do_finish_exchange() override {
-    if (!received_) received_ = group_.receive(previous(), receive_, /*waits=*/true);
-    group_.wait_until_taken(rank());
+    if (!received_) received_ = group_.receive(*this, receive_, /*waits=*/true);
+    group_.wait_until_taken(*this);
   }
 
   void do_all_to_all(std::span<const std::span<const std::byte>> send,
                      std::span<const std::span<std::byte>> receive) override {
-    group_.collective(rank(), send, [&](std::span<const LocalGroup::Shown> all) {
+    group_.collective(*this, send, [&](std::span<const LocalGroup::Shown> all) {
       for (size_t r = 0; r < all.size(); ++r) {
         if (static_cast<int>(r) != rank()) copy(all[r][static_cast<size_t>(rank())], receive[r], r);
       }
@@ -197,7 +197,7 @@ class LocalCommunicator final : public Communicator {
 
   std::vector<std::vector<std::byte>> do_all_gather(std::span<const std::byte> mine) override {
     std::vector<std::vector<std::byte>> gathered;
-    group_.collective(rank(), {&mine, 1}, [&](std::span<const LocalGroup::Shown> all) {
+    group_.collective(*this, {&mine, 1}, [&](std::span<const LocalGroup::Shown> all) {
       for (const LocalGroup::Shown& shown : all) gathered.emplace_back(shown[0].begin(), shown[0].end());
     });
     return gathered;
@@ -205,7 +205,7 @@ class LocalCommunicator final : public Communicator {
 
   void do_broadcast(int from, std::span<std::byte> bytes) override {
     const std::span<const std::byte> mine = bytes;
-    group_.collective(rank(), {&mine, 1}, [&](std::span<const LocalGroup::Shown> all) {
+    group_.collective(*this, {&mine, 1}, [&](std::span<const LocalGroup::Shown> all) {
       if (from != rank()) copy(all[static_cast<size_t>(from)][0], bytes, static_cast<size_t>(from));
     });
   }
@@ -218,10 +218,10 @@ class LocalCommunicator final : public Communicator {
 }  // namespace
 
 void run_local_ranks(int ranks, const std::function<void(Communicator&)>& body, std::chrono::seconds patience) {
-  LocalGroup group(ranks, patience);
+  LocalGroup group(ranks);
   const auto run = [&](int rank) {
     try {
-      LocalCommunicator communicator(rank, ranks, group);
+      LocalCommunicator communicator(rank, ranks, patience, group);
       body(communicator);
     } catch (...) {
       group.fail_all(std::current_exception());

@@ -43,8 +43,7 @@ enum Tag { ring_tag, all_to_all_tag };
 
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(int rank, int ranks, std::chrono::seconds patience)
-      : Communicator(rank, ranks), patience_(patience) {}
+  MpiCommunicator(int rank, int ranks, std::chrono::seconds patience) : Communicator(rank, ranks, patience) {}
 
   void progress() override {
     if (requests_.empty()) return;
@@ -127,16 +126,21 @@ class MpiCommunicator final : public Communicator {
     check(call(&requests_.emplace_back(MPI_REQUEST_NULL)));
   }
 
-  /// Until all that was started is done.
+  /// Until all that was started is done. First it only looks; then it lets others have the processor, of which there
+  /// may be fewer than ranks; where it takes long (a person thinks), it sleeps.
   void finish() {
-    constexpr int kTries = 2000;  // before the processor is given to others: there may be fewer than ranks
-    const auto give_up = std::chrono::steady_clock::now() + patience_;
+    constexpr int kTries = 2000;
+    constexpr auto kLong = std::chrono::milliseconds(100);
+    const auto begin = std::chrono::steady_clock::now();
     for (int tries = 0; !requests_.empty(); ++tries) {
       progress();
       if (tries < kTries) continue;
-      std::this_thread::yield();
-      if (tries % 1024 == 0 && std::chrono::steady_clock::now() > give_up) {
-        fail("rank {} waited {} s for another and gave up", rank(), patience_.count());
+      const auto waited = std::chrono::steady_clock::now() - begin;
+      if (waited > patience()) fail("rank {} waited {} s for another and gave up", rank(), patience().count());
+      if (waited < kLong) {
+        std::this_thread::yield();
+      } else {
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
       }
     }
   }
@@ -149,7 +153,6 @@ class MpiCommunicator final : public Communicator {
     fail("MPI: {}", printable(text, 200));
   }
 
-  const std::chrono::seconds patience_;
   std::vector<MPI_Request> requests_;
 };
 

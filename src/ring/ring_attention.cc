@@ -107,7 +107,13 @@ RingAttention::RingAttention(Communicator& ranks, const RingSizes& sizes)
       visiting_{AlignedArray<std::byte>(visiting_bytes(sizes)), AlignedArray<std::byte>(visiting_bytes(sizes))},
       partials_(sizes.ranks * partial_room(sizes)),
       returned_(sizes.ranks * partial_room(sizes)),
-      states_(sizes.ranks == 1 ? 0 : sizes.step_tokens * sizes.heads) {}
+      states_(sizes.ranks == 1 ? 0 : sizes.step_tokens * sizes.heads),
+      sent_to_(all_.size()),
+      sent_from_(all_.size()) {
+  queries_.reserve(std::max(kQueriesAtOnce, sizes.sequences));
+  own_.reserve(sizes.sequences);
+  arrived_.reserve(sizes.sequences);
+}
 
 size_t RingAttention::bytes_for(const RingSizes& s) {
   return 2 * AlignedArray<std::byte>::bytes_for(visiting_bytes(s)) + 2 * s.ranks * partial_room(s) +
@@ -204,9 +210,9 @@ void RingAttention::attend_part(const Rank& of, const std::vector<CacheView>& vi
   flush();
 }
 
-/// A shard's spans, as they lie in the memory that it arrived in.
-std::vector<CacheView> RingAttention::arrived_views(Rank& rank, const std::byte* bytes, const AttentionShape& shape) {
-  std::vector<CacheView> views;
+/// Makes `arrived_` a shard's spans, as they lie in the memory that it arrived in.
+void RingAttention::place_arrived(Rank& rank, const std::byte* bytes, const AttentionShape& shape) {
+  arrived_.clear();
   for (Part& part : rank.parts) {
     for (TokenSpan& span : part.spans) {
       span.k_token_stride = kv_row_bytes(span.k_format, shape.head_dim);
@@ -217,9 +223,8 @@ std::vector<CacheView> RingAttention::arrived_views(Rank& rank, const std::byte*
       span.v = span.k + shape.kv_heads * span.k_head_stride;
       bytes = span.v + shape.kv_heads * span.v_head_stride;
     }
-    views.emplace_back(part.spans);
+    arrived_.emplace_back(part.spans);
   }
-  return views;
 }
 
 void RingAttention::attend(RingPass pass, const AttentionShape& shape, std::span<const RingSequence> sequences,
@@ -235,12 +240,12 @@ void RingAttention::attend(RingPass pass, const AttentionShape& shape, std::span
     if (!queries_.empty()) contexture::attend(queries_, shape, scratch, pool);
     return;
   }
-  std::vector<CacheView> own;
-  for (const RingSequence& s : sequences) own.push_back(s.view);
+  own_.clear();
+  for (const RingSequence& s : sequences) own_.push_back(s.view);
   if (pass == RingPass::kv) {
-    pass_kv(shape, own, q, out, scratch, pool);
+    pass_kv(shape, q, out, scratch, pool);
   } else {
-    pass_q(shape, own, q, out, scratch, pool);
+    pass_q(shape, q, out, scratch, pool);
   }
   // What is merged is not divided yet.
   pool.run(at(ranks_.rank()).tokens * shape.heads, [&](size_t row, int) {
@@ -250,11 +255,11 @@ void RingAttention::attend(RingPass pass, const AttentionShape& shape, std::span
 }
 
 /// Alg. 2: in step j the K and V of rank k - j are here.
-void RingAttention::pass_kv(const AttentionShape& shape, const std::vector<CacheView>& own, const float* q, float* out,
-                            AttentionScratch& scratch, ThreadPool& pool) {
+void RingAttention::pass_kv(const AttentionShape& shape, const float* q, float* out, AttentionScratch& scratch,
+                            ThreadPool& pool) {
   const Rank& mine = at(ranks_.rank());
   std::byte* packed = visiting_[0].data();
-  for (const CacheView& view : own) {
+  for (const CacheView& view : own_) {
     for (const TokenSpan& span : view) packed = pack(span, shape, packed);
   }
   for (int step = 0; step < ranks_.ranks(); ++step) {
@@ -266,10 +271,11 @@ void RingAttention::pass_kv(const AttentionShape& shape, const std::vector<Cache
                             {visiting_[(step + 1) % 2].data(), at(source(step + 1)).shard_bytes});
     }
     if (step == 0) {
-      attend_part(mine, own, q, out, states_.data(), shape, scratch, pool);
+      attend_part(mine, own_, q, out, states_.data(), shape, scratch, pool);
     } else {
       const Partial part = partial(partials_.data(), mine.tokens, shape);
-      attend_part(mine, arrived_views(here, shard, shape), q, part.values, part.states, shape, scratch, pool);
+      place_arrived(here, shard, shape);
+      attend_part(mine, arrived_, q, part.values, part.states, shape, scratch, pool);
       merge_part(part, out, shape, pool);
     }
     if (more) ranks_.finish_exchange();
@@ -278,8 +284,8 @@ void RingAttention::pass_kv(const AttentionShape& shape, const std::vector<Cache
 
 /// Alg. 3, and with single tokens of many sequences Alg. 4: in step j the Q of rank k - j is here. What was made of it
 /// goes back at the end.
-void RingAttention::pass_q(const AttentionShape& shape, const std::vector<CacheView>& own, const float* q, float* out,
-                           AttentionScratch& scratch, ThreadPool& pool) {
+void RingAttention::pass_q(const AttentionShape& shape, const float* q, float* out, AttentionScratch& scratch,
+                           ThreadPool& pool) {
   const int ranks = ranks_.ranks(), me = ranks_.rank();
   const size_t room = partial_room(sizes_), q_bytes = shape.heads * shape.head_dim * sizeof(float);
   const auto made = [&](int of) {
@@ -295,18 +301,16 @@ void RingAttention::pass_q(const AttentionShape& shape, const std::vector<CacheV
                             {visiting_[(step + 1) % 2].data(), at(source(step + 1)).tokens * q_bytes});
     }
     const Partial part = step == 0 ? Partial{out, states_.data()} : made(of);
-    attend_part(at(of), own, here, part.values, part.states, shape, scratch, pool);
+    attend_part(at(of), own_, here, part.values, part.states, shape, scratch, pool);
     if (more) ranks_.finish_exchange();
   }
-  std::vector<std::span<const std::byte>> send(all_.size());
-  std::vector<std::span<std::byte>> receive(all_.size());
   for (int r = 0; r < ranks; ++r) {
     if (r == me) continue;
-    send[static_cast<size_t>(r)] = {reinterpret_cast<const std::byte*>(made(r).values),
-                                    partial_bytes(at(r).tokens, shape)};
-    receive[static_cast<size_t>(r)] = {returned(r), partial_bytes(at(me).tokens, shape)};
+    sent_to_[static_cast<size_t>(r)] = {reinterpret_cast<const std::byte*>(made(r).values),
+                                        partial_bytes(at(r).tokens, shape)};
+    sent_from_[static_cast<size_t>(r)] = {returned(r), partial_bytes(at(me).tokens, shape)};
   }
-  ranks_.all_to_all(send, receive);
+  ranks_.all_to_all(sent_to_, sent_from_);
   for (int step = 1; step < ranks; ++step) {
     merge_part(partial(returned(source(step)), at(me).tokens, shape), out, shape, pool);
   }

@@ -18,6 +18,7 @@ struct RingSequence {
 /// The largest step, for the memory of RingAttention.
 struct RingSizes {
   size_t ranks = 1;
+  size_t sequences = 1;    // of a step
   size_t step_tokens = 0;  // of one rank
   size_t shard_bytes = 0;  // K and V of one rank in one layer, of all sequences: what travels
   size_t heads = 0, head_dim = 0;
@@ -66,14 +67,12 @@ class RingAttention {
     size_t shard_bytes = 0;
   };
 
-  void pass_kv(const AttentionShape& shape, const std::vector<CacheView>& own, const float* q, float* out,
-               AttentionScratch& scratch, ThreadPool& pool);
-  void pass_q(const AttentionShape& shape, const std::vector<CacheView>& own, const float* q, float* out,
-              AttentionScratch& scratch, ThreadPool& pool);
+  void pass_kv(const AttentionShape& shape, const float* q, float* out, AttentionScratch& scratch, ThreadPool& pool);
+  void pass_q(const AttentionShape& shape, const float* q, float* out, AttentionScratch& scratch, ThreadPool& pool);
   /// Queries of rank `of` against these views, by sequence. Pumps the communicator.
   void attend_part(const Rank& of, const std::vector<CacheView>& views, const float* q, float* out,
                    AttentionState* states, const AttentionShape& shape, AttentionScratch& scratch, ThreadPool& pool);
-  static std::vector<CacheView> arrived_views(Rank& rank, const std::byte* bytes, const AttentionShape& shape);
+  void place_arrived(Rank& rank, const std::byte* bytes, const AttentionShape& shape);
   /// Whose shard, or Q, is here in a step of the ring.
   int source(int step) const { return (ranks_.rank() - step + ranks_.ranks()) % ranks_.ranks(); }
   Rank& at(int rank) { return all_[static_cast<size_t>(rank)]; }
@@ -95,7 +94,11 @@ class RingAttention {
   AlignedArray<std::byte> partials_;     // (ranks, step tokens): made here of other ranks' queries
   AlignedArray<std::byte> returned_;     // (ranks, step tokens): made elsewhere of this rank's
   AlignedArray<AttentionState> states_;  // (step tokens, heads): of this rank's queries
+  // Of one call; kept so that a layer allocates nothing.
   std::vector<AttentionQueries> queries_;
+  std::vector<CacheView> own_, arrived_;             // (sequences)
+  std::vector<std::span<const std::byte>> sent_to_;  // (ranks)
+  std::vector<std::span<std::byte>> sent_from_;      // (ranks)
 };
 
 }  // namespace contexture

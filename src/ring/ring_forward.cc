@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "ring/rates.h"
 #include "tensor/kv_row.h"
 
 namespace contexture {
@@ -32,13 +33,35 @@ RingForward::RingForward(Communicator& ranks, const Model& model, ShardedCache& 
       workspace_(workspace),
       pool_(pool),
       choice_(choice),
-      attention_(ranks, sizes) {}
+      attention_(ranks, sizes) {
+  if (ranks.ranks() > 1 && !choice.mode.always && (choice.flops == 0 || choice.bandwidth == 0)) {
+    const CacheShape& held = cache.shape();
+    const RingRates rates = measure_rates(ranks, model.config().attention_shape(), held.k_format, held.v_format, pool);
+    if (choice.flops == 0) choice_.flops = rates.flops;
+    if (choice.bandwidth == 0) choice_.bandwidth = rates.bandwidth;
+  }
+  before_ = ranks.traffic();
+}
 
 std::span<const float> RingForward::run(const Step& step) {
   if (!agree_to_go_on(step)) return {};
   take_own_tokens(step);
   find_views(0);
   attention_.begin(ring_sequences_, model_.config().attention_shape());
+  pass_ = choose();
+  ++steps_[static_cast<size_t>(pass_)];
+  const Step own{.tokens = tokens_,
+                 .positions = positions_,
+                 .sequences = sequences_,
+                 .wants_logits = wants_logits_,
+                 .attention = this};
+  return share_logits(step, model_.forward(own, cache_, workspace_, pool_));
+}
+
+/// All ranks know the same of the step, and choose alike.
+RingPass RingForward::choose() const {
+  if (choice_.mode.always) return *choice_.mode.always;
+  if (ranks_.ranks() == 1) return RingPass::kv;
   const ModelConfig& c = model_.config();
   const CacheShape& held = cache_.shape();
   const double kv_row =
@@ -51,15 +74,7 @@ std::span<const float> RingForward::run(const Step& step) {
                         .flops = choice_.flops,
                         .bandwidth = choice_.bandwidth};
   const double new_tokens = static_cast<double>(attention_.new_tokens());
-  pass_ = choice_.mode.always.value_or(
-      select(shape, new_tokens, static_cast<double>(attention_.held_tokens()) - new_tokens));
-  ++steps_[static_cast<size_t>(pass_)];
-  const Step own{.tokens = tokens_,
-                 .positions = positions_,
-                 .sequences = sequences_,
-                 .wants_logits = wants_logits_,
-                 .attention = this};
-  return share_logits(step, model_.forward(own, cache_, workspace_, pool_));
+  return select(shape, new_tokens, static_cast<double>(attention_.held_tokens()) - new_tokens);
 }
 
 /// Looks at all ranks' flags and steps: they must stop at the same one.
@@ -98,7 +113,7 @@ void RingForward::take_own_tokens(const Step& step) {
 }
 
 void RingForward::find_views(size_t layer) {
-  spans_.resize(members_.size());
+  if (spans_.size() < members_.size()) spans_.resize(members_.size());  // never fewer: they keep their memory
   ring_sequences_.clear();
   for (size_t i = 0; i < members_.size(); ++i) {
     const Member& member = members_[i];
@@ -122,18 +137,17 @@ std::span<const float> RingForward::share_logits(const Step& step, std::span<con
   size_t rows = 0;
   for (const size_t of_rank : logits_of_) rows += of_rank;
   logits_.resize(rows * vocabulary);
-  std::vector<float> of_rank;
   for (int r = 0; r < ranks_.ranks(); ++r) {
     const size_t count = logits_of_[static_cast<size_t>(r)];
     if (count == 0) continue;
-    of_rank.resize(count * vocabulary);
-    if (r == ranks_.rank()) std::copy(own.begin(), own.end(), of_rank.begin());
-    ranks_.broadcast(r, std::as_writable_bytes(std::span(of_rank)));
+    of_rank_.resize(count * vocabulary);
+    if (r == ranks_.rank()) std::copy(own.begin(), own.end(), of_rank_.begin());
+    ranks_.broadcast(r, std::as_writable_bytes(std::span(of_rank_)));
     size_t row = 0, theirs = 0;
     for (size_t t = 0; t < step.tokens.size(); ++t) {
       if (!step.wants_logits[t]) continue;
       if (cache_.ownership(step.sequences[t]).owner(step.positions[t]) == r) {
-        std::copy_n(of_rank.data() + theirs++ * vocabulary, vocabulary, logits_.data() + row * vocabulary);
+        std::copy_n(of_rank_.data() + theirs++ * vocabulary, vocabulary, logits_.data() + row * vocabulary);
       }
       ++row;
     }
@@ -146,12 +160,12 @@ std::vector<RingReport> RingForward::report(SequenceId sequence) {
   const RingTraffic& traffic = ranks_.traffic();
   RingReport mine{.rank = static_cast<uint64_t>(ranks_.rank()),
                   .tokens = cache_.ownership(sequence).held()[static_cast<size_t>(ranks_.rank())],
-                  .ring_bytes = traffic.ring_bytes,
-                  .all_to_all_bytes = traffic.all_to_all_bytes,
-                  .small_bytes = traffic.small_bytes,
+                  .ring_bytes = traffic.ring_bytes - before_.ring_bytes,
+                  .all_to_all_bytes = traffic.all_to_all_bytes - before_.all_to_all_bytes,
+                  .small_bytes = traffic.small_bytes - before_.small_bytes,
                   .kv_steps = steps_[static_cast<size_t>(RingPass::kv)],
                   .q_steps = steps_[static_cast<size_t>(RingPass::q)],
-                  .wait_seconds = traffic.wait_seconds};
+                  .wait_seconds = traffic.wait_seconds - before_.wait_seconds};
   for (size_t layer = 0; layer < shape.layers; ++layer) {
     std::vector<TokenSpan> spans;
     cache_.view(layer, sequence, spans);

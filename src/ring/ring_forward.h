@@ -10,14 +10,14 @@
 namespace contexture {
 
 /// What decides what travels. The rates are a rank's own attention and its connection to the next rank; the selectors
-/// (Alg. 5) need their ratio alone.
+/// (Alg. 5) need their ratio alone. 0: measured at the beginning, of the slowest rank.
 struct RingChoice {
   RingMode mode = {};
-  double flops = 20e9;
-  double bandwidth = 4e9;
+  double flops = 0;
+  double bandwidth = 0;
 };
 
-/// What a rank has done and holds, for reports.
+/// What a rank has done in its steps and holds, for reports.
 struct RingReport {
   uint64_t rank = 0, tokens = 0, k_bytes = 0, v_bytes = 0;  // held by one sequence
   uint64_t ring_bytes = 0, all_to_all_bytes = 0, small_bytes = 0;
@@ -29,7 +29,7 @@ struct RingReport {
 /// logits of all of them. Every rank is given the same steps.
 class RingForward final : StepAttention {
  public:
-  /// All of these must outlive this; `cache` is the rank's.
+  /// All of these must outlive this; `cache` is the rank's. Collective.
   RingForward(Communicator& ranks, const Model& model, ShardedCache& cache, Workspace& workspace, ThreadPool& pool,
               const RingSizes& sizes, const RingChoice& choice);
 
@@ -45,6 +45,8 @@ class RingForward final : StepAttention {
   void watch(const std::atomic<bool>* flag) { watched_ = flag; }
 
   Communicator& ranks() { return ranks_; }
+  /// With the rates that were measured.
+  const RingChoice& choice() const { return choice_; }
   /// Of all ranks. Collective.
   std::vector<RingReport> report(SequenceId sequence);
 
@@ -52,6 +54,7 @@ class RingForward final : StepAttention {
   void attend(size_t layer, const AttentionShape& shape, std::span<const AttentionQueries> sequences,
               AttentionScratch& scratch, ThreadPool& pool) override;
   bool agree_to_go_on(const Step& step);
+  RingPass choose() const;
   void take_own_tokens(const Step& step);
   void find_views(size_t layer);
   std::span<const float> share_logits(const Step& step, std::span<const float> own);
@@ -67,7 +70,7 @@ class RingForward final : StepAttention {
   ShardedCache& cache_;
   Workspace& workspace_;
   ThreadPool& pool_;
-  const RingChoice choice_;
+  RingChoice choice_;
   RingAttention attention_;
   std::atomic<bool> cancelled_{false};
   const std::atomic<bool>* watched_ = nullptr;
@@ -78,11 +81,12 @@ class RingForward final : StepAttention {
   std::vector<SequenceId> sequences_;
   std::vector<uint8_t> wants_logits_;
   std::vector<size_t> logits_of_;              // rows that each rank has
-  std::vector<std::vector<TokenSpan>> spans_;  // (members) in one layer
+  std::vector<std::vector<TokenSpan>> spans_;  // (members, at least) in one layer
   std::vector<RingSequence> ring_sequences_;   // (members)
-  std::vector<float> logits_;                  // (rows, vocabulary)
+  std::vector<float> logits_, of_rank_;        // (rows, vocabulary)
   RingPass pass_ = RingPass::kv;
   uint64_t steps_[2] = {};  // by RingPass
+  RingTraffic before_;      // what was sent before the first step
 };
 
 }  // namespace contexture

@@ -123,9 +123,9 @@ Slot ShardedCache::slot(SequenceId id, size_t position) const {
 
 void ShardedCache::view(size_t layer, SequenceId id, std::vector<TokenSpan>& spans) const {
   const Sequence& sequence = at(id);
-  std::vector<TokenSpan> local;
-  cache_->view(layer, id, local);
-  for (const TokenSpan& span : local) {
+  local_.clear();
+  cache_->view(layer, id, local_);
+  for (const TokenSpan& span : local_) {
     if (span.count == 0) continue;
     const size_t first = static_cast<size_t>(span.first_position);  // in the rank's cache
     const int64_t from = sequence.first_query(span.queries_from);

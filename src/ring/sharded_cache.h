@@ -64,6 +64,7 @@ class ShardedCache final : public Cache {
   const bool mixed_;
   const std::unique_ptr<Cache> cache_;
   std::vector<std::optional<Sequence>> sequences_;
+  mutable std::vector<TokenSpan> local_;  // of one view: kept, so that it allocates nothing
 };
 
 }  // namespace contexture

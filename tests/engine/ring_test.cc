@@ -7,7 +7,9 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "engine/logits.h"
 #include "engine/scheduler.h"
+#include "model/oracle_llama.h"
 #include "ring/local_communicator.h"
 #include "support/random.h"
 #include "support/random_model.h"
@@ -15,7 +17,7 @@
 namespace contexture {
 namespace {
 
-class OverRanks : public testing::TestWithParam<int> {
+class RingModels : public testing::Test {
  protected:
   static RunOptions ring_options(size_t sequences, size_t ranks, std::string_view layout = "paged") {
     RunOptions options;
@@ -55,6 +57,8 @@ class OverRanks : public testing::TestWithParam<int> {
   }
 };
 
+class OverRanks : public RingModels, public testing::WithParamInterface<int> {};
+
 TEST_P(OverRanks, TurnsOfManySequencesHaveTheLogitsOfOneMachine) {
   std::mt19937 random = fresh_random();
   const std::vector<std::vector<size_t>> turns = {{20, 0, 9, 1}, {1, 1, 1, 1}, {1, 0, 1, 1},  {7, 19, 1, 0},
@@ -74,6 +78,7 @@ TEST_P(OverRanks, TurnsOfManySequencesHaveTheLogitsOfOneMachine) {
     const auto expected = run_turns(one, turns, seed);
     const auto shared = std::make_shared<const Model>(model);
     for (const std::string layout : {"contiguous", "paged", "mixed"}) {
+      std::vector<std::vector<float>> by_kv;
       for (const char* mode : {"pass-kv", "pass-q", "auto"}) {
         const size_t ranks = static_cast<size_t>(GetParam());
         const MemoryPlan plan = plan_memory(model, ring_options(4, ranks, layout));
@@ -81,6 +86,9 @@ TEST_P(OverRanks, TurnsOfManySequencesHaveTheLogitsOfOneMachine) {
           Runtime runtime(shared, plan, communicator, {.mode = *ring_mode_from_name(mode)});
           const auto made = run_turns(runtime, turns, seed);
           ASSERT_EQ(made.size(), expected.size());
+          if (communicator.rank() == 0 && by_kv.empty()) by_kv = made;
+          communicator.barrier();
+          EXPECT_EQ(made, by_kv) << family << ", " << layout << ", " << mode << ": the same bits every time";
           for (size_t turn = 0; turn < made.size(); ++turn) {
             ASSERT_EQ(made[turn].size(), expected[turn].size());
             float largest = 0;
@@ -94,6 +102,61 @@ TEST_P(OverRanks, TurnsOfManySequencesHaveTheLogitsOfOneMachine) {
         });
       }
     }
+  }
+}
+
+// Prompts of every length at once, in pieces, over 1 to 8 ranks: against float64.
+TEST_F(RingModels, EveryLengthHasTheLogitsOfTheOracle) {
+  const TemporaryFile file;
+  constexpr size_t vocabulary = 40;
+  write_random_model(
+      {.dim = 16, .layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 8, .ffn_dim = 16, .vocabulary = vocabulary},
+      file.path());
+  const ModelFile model = open_model(file.path());
+#if defined(CONTEXTURE_SANITIZES_THREADS) || defined(CONTEXTURE_SANITIZES_ADDRESSES)
+  const std::vector<size_t> longer = {100};  // the others would take minutes
+#else
+  const std::vector<size_t> longer = {1000, 4097};
+#endif
+  // All prompts begin alike, so that one oracle knows them all.
+  const std::vector<int32_t> text = random_tokens(longer.back(), vocabulary);
+  std::vector<std::vector<double>> expected(text.size() + 1);  // (length, vocabulary)
+  LlamaOracle oracle(model);
+  for (size_t t = 0; t < text.size(); ++t) expected[t + 1] = oracle.next(text[t]);
+  const auto shared = std::make_shared<const Model>(model);
+  for (const size_t n : {1, 2, 3, 4, 8}) {
+    std::vector<size_t> lengths = {0, 1, 2, 2 * n - 1, 2 * n, 2 * n + 1};
+    lengths.insert(lengths.end(), longer.begin(), longer.end());
+    RunOptions options = ring_options(lengths.size(), n);
+    options.cache.context = text.size();
+    options.chunk = 2000;
+    const MemoryPlan plan = plan_memory(model, options);
+    run_local_ranks(static_cast<int>(n), [&, n = n](Communicator& communicator) {
+      Runtime runtime(shared, plan, communicator, {});
+      std::vector<SequenceId> ids;
+      for (size_t s = 0; s < lengths.size(); ++s) ids.push_back(*runtime.cache().create());
+      for (size_t done = 0; done < text.size(); done += 700) {
+        StepTokens step;
+        std::vector<size_t> ends;
+        for (size_t s = 0; s < ids.size(); ++s) {
+          if (lengths[s] <= done) continue;
+          const size_t count = std::min<size_t>(lengths[s] - done, 700);
+          ASSERT_TRUE(runtime.cache().append(ids[s], count));
+          const bool is_last = done + count == lengths[s];
+          step.add(ids[s], done, std::span(text).subspan(done, count), is_last ? count - 1 : count);
+          if (is_last) ends.push_back(lengths[s]);
+        }
+        const std::span<const float> logits = runtime.forward(step.step());
+        ASSERT_EQ(logits.size(), ends.size() * vocabulary);
+        for (size_t i = 0; i < logits.size(); ++i) {
+          const std::vector<double>& truth = expected[ends[i / vocabulary]];
+          double largest = 0;
+          for (const double v : truth) largest = std::max(largest, std::abs(v));
+          ASSERT_NEAR(logits[i], truth[i % vocabulary], 1e-5 * largest)
+              << n << " ranks, " << ends[i / vocabulary] << " tokens";
+        }
+      }
+    });
   }
 }
 
@@ -124,7 +187,7 @@ TEST_P(OverRanks, TheSchedulerTellsTheSameStories) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, OverRanks, testing::Values(1, 2, 3, 4));
+INSTANTIATE_TEST_SUITE_P(Ranks, OverRanks, testing::Values(1, 2, 3, 4, 8));
 
 TEST(Ring, NoRankHoldsMoreThanItsShare) {
   const TemporaryFile file;
@@ -137,6 +200,11 @@ TEST(Ring, NoRankHoldsMoreThanItsShare) {
   const MemoryPlan plan = plan_memory(opened.file, options);
   options.ranks = 1;
   const MemoryPlan alone = plan_memory(opened.file, options);
+  // What travels: the visiting shard and the one that arrives, and the partial results of a step of both ways.
+  const size_t shard = plan.cache_bytes / plan.config.layers,
+               partials = plan.ring.step_tokens * plan.config.heads * (plan.config.head_dim + 2) * sizeof(float);
+  EXPECT_LE(plan.ring.shard_bytes, shard + 1);
+  EXPECT_LE(RingAttention::bytes_for(plan.ring), 2 * (shard + 1) + (2 * 4 + 1) * (partials + 256));
   // A quarter within a page, but for the books.
   EXPECT_LT(plan.cache_bytes, alone.cache_bytes / 4 + alone.cache_bytes / 32 + 4096);
   const auto shared = std::make_shared<const Model>(opened.file);

@@ -100,11 +100,11 @@ TEST(LocalRanks, ThoseWhoDisagreeAreTold) {
   EXPECT_THAT(
       [] {
         run_local_ranks(3, [](Communicator& ranks) {
-          agree(ranks, "the model", bytes_of_text("same"));
-          agree(ranks, "the length", bytes_of_text(ranks.rank() == 1 ? "9" : "8"));
+          agree(ranks, "the model", "same");
+          agree(ranks, "the length", ranks.rank() == 1 ? "9" : "8");
         });
       },
-      ThrowsMessage<Error>(HasSubstr("rank 1 and rank 0 do not agree on the length")));
+      ThrowsMessage<Error>(HasSubstr("rank 1 and rank 0 do not agree on the length (9, and 8)")));
   EXPECT_THAT(
       [] {
         run_local_ranks(2, [](Communicator& ranks) {

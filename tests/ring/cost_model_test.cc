@@ -43,6 +43,13 @@ TEST(CostModel, FitsOneTwoAndFourNodes) {
   }
 }
 
+TEST(CostModel, AMillionTokensWhichWereNotFitted) {
+  // 4.9e18 operations at 502 teraflops a processor.
+  const PrefillCost cost = prefill_cost(llama3_405b(), nodes(16), {}, RingPass::kv, 1e6, 0);
+  EXPECT_NEAR(cost.total() / (4.9e18 / (128 * 502e12)), 1, 0.06);
+  EXPECT_EQ(cost.exposed, 0);
+}
+
 TEST(CostModel, FitsTheMessagesOfTable5) {
   // us of a step of the ring and of the all-to-all, at 2.5 % and 10 % of 128,000 tokens.
   const CostRates rates;
@@ -64,6 +71,15 @@ TEST(CostModel, FitsDecodeAttentionOfTable8) {
   for (int i = 0; i < 3; ++i) {
     const DecodeCost cost = decode_cost(llama3_405b(), nodes(1 << i), {}, 131072);
     EXPECT_NEAR((cost.attention + cost.send + cost.all_to_all) / 126 / (whole[i] * 1e-6), 1, 0.05) << i;
+  }
+  // K and V would travel whole for every token.
+  EXPECT_GT(decode_cost(llama3_405b(), nodes(4), {}, 131072, 1, RingPass::kv).total(),
+            2 * decode_cost(llama3_405b(), nodes(4), {}, 131072).total());
+  // Four sequences of 32K tokens on 2 and 4 nodes. (On one the table has 60.1 for the bytes that take 38.9 above.)
+  const double four[] = {136.6, 180.6};
+  for (int i = 0; i < 2; ++i) {
+    const DecodeCost cost = decode_cost(llama3_405b(), nodes(2 << i), {}, 32768, 4);
+    EXPECT_NEAR((cost.attention + cost.send + cost.all_to_all) / 126 / (four[i] * 1e-6), 1, 0.17) << i;
   }
 }
 

@@ -4,14 +4,18 @@
 
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <optional>
 
 #include "ring/local_communicator.h"
 #include "ring/sharded_cache.h"
+#include "support/allocations.h"
 #include "support/random.h"
+#include "tensor/kv_row.h"
 
 namespace contexture {
 namespace {
@@ -123,6 +127,45 @@ struct RankOutputs {
   std::vector<Row> rows;
 };
 
+/// The bytes that a rank sends, from who owns which tokens and nothing else (docs/context_parallel.md).
+struct Formulas {
+  Formulas(const Case& c, const ShardedCache& cache, std::span<const SequenceId> ids, size_t turn)
+      : shape(c.shape),
+        kv_row(kv_row_bytes(c.k_format, c.shape.head_dim) + kv_row_bytes(c.v_format, c.shape.head_dim)),
+        held(static_cast<size_t>(c.ranks)),
+        fresh(held.size()) {
+    for (size_t s = 0; s < ids.size(); ++s) {
+      const Ownership& ownership = cache.ownership(ids[s]);
+      for (size_t p = 0; p < ownership.length(); ++p) {
+        const size_t owner = static_cast<size_t>(ownership.owner(static_cast<int64_t>(p)));
+        ++held[owner];
+        fresh[owner] += p + c.turns[turn][s] >= ownership.length();
+      }
+    }
+  }
+
+  /// Everything but what the next rank has itself.
+  uint64_t passed(RingPass pass, int rank) const {
+    const size_t n = held.size(), next = (static_cast<size_t>(rank) + 1) % n;
+    uint64_t bytes = 0;
+    for (size_t r = 0; r < n; ++r) {
+      if (r == next) continue;
+      bytes += pass == RingPass::kv ? held[r] * shape.kv_heads * kv_row : fresh[r] * shape.heads * shape.head_dim * 4;
+    }
+    return bytes;
+  }
+  /// Values, maximum and sum for every query of the others.
+  uint64_t returned(int rank) const {
+    uint64_t queries = 0;
+    for (size_t r = 0; r < fresh.size(); ++r) queries += static_cast<int>(r) == rank ? 0 : fresh[r];
+    return queries * shape.heads * (shape.head_dim + 2) * 4;
+  }
+
+  AttentionShape shape;
+  size_t kv_row;
+  std::vector<uint64_t> held, fresh;  // (ranks): tokens
+};
+
 /// Runs all turns on all ranks; rows of all of them.
 std::vector<RankOutputs> run_ring(const Case& c, const Truth& truth, RingPass pass, int threads = 1) {
   std::vector<RankOutputs> outputs(static_cast<size_t>(c.ranks));
@@ -168,6 +211,11 @@ std::vector<RankOutputs> run_ring(const Case& c, const Truth& truth, RingPass pa
       const RingAttention::Bytes bytes = ring.bytes_of(pass, c.shape);
       EXPECT_EQ(ranks.traffic().ring_bytes - before.ring_bytes, bytes.ring);
       EXPECT_EQ(ranks.traffic().all_to_all_bytes - before.all_to_all_bytes, bytes.all_to_all);
+      const Formulas formulas(c, cache, ids, turn);
+      EXPECT_EQ(bytes.all_to_all, pass == RingPass::kv ? 0 : formulas.returned(ranks.rank()));
+      if (pass == RingPass::q || c.layout != "mixed") {  // which has some tokens twice, hot and cold
+        EXPECT_EQ(bytes.ring, formulas.passed(pass, ranks.rank()));
+      }
       const float* at = out.data();
       for (size_t s = 0; s < ids.size(); ++s) {
         for (const int64_t position : positions[s]) {
@@ -271,6 +319,59 @@ TEST(RingAttention, NothingBecomesNaN) {
   std::mt19937 random = fresh_random();
   check({.ranks = 8, .shape = ring_shape(2, 1, 8, 1), .turns = {{3}, {1}, {0}, {5}}}, random);
   check({.ranks = 8, .shape = ring_shape(2, 1, 8), .turns = {{1}, {1}}}, random);
+}
+
+// From a step's second layer on nothing is allocated, whatever travels.
+TEST(RingAttention, ALayerAllocatesNothing) {
+  if (!kWatchesAllocations) GTEST_SKIP() << "allocations cannot be watched in this build";
+  const Case c{.ranks = 3, .shape = ring_shape(4, 2, 16), .turns = {{300, 1, 40}}};
+  const CachePlan plan = plan_for(c, 300);
+  std::barrier together(c.ranks);
+  run_local_ranks(c.ranks, [&](Communicator& ranks) {
+    ShardedCache cache(plan, ranks.rank(), c.ranks);
+    RingAttention ring(ranks, {.ranks = 3,
+                               .sequences = 3,
+                               .step_tokens = 200,
+                               .shard_bytes = bytes_of(ShardedCache::share_of(plan, 3)),
+                               .heads = c.shape.heads,
+                               .head_dim = c.shape.head_dim});
+    std::vector<std::vector<int64_t>> positions(3);
+    std::vector<std::vector<TokenSpan>> spans(3);
+    std::vector<RingSequence> sequences;
+    size_t tokens = 0;
+    const auto view = [&](size_t s) { cache.view(0, static_cast<SequenceId>(s), spans[s]); };
+    for (size_t s = 0; s < 3; ++s) {
+      const SequenceId id = *cache.create();
+      ASSERT_EQ(id, static_cast<SequenceId>(s));
+      ASSERT_TRUE(cache.append(id, c.turns[0][s]));
+      for (size_t p = 0; p < c.turns[0][s]; ++p) {
+        const int64_t position = static_cast<int64_t>(p);
+        if (cache.ownership(id).owner(position) != ranks.rank()) continue;
+        const Slot slot = cache.slot(id, p);
+        const std::vector<float> row(c.shape.kv_heads * c.shape.head_dim, 0.5f);
+        cache.store(0, {&slot, 1}, row.data(), row.data());
+        positions[s].push_back(position);
+      }
+      tokens += positions[s].size();
+      view(s);
+      sequences.push_back({positions[s], spans[s]});
+    }
+    ring.begin(sequences, c.shape);
+    const std::vector<float> q(tokens * c.shape.heads * c.shape.head_dim, 0.1f);
+    std::vector<float> out(q.size());
+    ThreadPool pool(1);
+    AttentionScratch scratch(c.shape, 1, 300);
+    for (const RingPass pass : {RingPass::kv, RingPass::q}) {
+      together.arrive_and_wait();
+      std::optional<AllocationWatch> watch;
+      if (ranks.rank() == 0) watch.emplace();
+      together.arrive_and_wait();
+      for (size_t s = 0; s < 3; ++s) spans[s].clear(), view(s);
+      ring.attend(pass, c.shape, sequences, q.data(), out.data(), scratch, pool);
+      together.arrive_and_wait();
+      EXPECT_EQ(watch ? watch->peak() : 0, 0u) << name(pass);
+    }
+  });
 }
 
 }  // namespace

@@ -13,6 +13,8 @@
 
 #include "base/error.h"
 #include "files/gguf_writer.h"
+#include "ring/local_communicator.h"
+#include "ring/sharded_cache.h"
 #include "support/random_model.h"
 
 namespace contexture {
@@ -257,6 +259,47 @@ TEST(NeedleModel, IsWhatItsToolWrites) {
   ASSERT_EQ(std::system(fmt::format("/usr/bin/python3 tools/needle_model/make.py {} >/dev/null", made.path()).c_str()),
             0);
   EXPECT_EQ(bytes_of_file(made.path()), bytes_of_file(kModel));
+}
+
+// A context over four ranks: needles whose key is one rank's and whose value the next one's are found, as all are.
+TEST(Needles, AreFoundAcrossTheBordersOfRanks) {
+#if defined(CONTEXTURE_SANITIZES_THREADS) || defined(CONTEXTURE_SANITIZES_ADDRESSES)
+  constexpr size_t depth = 4096;
+#else
+  constexpr size_t depth = 32768;
+#endif
+  const ModelFile file = open_model(kModel);
+  const NeedleTokens tokens = needle_tokens(file);
+  NeedleContext context = hide_needles(tokens, depth, kNeedles);
+  // Steps of 2,048 tokens have chunks of 256. Every second needle moves across a border within its part, if there is
+  // one.
+  for (size_t i = 1; i < kNeedles; i += 2) {
+    const size_t begin = i * (depth / kNeedles) + std::min(i, depth % kNeedles), border = (begin / 256 + 1) * 256;
+    if (border + 1 > begin + depth / kNeedles) continue;
+    Needle& needle = context.needles[i];
+    context.tokens[needle.position] = context.tokens[needle.position + 1] = tokens.fillers[0];
+    needle.position = border - 1;
+    context.tokens[border - 1] = needle.key;
+    context.tokens[border] = needle.value;
+  }
+  RunOptions options = needle_options(options_of("paged", Format::f16, Format::f16), depth);
+  options.threads = 1;
+  options.ranks = 4;
+  const MemoryPlan plan = plan_memory(file, options);
+  const auto model = std::make_shared<const Model>(file);
+  run_local_ranks(4, [&](Communicator& ranks) {
+    Runtime runtime(model, plan, ranks, {});
+    NeedleAsker asker(runtime);
+    ASSERT_TRUE(asker.read(context.tokens));
+    const Ownership& held = static_cast<const ShardedCache&>(runtime.cache()).ownership(asker.context());
+    size_t apart = 0;
+    for (const Needle& needle : context.needles) {
+      const int64_t key = static_cast<int64_t>(needle.position);
+      apart += held.owner(key) != held.owner(key + 1);
+    }
+    EXPECT_GE(apart, depth == 4096 ? 4u : 15u);
+    EXPECT_THAT(lost(asker, context), testing::IsEmpty());
+  });
 }
 
 }  // namespace
