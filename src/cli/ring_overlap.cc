@@ -91,7 +91,7 @@ struct RingOverlap {
     for (int round = 1; round < tries && !interrupted(); ++round) {
       for (Series::Point& point : series.points) {
         const Overlap other = measure_overlap(point.slow, 1);
-        if (other.total() < point.measured.total()) point.measured = other;
+        if (other.disturbance() < point.measured.disturbance()) point.measured = other;
       }
     }
   }

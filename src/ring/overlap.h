@@ -52,7 +52,8 @@ struct OverlapCase {
 };
 struct Overlap {
   double in_flight = 0, computed = 0, exposed = 0;  // s, of rank 0; the all-to-all of pass-Q is not counted
-  double total() const { return computed + exposed; }
+  /// Grows with what attention took longer and what was slept too long: for the least disturbed of some tries.
+  double disturbance() const { return 2 * computed + exposed; }
 };
 
 /// The shape of that layer: f32 throughout; flops and bandwidth are 1.
