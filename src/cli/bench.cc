@@ -24,19 +24,21 @@ struct Bench {
   ModelFlags model;
   CacheFlags cache;
   RingFlags ring;
-  size_t prefill = 512, decode = 32, sequences = 1, repeats = 5, chunk = 512;
-  std::vector<size_t> depths = {0};
+  size_t decode = 32, sequences = 1, repeats = 5, chunk = 512;
+  std::vector<size_t> prompts = {512}, depths = {0};
   std::string plot, target;
 
   double bandwidth = 0;
-  bool speaks = true;  // of ranks that share the context, the first
-  SvgPlot::Curve decoded{"decode", {}}, prefilled{"prefill", {}};
+  bool speaks = true;                                              // of ranks that share the context, the first
+  SvgPlot::Curve decoded{"decode", {}}, prefilled{"prefill", {}};  // against depth
+  std::vector<SvgPlot::Curve> by_prompt;                           // against the prompt's length, one a depth
 
   void run() {
     catch_interrupts();
     if (!target.empty()) limit_kernel_target(target);
     RunOptions options = cache.options();
     const size_t deepest = *std::max_element(depths.begin(), depths.end());
+    const size_t prefill = *std::max_element(prompts.begin(), prompts.end());
     options.cache.context = std::max(options.cache.context, deepest + std::max<size_t>(1, std::max(prefill, decode)));
     options.cache.sequences = options.logit_rows = sequences;
     options.chunk = std::max(chunk, sequences);
@@ -67,10 +69,13 @@ struct Bench {
                  describe(runtime.plan().cache), "test", "tokens", "depth", "tokens/s", "GB/s", "MB a token", "share");
     }
     for (const size_t depth : depths) {
-      if (prefill > 0) measure_prefill(runtime, depth);
+      by_prompt.push_back({fmt::format("depth {}", depth), {}});
+      for (const size_t tokens : prompts) {
+        if (tokens > 0) measure_prefill(runtime, tokens, depth);
+      }
       if (decode > 0) measure_decode(runtime, depth);
     }
-    if (!plot.empty() && speaks) write_plot();
+    if (!plot.empty() && speaks) write_plot(plot, drawn());
   }
 
   /// What the machine gives, in this run: read bandwidth over a gigabyte, multiply-adds in registers.
@@ -97,15 +102,16 @@ struct Bench {
     return median(seconds);
   }
 
-  void measure_prefill(Runtime& runtime, size_t depth) {
+  void measure_prefill(Runtime& runtime, size_t tokens, size_t depth) {
     SpeedTest test(runtime);
-    const double seconds = seconds_of([&] { return test.prefill(prefill, depth); });
-    const double speed = static_cast<double>(prefill) / seconds;
+    const double seconds = seconds_of([&] { return test.prefill(tokens, depth); });
+    const double speed = static_cast<double>(tokens) / seconds;
     prefilled.points.emplace_back(depth, speed);
+    by_prompt.back().points.emplace_back(tokens, speed);
     // A step reads all weights once, and each of its tokens the context before it.
-    const double steps = static_cast<double>((prefill + chunk - 1) / chunk);
+    const double steps = static_cast<double>((tokens + chunk - 1) / chunk);
     const double weights = static_cast<double>(runtime.model().bytes_per_token()) * steps;
-    report(runtime, "prefill", prefill, depth, speed, weights / static_cast<double>(prefill));
+    report(runtime, "prefill", tokens, depth, speed, weights / static_cast<double>(tokens));
   }
 
   void measure_decode(Runtime& runtime, size_t depth) {
@@ -140,12 +146,15 @@ struct Bench {
     std::cout << std::flush;
   }
 
-  void write_plot() const {
+  /// Against the prompt's length where there are several, else against depth.
+  SvgPlot drawn() const {
+    if (prompts.size() > 1)
+      return {"Speed against length of the prompt", "tokens of the prompt", "tokens/s", by_prompt};
     SvgPlot svg{"Speed against depth of context", "tokens of context", "tokens/s", {}};
     for (const SvgPlot::Curve& curve : {prefilled, decoded}) {
       if (!curve.points.empty()) svg.curves.push_back(curve);
     }
-    contexture::cli::write_plot(plot, svg);
+    return svg;
   }
 };
 
@@ -161,20 +170,26 @@ void add_bench(CLI::App& app) {
   const auto count = [&](const char* name, size_t& value, int64_t least, const char* what) {
     command->add_option(name, value, what)->check(whole_number(least, kManyTokens))->capture_default_str();
   };
-  count("-p,--prefill", self->prefill, 0, "tokens of the prompt; 0: not measured");
+  const auto list = [&](const char* name, std::vector<size_t>& values, const char* what) {
+    command->add_option(name, values, what)
+        ->delimiter(',')
+        ->check(whole_number(0, kManyTokens))
+        ->option_text("N,N,...")
+        ->capture_default_str();
+  };
+  list("-p,--prefill", self->prompts, "tokens of the prompt (default: 512); 0: not measured");
   count("-n,--decode", self->decode, 0, "tokens decoded; 0: not measured");
   count("--sequences", self->sequences, 1, "sequences decoded together");
   count("-r,--repeats", self->repeats, 1, "measurements a test, of which the median is told; one more warms up");
   count("--chunk", self->chunk, 1, "tokens of a prompt that go through the model together");
-  command->add_option("-d,--depth", self->depths, "tokens of context that are there already (synthetic ones)")
-      ->delimiter(',')
-      ->check(whole_number(0, kManyTokens))
-      ->option_text("N,N,...")
-      ->capture_default_str();
+  list("-d,--depth", self->depths, "tokens of context that are there already (synthetic ones)");
   command
       ->add_option("--target", self->target, "the best instruction set that may be used, to measure a lesser machine")
       ->option_text("AVX2|AVX3|...");
-  command->add_option("--plot", self->plot, "writes speed against depth as a picture")->option_text("FILE.svg");
+  command
+      ->add_option("--plot", self->plot,
+                   "writes speed against depth, or against the prompt's length where there are several, as a picture")
+      ->option_text("FILE.svg");
   command->callback([self] { self->run(); });
 }
 

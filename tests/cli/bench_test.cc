@@ -72,6 +72,19 @@ TEST(Bench, LeavesATestOutAndDraws) {
   std::filesystem::remove(file);
 }
 
+TEST(Bench, SeveralPromptsAreDrawnAgainstTheirLength) {
+  const std::string file = testing::TempDir() + "bench_prompts.svg";
+  const std::vector<json> lines = benched("-p 3,7 -n 0 -d 0,16 --plot " + file);
+  ASSERT_EQ(lines.size(), 4u);
+  EXPECT_EQ(lines[1]["tokens"], 7);
+  EXPECT_EQ(lines[3]["depth"], 16);
+  std::ifstream in(file);
+  const std::string svg((std::istreambuf_iterator<char>(in)), {});
+  EXPECT_THAT(svg, HasSubstr("tokens of the prompt"));
+  EXPECT_THAT(svg, HasSubstr("depth 16"));
+  std::filesystem::remove(file);
+}
+
 TEST(Bench, TakesALesserInstructionSetAndNamesThoseThatThereAre) {
 #if defined(__x86_64__)
   EXPECT_EQ(benched("-p 0 -n 2 -d 0 --target AVX2").size(), 1u);
