@@ -46,7 +46,7 @@ struct RingOverlap {
 
   Series measure_kv() const {
     Series series = begin({.pass = RingPass::kv, .new_tokens = 512 * ranks, .cached_tokens = kCached, .ranks = ranks},
-                          "Eq. 2", 512, hidden_kv_from);
+                          "Eq. 2", 512);
     for (const size_t tokens : {32, 64, 128, 192, 256, 384, 512, 640, 768, 1024}) {
       add(series, {.pass = RingPass::kv, .new_tokens = tokens, .cached_tokens = kCached});
     }
@@ -55,8 +55,8 @@ struct RingOverlap {
   }
 
   Series measure_q() const {
-    Series series = begin({.pass = RingPass::q, .new_tokens = kNew, .cached_tokens = 2048 * ranks, .ranks = ranks},
-                          "Eq. 3", 2048, hidden_q_from);
+    Series series =
+        begin({.pass = RingPass::q, .new_tokens = kNew, .cached_tokens = 2048 * ranks, .ranks = ranks}, "Eq. 3", 2048);
     for (const size_t tokens : {256, 512, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096}) {
       add(series, {.pass = RingPass::q, .new_tokens = kNew, .cached_tokens = tokens - kNew});
     }
@@ -65,17 +65,14 @@ struct RingOverlap {
   }
 
   /// With a bandwidth that puts the threshold at so many tokens.
-  Series begin(const OverlapCase& calibrated, const char* equation, double threshold,
-               double (*hidden_from)(const RingShape&)) const {
+  Series begin(const OverlapCase& calibrated, const char* equation, double threshold) const {
     Series series{.pass = calibrated.pass,
                   .equation = equation,
                   .flops = flops_of(calibrated, measure_overlap(calibrated, tries)),
                   .bandwidth = 0,
                   .threshold = threshold,
                   .points = {}};
-    RingShape shape = overlap_shape(ranks);
-    shape.flops = series.flops;
-    series.bandwidth = hidden_from(shape) / threshold;
+    series.bandwidth = bandwidth_that_hides(calibrated, series.flops, threshold);
     return series;
   }
 

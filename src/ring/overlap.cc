@@ -95,12 +95,15 @@ void SlowNetwork::do_finish_exchange() {
   fast_.finish_exchange();
 }
 
-RingShape overlap_shape(size_t ranks) {
-  return {.ranks = static_cast<double>(ranks),
-          .heads = static_cast<double>(kShape.heads),
-          .kv_heads = static_cast<double>(kShape.kv_heads),
-          .element_bytes = sizeof(float),
-          .query_bytes = sizeof(float)};
+double bandwidth_that_hides(const OverlapCase& slow, double flops, double tokens) {
+  const RingShape shape{.ranks = static_cast<double>(slow.ranks),
+                        .heads = static_cast<double>(kShape.heads),
+                        .kv_heads = static_cast<double>(kShape.kv_heads),
+                        .element_bytes = sizeof(float),
+                        .query_bytes = sizeof(float),
+                        .flops = flops,
+                        .bandwidth = 1};
+  return (slow.pass == RingPass::kv ? hidden_kv_from(shape) : hidden_q_from(shape)) / tokens;
 }
 
 Overlap measure_overlap(const OverlapCase& slow, int tries) {

@@ -56,12 +56,13 @@ struct Overlap {
   double disturbance() const { return 2 * computed + exposed; }
 };
 
-/// The shape of that layer: f32 throughout; flops and bandwidth are 1.
-RingShape overlap_shape(size_t ranks);
 /// The least disturbed of some tries: other programs only ever make it take longer.
 Overlap measure_overlap(const OverlapCase& slow, int tries = 5);
 /// Operations/s of one rank's attention, as Eq. 2 and Eq. 3 count them, from a measurement.
 double flops_of(const OverlapCase& slow, const Overlap& measured);
+/// The bandwidth (B/s) of which attention of `flops` operations/s hides all from so many tokens on: new ones (Eq. 2)
+/// where K and V travel, all (Eq. 3) where Q does.
+double bandwidth_that_hides(const OverlapCase& slow, double flops, double tokens);
 /// What the equations say: attention of `flops` operations/s hides what it can.
 Overlap predict_overlap(const OverlapCase& slow, double flops);
 

@@ -13,6 +13,7 @@
 
 #include "cli/program.h"
 #include "support/random_model.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -136,9 +137,7 @@ TEST(RingCommands, PlanChoosesAndDraws) {
 }
 
 TEST(RingCommands, OverlapIsMeasuredAndDrawn) {
-#if defined(CONTEXTURE_SANITIZES_THREADS) || defined(CONTEXTURE_SANITIZES_ADDRESSES)
-  GTEST_SKIP() << "times mean nothing where every access is checked";
-#endif
+  if (kSanitized) GTEST_SKIP() << "times mean nothing where every access is checked";
   const TemporaryFile plot(".svg");
   const json overlap = json_of(run_program("ring overlap --tries 1 --json --plot " + plot.path()));
   for (const char* pass : {"pass_kv", "pass_q"}) {
@@ -170,9 +169,7 @@ TEST(RingCommands, PlanOfARankIsAShare) {
 class MpiCommands : public testing::Test {
  protected:
   void SetUp() override {
-#if defined(CONTEXTURE_SANITIZES_THREADS) || defined(CONTEXTURE_SANITIZES_ADDRESSES)
-    GTEST_SKIP() << "Open MPI's own leaks and races would be reported";
-#endif
+    if (kSanitized) GTEST_SKIP() << "Open MPI's own leaks and races would be reported";
     if (std::system("command -v mpirun >/dev/null 2>&1") != 0) GTEST_SKIP() << "no mpirun on this machine";
     if (run_program("run --ring -p a -n 1").err.find("built without MPI") != std::string::npos) {
       GTEST_SKIP() << "built without MPI";

@@ -13,6 +13,7 @@
 #include "ring/local_communicator.h"
 #include "support/random.h"
 #include "support/random_model.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -113,11 +114,7 @@ TEST_F(RingModels, EveryLengthHasTheLogitsOfTheOracle) {
       {.dim = 16, .layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 8, .ffn_dim = 16, .vocabulary = vocabulary},
       file.path());
   const ModelFile model = open_model(file.path());
-#if defined(CONTEXTURE_SANITIZES_THREADS) || defined(CONTEXTURE_SANITIZES_ADDRESSES)
-  const std::vector<size_t> longer = {100};  // the others would take minutes
-#else
-  const std::vector<size_t> longer = {1000, 4097};
-#endif
+  const std::vector<size_t> longer = kSanitized ? std::vector<size_t>{100} : std::vector<size_t>{1000, 4097};
   // All prompts begin alike, so that one oracle knows them all.
   const std::vector<int32_t> text = random_tokens(longer.back(), vocabulary);
   std::vector<std::vector<double>> expected(text.size() + 1);  // (length, vocabulary)

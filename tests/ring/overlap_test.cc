@@ -4,28 +4,15 @@
 
 #include <gtest/gtest.h>
 
+#include "support/sanitized.h"
+
 namespace contexture {
 namespace {
-
-/// Times mean nothing where every access is checked.
-constexpr bool kTimesMeanSomething =
-#if defined(CONTEXTURE_SANITIZES_ADDRESSES) || defined(CONTEXTURE_SANITIZES_THREADS)
-    false;
-#else
-    true;
-#endif
 
 void print(const OverlapCase& slow, const Overlap& measured, const Overlap& predicted) {
   std::fprintf(stderr, "%s, %zu new, %zu cached: %.2f ms in flight, %.2f exposed, %.2f predicted\n", name(slow.pass),
                slow.new_tokens, slow.cached_tokens, 1e3 * measured.in_flight, 1e3 * measured.exposed,
                1e3 * predicted.exposed);
-}
-
-/// A bandwidth that puts the threshold of an equation at so many tokens.
-double bandwidth_for(double (*threshold)(const RingShape&), double flops, double tokens) {
-  RingShape shape = overlap_shape(2);
-  shape.flops = flops;
-  return threshold(shape) / tokens;
 }
 
 /// Exposed: what is predicted, but for attention that is somewhat slower or faster there than where it was measured.
@@ -44,10 +31,10 @@ void expect_hidden(const OverlapCase& slow, double flops) {
 }
 
 TEST(Overlap, KvHidesFromTheLengthOfEquation2On) {
-  if (!kTimesMeanSomething) GTEST_SKIP();
+  if (kSanitized) GTEST_SKIP() << "times mean nothing where every access is checked";
   OverlapCase slow{.pass = RingPass::kv, .new_tokens = 1024, .cached_tokens = 4096};
   const double flops = flops_of(slow, measure_overlap(slow));
-  slow.bandwidth = bandwidth_for(hidden_kv_from, flops, 512);
+  slow.bandwidth = bandwidth_that_hides(slow, flops, 512);
   slow.new_tokens = 64;
   expect_exposed(slow, flops);
   slow.new_tokens = 256;
@@ -60,10 +47,10 @@ TEST(Overlap, KvHidesFromTheLengthOfEquation2On) {
 }
 
 TEST(Overlap, QHidesFromTheContextOfEquation3On) {
-  if (!kTimesMeanSomething) GTEST_SKIP();
+  if (kSanitized) GTEST_SKIP() << "times mean nothing where every access is checked";
   OverlapCase slow{.pass = RingPass::q, .new_tokens = 512, .cached_tokens = 8192 - 512};
   const double flops = flops_of(slow, measure_overlap(slow));
-  slow.bandwidth = bandwidth_for(hidden_q_from, flops, 2048);
+  slow.bandwidth = bandwidth_that_hides(slow, flops, 2048);
   slow.cached_tokens = 0;
   expect_exposed(slow, flops);
   slow.cached_tokens = 512;

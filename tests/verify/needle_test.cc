@@ -16,6 +16,7 @@
 #include "ring/local_communicator.h"
 #include "ring/sharded_cache.h"
 #include "support/random_model.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -263,11 +264,7 @@ TEST(NeedleModel, IsWhatItsToolWrites) {
 
 // A context over four ranks: needles whose key is one rank's and whose value the next one's are found, as all are.
 TEST(Needles, AreFoundAcrossTheBordersOfRanks) {
-#if defined(CONTEXTURE_SANITIZES_THREADS) || defined(CONTEXTURE_SANITIZES_ADDRESSES)
-  constexpr size_t depth = 4096;
-#else
-  constexpr size_t depth = 32768;
-#endif
+  constexpr size_t depth = kSanitized ? 4096 : 32768;
   const ModelFile file = open_model(kModel);
   const NeedleTokens tokens = needle_tokens(file);
   NeedleContext context = hide_needles(tokens, depth, kNeedles);
