@@ -1,12 +1,16 @@
 #include "base/atomic_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <random>
 #include <vector>
 
 #include "base/error.h"
@@ -16,6 +20,11 @@ namespace {
 
 [[noreturn]] void refuse(std::string_view what, const std::string& path, std::string_view remedy) {
   fail("{} {}: {}; {}", what, printable(path, 400), std::strerror(errno), remedy);
+}
+
+[[noreturn]] void refuse_to_write(const std::string& path) {
+  refuse("cannot write", path,
+         errno == EFBIG ? "raise the limit of a file's size (ulimit -f)" : "make room on the disk");
 }
 
 /// Where the file really goes: a symbolic link keeps pointing at it. What is no file (a device, a pipe, a folder) could
@@ -31,24 +40,69 @@ std::string target_of(const std::string& path) {
   return error ? path : target.string();
 }
 
+/// Names of partial files that are there now, for a signal handler: it may take no lock, and so nobody does. A file
+/// that finds no free place is not removed when a signal ends the program.
+std::array<std::atomic<const char*>, 64> partial_files{};
+static_assert(std::atomic<const char*>::is_always_lock_free, "read in a signal handler");
+
+/// Only root may give files away, and to a group only its members; the permissions are kept in any case, but for those
+/// that run a program as its owner.
+void keep_owner_and_permissions(int fd, const struct stat& old) {
+  const bool is_same_owner = fchown(fd, old.st_uid, old.st_gid) == 0;
+  if (!is_same_owner) (void)!fchown(fd, static_cast<uid_t>(-1), old.st_gid);
+  (void)!fchmod(fd, old.st_mode & (is_same_owner ? 07777 : 0777));
+}
+
+void replace_in_list(const char* there, const char* by) {
+  for (std::atomic<const char*>& place : partial_files) {
+    const char* expected = there;
+    if (place.compare_exchange_strong(expected, by)) return;
+  }
+}
+
 }  // namespace
 
-AtomicFile::AtomicFile(const std::string& path) : path_(target_of(path)) {
-  partial_ = fmt::format("{}.partial-{}", path_, getpid());
-  fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+int create_beside(const std::string& path, const char* kind, unsigned mode, std::string& name) {
+  constexpr size_t longest_name = 200;  // file systems take 255 bytes: the random part must fit too
+  const std::filesystem::path whole(path);
+  const std::string stem = (whole.parent_path() / whole.filename().string().substr(0, longest_name)).string();
+  // Random, and not the process's number: containers that share a folder have the same ones.
+  std::random_device random;
+  int fd = -1;
+  for (int tries = 0; fd < 0 && tries < 100; ++tries) {
+    name = fmt::format("{}.{}-{:08x}{:08x}", stem, kind, random(), random());
+    fd = open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0 && errno != EEXIST) break;
+  }
+  return fd;
+}
+
+void remove_partial_files() noexcept {
+  for (const std::atomic<const char*>& place : partial_files) {
+    if (const char* name = place) unlink(name);
+  }
+}
+
+AtomicFile::AtomicFile(const std::string& path, FileAccess access) : path_(target_of(path)) {
+  struct stat old = {};
+  const bool replaces = stat(path_.c_str(), &old) == 0;
+  fd_ = create_beside(path_, "partial", access == FileAccess::owner_only || replaces ? 0600 : 0666, partial_);
   if (fd_ < 0) refuse("cannot create", partial_, "check the folder and its permissions");
+  replace_in_list(nullptr, partial_.c_str());
+  if (replaces) keep_owner_and_permissions(fd_, old);
 }
 
 AtomicFile::~AtomicFile() {
   close(fd_);
   if (!published_) unlink(partial_.c_str());
+  replace_in_list(partial_.c_str(), nullptr);
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) refuse("cannot write", path_, "make room on the disk");
+    if (written < 0) refuse_to_write(path_);
     bytes = bytes.subspan(static_cast<size_t>(written));
     position_ += static_cast<size_t>(written);
   }
@@ -59,8 +113,9 @@ void AtomicFile::pad(size_t alignment) {
 }
 
 void AtomicFile::publish() {
-  if (fsync(fd_) != 0) refuse("cannot write", path_, "make room on the disk");
+  if (fsync(fd_) != 0) refuse_to_write(path_);
   if (rename(partial_.c_str(), path_.c_str()) != 0) refuse("cannot replace", path_, "check what is there");
+  replace_in_list(partial_.c_str(), nullptr);  // the name may be another's from now on
   published_ = true;
 }
 

@@ -2,13 +2,21 @@
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 
+#include <cstdio>
+
 namespace contexture {
 
 void set_log_level(int level) {
-  static const auto logger = spdlog::stderr_color_st("contexture");
+  static const auto logger = spdlog::stderr_color_mt("contexture");
   logger->set_pattern("%^%l%$: %v");
   logger->set_level(level >= 2 ? spdlog::level::debug : level == 1 ? spdlog::level::info : spdlog::level::warn);
+  logger->set_error_handler([](const std::string&) {});  // as write_to_stderr
   spdlog::set_default_logger(logger);
+}
+
+void write_to_stderr(const char* text, size_t size) noexcept {
+  (void)!std::fwrite(text, 1, size, stderr);
+  std::fflush(stderr);
 }
 
 }  // namespace contexture

@@ -70,9 +70,18 @@ class Input {
     return true;
   }
 
+  /// False at the end of the input, and where a signal ends the wait.
   bool read_line(const char* prompt, std::string& line) const {
-    if (interactive_) fmt::print(stderr, "{}", prompt);
-    if (!std::getline(std::cin, line)) return false;
+    if (interactive_) tell("{}", prompt);
+    size_t end = 0;
+    while ((end = unread_.find('\n', end)) == unread_.npos) {
+      end = unread_.size();
+      if (read_some(STDIN_FILENO, unread_)) continue;
+      if (unread_.empty() || interrupted()) return false;
+      unread_ += '\n';
+    }
+    line = unread_.substr(0, end);
+    unread_.erase(0, end + 1);
     if (line.ends_with('\r')) line.pop_back();
     return true;
   }
@@ -85,6 +94,7 @@ class Input {
   }
 
   Communicator* ranks_;
+  mutable std::string unread_;  // of stdin
   bool interactive_ = isatty(STDIN_FILENO);
 };
 
@@ -169,7 +179,16 @@ struct Chat {
   void talk(CachedConversation& conversation, const GenerateOptions& generate, const Held& held) {
     conversation.set_messages(first_messages());
     const Input input(ring_ ? &ring_->ranks() : nullptr);
-    if (input.interactive() && speaks()) fmt::print(stderr, "seed {}; /help tells what else there is\n", generate.seed);
+    if (input.interactive() && speaks()) tell("seed {}; /help tells what else there is\n", generate.seed);
+    converse(conversation, generate, held, input);
+    // Whoever ends it otherwise has had the choice to /save.
+    if (interrupted() && speaks() && !session.empty() && last_.prompt_tokens > 0) {
+      save(session, conversation.messages());
+    }
+  }
+
+  void converse(CachedConversation& conversation, const GenerateOptions& generate, const Held& held,
+                const Input& input) {
     for (std::string message; next_message(input, message);) {
       if (message.empty()) continue;
       if (is_command(message, input)) {
@@ -178,13 +197,11 @@ struct Chat {
         return;
       }
     }
-    if (input.interactive() && speaks()) fmt::print(stderr, "\n");
+    if (input.interactive() && speaks()) tell("\n");
   }
 
-  /// Ctrl-C while it waits ends the program at once: a flag that is set between a look at it and the read of a line
-  /// would wait for that line.
   bool next_message(const Input& input, std::string& message) const {
-    if (speaks()) catch_interrupts(0);
+    if (speaks()) catch_interrupts();
     return input.read(message);
   }
 
@@ -245,7 +262,7 @@ struct Chat {
       if (!input.interactive()) throw;
       if (!speaks()) return true;
       progress.clear();
-      fmt::print(stderr, "error: {}\n", error.what());  // a message too long, a template that refuses: ask otherwise
+      tell("error: {}\n", error.what());  // a message too long, a template that refuses: ask otherwise
       return true;
     }
     if (speaks()) {
@@ -257,11 +274,11 @@ struct Chat {
 
   void report(const CachedConversation& conversation) const {
     if (conversation.dropped_turns() > 0) {
-      fmt::print(stderr, "(the context was full: the oldest {} turns are forgotten)\n", conversation.dropped_turns());
+      tell("(the context was full: the oldest {} turns are forgotten)\n", conversation.dropped_turns());
     }
     if (last_.finish_reason == FinishReason::length)
-      fmt::print(stderr, "(stopped after {} tokens; see -n)\n", last_.token_ids.size());
-    if (last_.finish_reason == FinishReason::context) fmt::print(stderr, "(stopped: the context is full; see -c)\n");
+      tell("(stopped after {} tokens; see -n)\n", last_.token_ids.size());
+    if (last_.finish_reason == FinishReason::context) tell("(stopped: the context is full; see -c)\n");
     spdlog::info("{}; {}", explain_prefix(last_), speed());
   }
 
@@ -281,12 +298,12 @@ struct Chat {
     const std::string argument = line.substr(std::min(line.find_first_not_of(' ', space), line.size()));
     if (command == "/quit" || command == "/exit") return false;
     if (command == "/help" && speaks()) {
-      fmt::print(stderr, "{}", kCommands);
+      tell("{}", kCommands);
     } else if (command == "/reset") {
       std::vector<ChatMessage> messages = conversation.messages();
       std::erase_if(messages, [](const ChatMessage& m) { return m.role != "system"; });
       conversation.set_messages(std::move(messages));
-      if (speaks()) fmt::print(stderr, "(a new conversation)\n");
+      if (speaks()) tell("(a new conversation)\n");
     } else if (!speaks()) {
       return true;
     } else if (command == "/save") {
@@ -294,31 +311,31 @@ struct Chat {
     } else if (command == "/info") {
       info(conversation, held);
     } else {
-      fmt::print(stderr, "there is no command {}; /help lists them\n", printable(command));
+      tell("there is no command {}; /help lists them\n", printable(command));
     }
     return true;
   }
 
   static void save(const std::string& path, const std::vector<ChatMessage>& messages) {
     if (path.empty()) {
-      fmt::print(stderr, "say where to: /save FILE\n");
+      tell("say where to: /save FILE\n");
       return;
     }
     try {
       write_session(path, messages);
-      fmt::print(stderr, "(saved to {})\n", printable(path, 400));
+      tell("(saved to {})\n", printable(path, 400));
     } catch (const Error& error) {
-      fmt::print(stderr, "error: {}\n", error.what());
+      tell("error: {}\n", error.what());
     }
   }
 
   void info(const CachedConversation& conversation, const Held& held) const {
     const auto is_answer = [](const ChatMessage& m) { return m.role == "assistant"; };
     const std::vector<ChatMessage>& messages = conversation.messages();
-    fmt::print(stderr, "context  {} of {} tokens\n", conversation.context_tokens(), held.context);
-    fmt::print(stderr, "cache    {}\n", held.cache);
-    fmt::print(stderr, "turns    {}\n", std::count_if(messages.begin(), messages.end(), is_answer));
-    if (last_.prompt_tokens > 0) fmt::print(stderr, "speed    {}\n", speed());
+    tell("context  {} of {} tokens\n", conversation.context_tokens(), held.context);
+    tell("cache    {}\n", held.cache);
+    tell("turns    {}\n", std::count_if(messages.begin(), messages.end(), is_answer));
+    if (last_.prompt_tokens > 0) tell("speed    {}\n", speed());
   }
 
   Generation last_;
@@ -347,9 +364,11 @@ void add_chat(CLI::App& app) {
   self->compiled.add_to(*command);
   self->ring.add_to(*command);
   command
-      ->add_option("--session", self->session,
-                   "a conversation to go on with, where it is there; /save writes to it: its messages as JSON, "
-                   "which are read again (run --session keeps the context itself, in another kind of file)")
+      ->add_option(
+          "--session", self->session,
+          "a conversation to go on with, where it is there; /save writes to it: its messages as JSON, "
+          "which are read again; a signal that ends it does the same (run --session keeps the context itself, in "
+          "another kind of file)")
       ->option_text("FILE");
   self->sampling.add_to(*command);
   command->get_option("--predict")->description("tokens of an answer at most; -1: until the context is full");

@@ -40,7 +40,7 @@ void write_session(const std::string& path, std::span<const ChatMessage> message
     list.push_back({{"role", message.role}, {"content", valid_utf8(message.content)}});
   }
   const std::string text = Json{{"messages", std::move(list)}}.dump(1) + "\n";
-  AtomicFile file(path);
+  AtomicFile file(path, FileAccess::owner_only);
   file.write(std::as_bytes(std::span(text)));
   file.publish();
 }

@@ -1,12 +1,11 @@
 #include "cli/command.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <iterator>
 
@@ -17,21 +16,6 @@
 
 namespace contexture::cli {
 namespace {
-
-std::atomic<bool> interrupt_flag{false};
-std::atomic<int> interrupts_left{0};
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
-              "set from a signal handler");
-
-/// Ends the program where it stands; what has been written to stdout has been flushed by who wrote it.
-void end_at_once(int) {
-  _exit(kInterruptedStatus);
-}
-
-void on_interrupt(int) {
-  interrupt_flag = true;
-  if (--interrupts_left <= 0) std::signal(SIGINT, end_at_once);
-}
 
 template <class Number, class Parse>
 CLI::Validator in_range(Number low, Number high, const std::string& name, Parse parse) {
@@ -180,17 +164,14 @@ std::string human_bytes(size_t bytes) {
 }
 
 std::string read_text(const std::string& path) {
-  std::ifstream file;
-  if (path != "-") {
-    file.open(path, std::ios::binary);
-    if (!file) fail("cannot open {}: {}; check the path", printable(path, 400), std::strerror(errno));
-  }
-  std::istream& in = path == "-" ? std::cin : file;
+  const int descriptor = path == "-" ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("cannot open {}: {}; check the path", printable(path, 400), std::strerror(errno));
   std::string text;
-  for (char buffer[65536]; in.read(buffer, sizeof(buffer)) || in.gcount() > 0;) {
-    text.append(buffer, static_cast<size_t>(in.gcount()));
+  while (read_some(descriptor, text)) {
   }
-  if (in.bad() || interrupted()) fail("cannot read {}", name_of_input(path));
+  const int error = errno;
+  if (descriptor != STDIN_FILENO) close(descriptor);
+  if (error != 0) fail("cannot read {}: {}", name_of_input(path), std::strerror(error));
   return text;
 }
 
@@ -205,19 +186,6 @@ CLI::Validator whole_number(int64_t low, int64_t high) {
 
 CLI::Validator number(double low, double high) {
   return in_range(low, high, "number", [](const std::string& text, size_t* read) { return std::stod(text, read); });
-}
-
-void catch_interrupts(int times) {
-  interrupts_left = times;
-  interrupt_flag = false;
-  struct sigaction action = {};
-  action.sa_handler = times > 0 ? on_interrupt : end_at_once;
-  action.sa_flags = 0;  // no SA_RESTART: a read of stdin must end too
-  sigaction(SIGINT, &action, nullptr);
-}
-
-const std::atomic<bool>& interrupted() {
-  return interrupt_flag;
 }
 
 }  // namespace contexture::cli

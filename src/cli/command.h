@@ -1,10 +1,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <atomic>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/log.h"
+#include "cli/interrupts.h"
 #include "engine/runtime.h"
 
 namespace contexture::cli {
@@ -94,14 +95,5 @@ std::string human_bytes(size_t bytes);
 /// The bytes of a file, or of stdin where the path is "-"; what to call that in messages.
 std::string read_text(const std::string& path);
 std::string name_of_input(const std::string& path);
-
-/// The program's exit status after Ctrl-C: 128 + SIGINT, as shells say it.
-constexpr int kInterruptedStatus = 130;
-
-/// Makes the next `times` Ctrl-C set `interrupted` instead of ending the program; the one after them ends it at
-/// once, with that status. Called again, it forgets those that came.
-void catch_interrupts(int times = 1);
-/// A command that runs for long looks at it and ends cleanly.
-const std::atomic<bool>& interrupted();
 
 }  // namespace contexture::cli

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/thread_pool.h"
 #include "cli/command.h"
 #include "model/config.h"
@@ -35,11 +36,10 @@ class PhaseLine {
     if (!is_terminal_ || (what == what_ && percent == percent_)) return;
     what_ = what;
     percent_ = percent;
-    fmt::print(stderr, "\r\x1b[K{}: {} %", what, percent);
-    std::fflush(stderr);
+    tell("\r\x1b[K{}: {} %", what, percent);
   }
   ~PhaseLine() {
-    if (!what_.empty()) fmt::print(stderr, "\r\x1b[K");
+    if (!what_.empty()) tell("\r\x1b[K");
   }
 
  private:
@@ -67,7 +67,7 @@ struct Compile {
     if (!calibration.empty() && task.recipe.fixed_point) {
       task.calibration = opened.need_tokenizer().encode(read_text(calibration));
       if (task.calibration.size() > calibration_tokens) {
-        fmt::print(stderr, "calibrating with the first {} of {} tokens\n", calibration_tokens, task.calibration.size());
+        tell("calibrating with the first {} of {} tokens\n", calibration_tokens, task.calibration.size());
         task.calibration.resize(calibration_tokens);
       }
     }

@@ -49,8 +49,7 @@ int run_program(int argc, char** argv) {
     // CLI11 takes them last first.
     app.parse(with_known_spellings({std::reverse_iterator(argv + argc), std::reverse_iterator(argv + 1)}));
   } catch (const CLI::ExtrasError&) {  // whose own message has them last first
-    fmt::print(stderr, "not expected: {}\nRun with --help for more information.\n",
-               fmt::join(app.remaining(/*recurse=*/true), " "));
+    tell("not expected: {}\nRun with --help for more information.\n", fmt::join(app.remaining(/*recurse=*/true), " "));
     return 2;
   } catch (const CLI::ParseError& e) {
     const int status = app.exit(e, std::cout, std::cerr);
@@ -64,19 +63,20 @@ int run_program(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace contexture;
+  cli::prepare_process();
   int status = 1;
   try {
     cli::check_processor();
     status = cli::run_program(argc, argv);
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "error: out of memory; use a smaller model or a shorter context (contexture plan)\n");
+    tell("error: out of memory; use a smaller model or a shorter context (contexture plan)\n");
   } catch (const std::exception& e) {
-    fmt::print(stderr, "error: {}\n", e.what());
+    tell("error: {}\n", e.what());
   }
-  if (cli::interrupted()) status = cli::kInterruptedStatus;
+  if (cli::interrupted()) status = cli::interrupted_status();
   std::cout.flush();
   if ((!std::cout || std::fflush(stdout) != 0) && status == 0) {
-    fmt::print(stderr, "error: cannot write to stdout; is the disk full?\n");
+    tell("error: cannot write to stdout; is the disk full?\n");
     return 1;
   }
   return status;

@@ -1,9 +1,8 @@
 #include "cli/progress_line.h"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include "base/log.h"
 
 namespace contexture::cli {
 
@@ -13,15 +12,13 @@ ProgressLine::ProgressLine(std::string_view doing, std::string_view unit, size_t
 void ProgressLine::show(size_t done, size_t total) {
   if (!terminal_ || total < least_) return;
   if (done == total) return clear();
-  fmt::print(stderr, "\r{}: {} of {} {}", doing_, done, total, unit_);
-  std::fflush(stderr);
+  tell("\r{}: {} of {} {}", doing_, done, total, unit_);
   shown_ = true;
 }
 
 void ProgressLine::clear() {
   if (!shown_) return;
-  fmt::print(stderr, "\r\x1b[K");
-  std::fflush(stderr);
+  tell("\r\x1b[K");
   shown_ = false;
 }
 

@@ -132,11 +132,9 @@ Json ring_json(const std::vector<RingReport>& reports) {
 
 void print_ring(const std::vector<RingReport>& reports) {
   for (const RingReport& r : reports) {
-    fmt::print(
-        stderr,
-        "rank {}: {} tokens, K {} and V {}; sent {} around the ring, {} of results, {} besides; waited {:.2f} s\n",
-        r.rank, r.tokens, human_bytes(r.k_bytes), human_bytes(r.v_bytes), human_bytes(r.ring_bytes),
-        human_bytes(r.all_to_all_bytes), human_bytes(r.small_bytes), r.wait_seconds);
+    tell("rank {}: {} tokens, K {} and V {}; sent {} around the ring, {} of results, {} besides; waited {:.2f} s\n",
+         r.rank, r.tokens, human_bytes(r.k_bytes), human_bytes(r.v_bytes), human_bytes(r.ring_bytes),
+         human_bytes(r.all_to_all_bytes), human_bytes(r.small_bytes), r.wait_seconds);
   }
 }
 

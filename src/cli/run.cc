@@ -79,7 +79,7 @@ struct Run {
     progress.clear();
     show("\n");
     spdlog::info(explain_prefix(made));
-    fmt::print(stderr, "seed {}\n", generate.seed);
+    tell("seed {}\n", generate.seed);
     if (model.json) {
       Json j = result(made);
       j["clamped_values"] = runtime.cache().clamped_values();
@@ -133,7 +133,7 @@ struct Run {
     if (!speaks) return;
     progress.clear();
     show("\n");
-    fmt::print(stderr, "seed {}\n", generate.seed);
+    tell("seed {}\n", generate.seed);
     if (model.json) {
       Json j = result(made);
       j["ranks"] = ring_json(reports);
@@ -162,9 +162,9 @@ struct Run {
     progress.clear();
     show("\n");
     log_shards(loaded.runner());
-    fmt::print(stderr, "seed {}\n", generate.seed);
+    tell("seed {}\n", generate.seed);
     if (model.json) return print_json(result(made));
-    fmt::print(stderr, "{}\n", counts(made));
+    tell("{}\n", counts(made));
   }
 
   static void log_shards(const StaticRunner& runner) {
@@ -259,7 +259,7 @@ struct Run {
     if (const size_t clamped = runtime.cache().clamped_values()) {
       line += fmt::format(", {} values of K and V clamped", clamped);
     }
-    fmt::print(stderr, "{}\n", line);
+    tell("{}\n", line);
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "engine/prefix_report.h"
 
 namespace contexture::cli {
@@ -44,7 +45,7 @@ PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, Seq
   const size_t wanted =
       std::min({alike, length, prompt.empty() ? 0 : prompt.size() - 1});  // the last one's logits are needed
   const size_t reused = wanted < length ? runtime.cache().truncate(sequence, wanted) : length;
-  fmt::print(stderr, "session: {} of {} prompt tokens reused\n", reused, prompt.size());
+  tell("session: {} of {} prompt tokens reused\n", reused, prompt.size());
   PrefixReport report{.reused_tokens = reused,
                       .lost_tokens = wanted - reused,
                       .first_difference = first_difference(model.need_tokenizer(), had, prompt)};

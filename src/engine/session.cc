@@ -176,7 +176,9 @@ class Reader {
 /// Writes sections in large pieces, each with its checksum behind it.
 class Writer {
  public:
-  explicit Writer(const std::string& path) : file_(path), hash_(XXH3_createState()) { buffer_.reserve(kBuffer); }
+  explicit Writer(const std::string& path) : file_(path, FileAccess::owner_only), hash_(XXH3_createState()) {
+    buffer_.reserve(kBuffer);
+  }
 
   void begin() { XXH3_128bits_reset_withSeed(hash_.get(), sections_++); }
   void write(std::span<const std::byte> bytes) {

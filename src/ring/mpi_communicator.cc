@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/log.h"
 
 #ifdef CONTEXTURE_MPI
 #define OMPI_SKIP_MPICXX 1
@@ -159,9 +160,8 @@ class MpiCommunicator final : public Communicator {
 /// Ends all ranks. Where all fail alike, rank 0 speaks for all.
 [[noreturn]] void end_all(int rank, const std::string& what) {
   if (rank > 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  fmt::print(stderr, "error: {}\n", what);
+  tell("error: {}\n", what);
   std::fflush(stdout);
-  std::fflush(stderr);
   MPI_Abort(MPI_COMM_WORLD, 1);
   std::_Exit(1);
 }

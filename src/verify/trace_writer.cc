@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "files/gguf.h"
 #include "files/gguf_writer.h"
@@ -50,10 +51,15 @@ int64_t bytes_of_tensor(const StoredTensor& tensor) {
 }  // namespace
 
 SpoolFile::SpoolFile(const std::string& path) : path_(path) {
-  const std::string beside = fmt::format("{}.spool-{}", path, getpid());
-  file_ = std::fopen(beside.c_str(), "w+xe");
-  if (!file_) refuse("cannot create");
-  unlink(beside.c_str());  // it lives on as long as it is open
+  std::string name;
+  const int fd = create_beside(path, "spool", 0600, name);
+  if (fd < 0) refuse("cannot create");
+  unlink(name.c_str());  // it lives on as long as it is open
+  file_ = fdopen(fd, "w+");
+  if (!file_) {
+    close(fd);
+    refuse("cannot create");
+  }
 }
 
 SpoolFile::~SpoolFile() {

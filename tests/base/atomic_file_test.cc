@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -67,6 +68,87 @@ TEST_F(AtomicFileTest, WritesThroughASymbolicLink) {
   file.publish();
   EXPECT_TRUE(fs::is_symlink(link));
   EXPECT_EQ(read(target), "new");
+}
+
+mode_t mode_of(const fs::path& path) {
+  struct stat status = {};
+  EXPECT_EQ(stat(path.c_str(), &status), 0);
+  return status.st_mode & 07777;
+}
+
+TEST_F(AtomicFileTest, KeepsPermissionsAndOwnerOfTheOldFile) {
+  for (const FileAccess access : {FileAccess::shared, FileAccess::owner_only}) {
+    for (const mode_t mode : {0600, 0640, 0666, 0755}) {
+      const fs::path path = folder_ / "file";
+      std::ofstream(path) << "old";
+      ASSERT_EQ(chmod(path.c_str(), mode), 0);
+      const bool is_root = geteuid() == 0;
+      if (is_root) {
+        ASSERT_EQ(chown(path.c_str(), 12, 34), 0);
+      }
+      AtomicFile file(path.string(), access);
+      write(file, "new");
+      file.publish();
+      EXPECT_EQ(mode_of(path), mode);
+      struct stat status = {};
+      ASSERT_EQ(stat(path.c_str(), &status), 0);
+      if (is_root) {
+        EXPECT_EQ(std::pair(status.st_uid, status.st_gid), (std::pair<uid_t, gid_t>(12, 34)));
+      }
+      EXPECT_EQ(read(path), "new");
+    }
+  }
+}
+
+TEST_F(AtomicFileTest, NewFilesAreForAllWhomTheMaskLetsOrForTheOwnerAlone) {
+  const mode_t mask = umask(022);
+  const fs::path shared = folder_ / "shared", own = folder_ / "own";
+  AtomicFile(shared.string()).publish();
+  AtomicFile(own.string(), FileAccess::owner_only).publish();
+  umask(mask);
+  EXPECT_EQ(mode_of(shared), 0644u);
+  EXPECT_EQ(mode_of(own), 0600u);
+}
+
+TEST_F(AtomicFileTest, ManyMayBeWrittenAtOnceAndTheLastOneStays) {
+  const fs::path path = folder_ / "file";
+  AtomicFile first(path.string()), second(path.string()), third(path.string());
+  EXPECT_EQ(entries(), 3u);
+  write(second, "second");
+  write(first, "first");
+  second.publish();
+  first.publish();
+  EXPECT_EQ(read(path), "first");
+}
+
+TEST_F(AtomicFileTest, NamesAsLongAsTheyMayBe) {
+  const fs::path path = folder_ / std::string(255, 'x');
+  AtomicFile file(path.string());
+  write(file, "new");
+  file.publish();
+  EXPECT_EQ(read(path), "new");
+}
+
+TEST_F(AtomicFileTest, NothingStaysWhereItCannotGetItsName) {
+  const fs::path path = folder_ / "file";
+  {
+    AtomicFile file(path.string());
+    fs::create_directory(path);  // meanwhile
+    EXPECT_THROW(file.publish(), Error);
+  }
+  EXPECT_EQ(entries(), 1u) << "the folder";
+}
+
+TEST_F(AtomicFileTest, ASignalHandlerRemovesWhatIsNotWhole) {
+  const fs::path whole = folder_ / "whole", half = folder_ / "half";
+  AtomicFile done(whole.string());
+  done.publish();
+  { AtomicFile given_up((folder_ / "given up").string()); }
+  AtomicFile file(half.string());
+  EXPECT_EQ(entries(), 2u);
+  remove_partial_files();
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_TRUE(fs::exists(whole));
 }
 
 TEST_F(AtomicFileTest, RefusesWhatIsNoFile) {

@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -43,7 +42,7 @@ Ended run_program(const std::string& arguments, const std::string& input, const 
   return {exit_status(status), read_all(out.path()), read_all(err.path()), static_cast<size_t>(used.ru_maxrss) * 1024};
 }
 
-Ended run_program_and_interrupt(const std::vector<std::string>& arguments) {
+Ended run_program_and_interrupt(const std::vector<std::string>& arguments, int signal) {
   const TemporaryFile out(".out"), err(".err");
   std::ofstream(out.path()).close();
   std::vector<char*> argv = {const_cast<char*>(CONTEXTURE_PROGRAM)};
@@ -58,9 +57,15 @@ Ended run_program_and_interrupt(const std::vector<std::string>& arguments) {
   }
   int status = 0;
   while (std::filesystem::file_size(out.path()) == 0 && waitpid(child, &status, WNOHANG) == 0) usleep(1000);
-  kill(child, SIGINT);
+  kill(child, signal);
   waitpid(child, &status, 0);
   return {exit_status(status), read_all(out.path()), read_all(err.path()), 0};
+}
+
+Ended run_script(const std::string& script) {
+  const TemporaryFile file(".sh");
+  std::ofstream(file.path()) << "C='" << CONTEXTURE_PROGRAM << "'\n" << script << "\n";
+  return run_program(file.path(), {}, "/bin/bash");
 }
 
 }  // namespace contexture

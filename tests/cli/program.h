@@ -1,5 +1,6 @@
 #pragma once
 
+#include <csignal>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -16,7 +17,10 @@ struct Ended {
 Ended run_program(const std::string& arguments, const std::string& input = {},
                   const std::string& program = CONTEXTURE_PROGRAM);
 
-/// Runs it with this list of arguments, sends SIGINT once it has written to stdout, and waits for its end.
-Ended run_program_and_interrupt(const std::vector<std::string>& arguments);
+/// Runs it with this list of arguments, sends a signal once it has written to stdout, and waits for its end.
+Ended run_program_and_interrupt(const std::vector<std::string>& arguments, int signal = SIGINT);
+
+/// Runs a script of bash, in which $C is the program.
+Ended run_script(const std::string& script);
 
 }  // namespace contexture
