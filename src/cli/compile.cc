@@ -51,7 +51,7 @@ class PhaseLine {
 struct Compile {
   ModelFlags model;
   CompileTask task;
-  std::string mode = "hybrid", recipe = "16a4w-block", keep, calibration, kv_layout = "per-layer";
+  std::string mode = "hybrid", recipe = "16a4w-block", keep, calibration, kv_layout = "per-head";
   size_t block = 32, kv_bits = 8, calibration_tokens = 16384;
   int threads = 0;
 
@@ -119,9 +119,11 @@ void add_compile(CLI::App& app) {
   command->add_option("--kv-bits", self->kv_bits, "bits of K and V")
       ->capture_default_str()
       ->check(CLI::IsMember({8, 16}));
-  command->add_option("--kv-layout", self->kv_layout, "a KV tensor a layer, or a head")
+  command
+      ->add_option("--kv-layout", self->kv_layout,
+                   "a KV tensor a head, for every --kv-updater, or a layer, for smart-mask alone")
       ->capture_default_str()
-      ->check(CLI::IsMember({"per-layer", "per-head"}));
+      ->check(CLI::IsMember({"per-head", "per-layer"}));
   command->add_option("--calibration", self->calibration, "text whose ranges fixed-point numbers take")
       ->option_text("FILE");
   command->add_option("--calibration-tokens", self->calibration_tokens, "of the text, at most")

@@ -65,8 +65,8 @@ struct RingPlan {
   Json as_json(const CostModel& shape) const {
     const auto prefill = [&](RingPass pass) {
       const PrefillCost c = cost(shape, pass);
-      Json j = {{"seconds", c.total()},           {"gemm_seconds", c.gemm},     {"attention_seconds", c.attention},
-                {"overhead_seconds", c.overhead}, {"hidden_seconds", c.hidden}, {"exposed_seconds", c.exposed}};
+      Json j = {{"seconds", c.total()},       {"gemm_seconds", c.gemm},     {"attention_seconds", c.attention},
+                {"others_seconds", c.others}, {"hidden_seconds", c.hidden}, {"exposed_seconds", c.exposed}};
       j["decode_seconds"] = decode_cost(shape, cluster, rates, tokens + cached, /*sequences=*/1, pass).total();
       if (simulate) {
         const RingSimulation s = played(shape, pass);
@@ -96,14 +96,14 @@ struct RingPlan {
             {"ranks", cluster.ranks},
             {"flops", cluster.flops},
             {"bandwidth", cluster.bandwidth},
+            {"half_rate_rows", half_rate_rows(shape, cluster, rates)},
             {"pass_kv", prefill(RingPass::kv)},
             {"pass_q", prefill(RingPass::q)},
             {"choice", name(cheaper_pass(shape, cluster, rates, tokens, cached))},
             {"crossover_new_tokens", crossover(shape, cluster, rates, tokens + cached)},
             {"decode",
              {{"seconds", d.total()},
-              {"weights_seconds", d.weights},
-              {"all_reduces_seconds", d.all_reduces},
+              {"gemm_seconds", d.gemm},
               {"attention_seconds", d.attention},
               {"send_seconds", d.send},
               {"all_to_all_seconds", d.all_to_all}}},
@@ -123,12 +123,12 @@ struct RingPlan {
         model, shape.layers, shape.heads, shape.kv_heads, tokens, cached, cluster.ranks, cluster.flops,
         cluster.bandwidth);
     fmt::print("{:<9} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}\n", "", "first token", "products", "attention",
-               "fixed", "hidden", "exposed", "each other");
+               "others", "hidden", "exposed", "each other");
     for (const RingPass pass : {RingPass::kv, RingPass::q}) {
       const PrefillCost c = cost(shape, pass);
       const DecodeCost each = decode_cost(shape, cluster, rates, tokens + cached, /*sequences=*/1, pass);
       fmt::print("{:<9} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}\n", name(pass), time(c.total()), time(c.gemm),
-                 time(c.attention), time(c.overhead), time(c.hidden), time(c.exposed), time(each.total()));
+                 time(c.attention), time(c.others), time(c.hidden), time(c.exposed), time(each.total()));
     }
     const double all = tokens + cached, from = crossover(shape, cluster, rates, all);
     fmt::print("\nchoice: {}; ", name(cheaper_pass(shape, cluster, rates, tokens, cached)));
@@ -140,9 +140,8 @@ struct RingPlan {
     }
     const DecodeCost d = decode_cost(shape, cluster, rates, all);
     fmt::print(
-        "each other token of one sequence, with pass-q: {} (weights {}, within nodes {}, attention {}, ring {}, "
-        "all-to-all {})\n",
-        time(d.total()), time(d.weights), time(d.all_reduces), time(d.attention), time(d.send), time(d.all_to_all));
+        "each other token of one sequence, with pass-q: {} (products {}, attention {}, ring {}, all-to-all {})\n",
+        time(d.total()), time(d.gemm), time(d.attention), time(d.send), time(d.all_to_all));
     if (simulate) tell_simulation(shape);
     tell_ranks(shape);
     explain(shape);
@@ -152,20 +151,19 @@ struct RingPlan {
   void tell_ranks(const CostModel& shape) const {
     const double all = tokens + cached, one = cost(shape, RingPass::kv, tokens, cached, 1).total();
     fmt::print("\n{:>6} {:>11} {:>11} {:>10} {:>10} {:>10} {:>8} {:>8} {:>13} {:>12}\n", "ranks", "pass-kv", "pass-q",
-               "of ideal", "products", "attention", "fixed", "exposed", "10^6 tokens", "a token");
+               "of ideal", "products", "attention", "others", "exposed", "10^6 tokens", "a token");
     for (const double ranks : kRanks) {
       const PrefillCost kv = cost(shape, RingPass::kv, tokens, cached, ranks),
                         q = cost(shape, RingPass::q, tokens, cached, ranks), &best = q.total() < kv.total() ? q : kv;
       const auto share = [&](double part) { return fmt::format("{:.0f} %", 100 * part / best.total()); };
       fmt::print("{:>6.0f} {:>11} {:>11} {:>10} {:>10} {:>10} {:>8} {:>8} {:>13} {:>12}\n", ranks, time(kv.total()),
-                 time(q.total()), share(one / ranks), share(best.gemm), share(best.attention), share(best.overhead),
+                 time(q.total()), share(one / ranks), share(best.gemm), share(best.attention), share(best.others),
                  share(best.exposed), time(cost(shape, RingPass::kv, kMillion, 0, ranks).total()),
                  time(decode_cost(shape, on(ranks), rates, all).total()));
     }
   }
 
   void explain(const CostModel& shape) const {
-    const double fixed = shape.layers * rates.layer;
     const auto sixteen = [&](double new_tokens, double before) {
       return cost(shape, RingPass::kv, new_tokens, before, 16);
     };
@@ -173,9 +171,12 @@ struct RingPlan {
     double hides = 1;  // ranks
     while (hides < 1024 && cost(shape, RingPass::kv, tokens, cached, 2 * hides).exposed == 0) hides *= 2;
     fmt::print(
-        "\nPrefill. Products and attention are shared out; {} of fixed cost ({} in each layer) are not: that is {:.0f} "
-        "%\nof the time on 16 ranks. ",
-        time(fixed), time(rates.layer), 100 * here.overhead / here.total());
+        "\nPrefill. Products and attention are shared out. Not shared out: each rank reads all weights, so that "
+        "products\n"
+        "of {:.0f} tokens a rank reach half of their rate; and each goes through what the others hold (others), which "
+        "is "
+        "{:.0f} %\nof the time on 16 ranks. ",
+        half_rate_rows(shape, cluster, rates), 100 * here.others / here.total());
     if (hides > 1) {
       fmt::print("K and V hide behind attention on up to {:.0f} ranks: a rank's attention of a step\n", hides);
       fmt::print("shrinks with the square of their number, what it passes on only with the number.\n");
@@ -184,21 +185,21 @@ struct RingPlan {
     }
     fmt::print(
         "A million tokens. Attention grows with the square of the tokens, and is {:.0f} % of the time on 16 ranks "
-        "({:.0f} %\nabove); fixed cost is {:.0f} %, so ranks pay better.\n",
+        "({:.0f} %\nabove); what the others hold takes {:.0f} %, so ranks pay better.\n",
         100 * million.attention / million.total(), 100 * here.attention / here.total(),
-        100 * million.overhead / million.total());
+        100 * million.others / million.total());
     const DecodeCost sixteen_ranks = decode_cost(shape, on(16), rates, tokens + cached);
     fmt::print(
         "Decode. Every rank reads all weights ({}), whatever their number; each further rank adds a step of the ring\n"
         "({}) and a block of queries ({} at least) to every layer. More ranks hold more, and are slower: {} a token\n"
         "on 16.\n",
-        time(sixteen_ranks.weights), time(rates.decode_send_latency), time(rates.attention_latency),
+        time(sixteen_ranks.gemm), time(rates.decode_send_latency), time(rates.attention_latency),
         time(sixteen_ranks.total()));
     fmt::print(
         "Shares of the peaks are fitted on up to 4 nodes of eight H100 (docs/context_parallel.md). They do not know "
         "how\n"
-        "products and attention slow down on small pieces, fixed cost that grows with the nodes, or networks that are\n"
-        "shared: what was not measured will rather take longer.\n");
+        "attention slows down on small pieces, or networks that are shared: what was not measured will rather take "
+        "longer.\n");
   }
 
   void tell_simulation(const CostModel& shape) const {
@@ -269,7 +270,8 @@ void add_ring_plan(CLI::App& ring) {
   rate("--memory-bandwidth", self->cluster.memory_bandwidth, 1, 1e18, "peak bytes/s of a rank's memory");
   rate("--gemm-share", self->rates.gemm, 1e-6, 1, "share of the operations that products with weights reach");
   rate("--attention-share", self->rates.attention, 1e-6, 1, "share that attention reaches");
-  rate("--layer-overhead", self->rates.layer, 0, 1e3, "seconds of a layer whatever its tokens");
+  rate("--weights-share", self->rates.weights, 1e-6, 1, "share of the memory's bandwidth that reading weights reaches");
+  rate("--others-share", self->rates.others, 1e-6, 1, "share at which a rank goes through the other ranks' K and V");
   rate("--send-share", self->rates.send, 1e-6, 1, "share of the bandwidth that a step of the ring reaches");
   rate("--send-latency", self->rates.send_latency, 0, 1e3, "seconds of a step of the ring whatever its bytes");
   rate("--all-to-all-share", self->rates.all_to_all, 1e-6, 1, "share of the bandwidth that an all-to-all reaches");

@@ -17,12 +17,22 @@ double attention_flops(const CostModel& m, double new_tokens, double cached) {
   return 4 * q_dim(m) * new_tokens * (cached + new_tokens / 2);
 }
 
+/// K and V of one layer.
+double kv_bytes(const CostModel& m, double tokens) {
+  return tokens * 2 * m.kv_heads * m.head_dim * m.element_bytes;
+}
+
+/// Seconds of a rank's products with all weights. One row takes the time that reading the weights does.
+double products(const CostModel& m, const CostCluster& c, const CostRates& r, double rows) {
+  return 2 * m.parameters * (rows + half_rate_rows(m, c, r)) / (r.gemm * c.flops);
+}
+
 struct Message {
   double kv, q, all_to_all;  // s of one layer: a step of the ring, or all at once
 };
 
 Message messages(const CostModel& m, const CostCluster& c, const CostRates& r, double new_tokens, double cached) {
-  const double kv = (new_tokens + cached) / c.ranks * 2 * m.kv_heads * m.head_dim * m.element_bytes;
+  const double kv = kv_bytes(m, (new_tokens + cached) / c.ranks);
   const double q = new_tokens / c.ranks * q_dim(m) * m.element_bytes;
   return {.kv = r.send_latency + kv / (r.send * c.bandwidth),
           .q = r.send_latency + q / (r.send * c.bandwidth),
@@ -42,12 +52,17 @@ CostModel llama3_405b() {
           .weight_bytes = feed_forward + 2 * (parameters - feed_forward)};
 }
 
+double half_rate_rows(const CostModel& m, const CostCluster& c, const CostRates& r) {
+  return m.weight_bytes / (r.weights * c.memory_bandwidth) * r.gemm * c.flops / (2 * m.parameters);
+}
+
 PrefillCost prefill_cost(const CostModel& m, const CostCluster& c, const CostRates& r, RingPass pass, double new_tokens,
                          double cached) {
   const double attention = attention_flops(m, new_tokens, cached) / (c.ranks * r.attention * c.flops);
-  PrefillCost cost{.gemm = 2 * m.parameters * new_tokens / (c.ranks * r.gemm * c.flops),
+  const double others = kv_bytes(m, (new_tokens + cached) * (c.ranks - 1) / c.ranks);
+  PrefillCost cost{.gemm = products(m, c, r, new_tokens / c.ranks),
                    .attention = m.layers * attention,
-                   .overhead = m.layers * r.layer};
+                   .others = m.layers * others / (r.others * c.memory_bandwidth)};
   if (c.ranks == 1) return cost;
   const Message message = messages(m, c, r, new_tokens, cached);
   const double send = pass == RingPass::kv ? message.kv : message.q, step = attention / c.ranks;
@@ -76,14 +91,12 @@ double crossover(const CostModel& m, const CostCluster& c, const CostRates& r, d
 
 DecodeCost decode_cost(const CostModel& m, const CostCluster& c, const CostRates& r, double depth, double sequences,
                        RingPass pass) {
-  const double kv = depth * 2 * m.kv_heads * m.head_dim * m.element_bytes;  // of one sequence
+  const double kv = kv_bytes(m, depth);  // of one sequence
   // Every rank computes, one after the other, what its share gives to each rank's queries; where there are fewer
   // queries than ranks, they are padded to one a rank.
   const double queries_a_block = std::max(1.0, sequences / c.ranks);
   const double op = r.attention_latency + queries_a_block * kv / c.ranks / (r.cache * c.memory_bandwidth);
-  DecodeCost cost{.weights = m.weight_bytes / (r.weights * c.memory_bandwidth),
-                  .all_reduces = m.layers * r.all_reduces,
-                  .attention = m.layers * c.ranks * op};
+  DecodeCost cost{.gemm = products(m, c, r, queries_a_block), .attention = m.layers * c.ranks * op};
   if (c.ranks == 1) return cost;
   if (pass == RingPass::kv) {
     const double shards = sequences * kv / c.ranks / (r.send * c.bandwidth);
@@ -124,7 +137,7 @@ RingSimulation simulate_ring(const CostModel& m, const CostCluster& c, const Cos
     for (const OwnedRun& run : runs) tokens += run.count;
     return tokens;
   };
-  const double kv_bytes = 2 * m.kv_heads * m.head_dim * m.element_bytes, q_bytes = q_dim(m) * m.element_bytes;
+  const double q_bytes = q_dim(m) * m.element_bytes;
   RingSimulation result;
   result.least_tokens = SIZE_MAX;
   std::vector<double> free_at(n, 0), waited(n, 0), work(n, 0);  // of one layer
@@ -134,7 +147,7 @@ RingSimulation simulate_ring(const CostModel& m, const CostCluster& c, const Cos
     const size_t tokens = tokens_of(held[k]);
     result.most_tokens = std::max<uint64_t>(result.most_tokens, tokens);
     result.least_tokens = std::min<uint64_t>(result.least_tokens, tokens);
-    bytes[k] = pass == RingPass::kv ? static_cast<double>(tokens) * kv_bytes
+    bytes[k] = pass == RingPass::kv ? kv_bytes(m, static_cast<double>(tokens))
                                     : static_cast<double>(tokens_of(queries[k])) * q_bytes;
     most_visiting = std::max(most_visiting, 2 * bytes[k]);
   }
@@ -168,7 +181,7 @@ RingSimulation simulate_ring(const CostModel& m, const CostCluster& c, const Cos
   result.seconds = m.layers * slowest;
   result.most_exposed = m.layers * *std::max_element(waited.begin(), waited.end());
   result.work_imbalance = total_work > 0 ? most_work * c.ranks / total_work - 1 : 0;
-  result.most_kv_bytes = static_cast<uint64_t>(m.layers * static_cast<double>(result.most_tokens) * kv_bytes);
+  result.most_kv_bytes = static_cast<uint64_t>(m.layers * kv_bytes(m, static_cast<double>(result.most_tokens)));
   result.most_visiting_bytes = n > 1 ? static_cast<uint64_t>(most_visiting) : 0;
   result.sent_bytes = static_cast<uint64_t>(m.layers * sent);
   return result;

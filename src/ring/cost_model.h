@@ -13,7 +13,7 @@ namespace contexture {
 struct CostModel {
   double layers = 0, heads = 0, kv_heads = 0, head_dim = 0;
   double parameters = 0;
-  double weight_bytes = 0;   // read for a decoded token
+  double weight_bytes = 0;   // read in every pass, also for one token
   double element_bytes = 2;  // of Q, K and V as they travel and are held
 };
 /// Llama 3 405B: bf16, its feed-forward weights in 8 bits.
@@ -28,33 +28,36 @@ struct CostCluster {
 };
 
 /// What machines make of their peaks. The defaults are fitted on the figures of arXiv:2411.01783 for nodes of eight
-/// H100 (docs/context_parallel.md shows the fit): a share of the peak each, and what a layer or a message costs
-/// whatever its size.
+/// H100 (docs/context_parallel.md shows the fit): a share of the peak each, and what a message costs whatever its size.
 struct CostRates {
-  // Prefill. Products and overhead: table 4 and the times of 1, 2 and 4 nodes. Attention: 540 of 800 teraflops, which
-  // FlashAttention-3 reaches alone; left free, the fit would take more. Messages: table 5.
-  double gemm = 0.625;          // of flops: products with weights
-  double attention = 0.675;     // of flops
-  double layer = 5.12e-3;       // s a layer: launches, small products, what nodes do among themselves
+  // Products: their rate grows with the rows of a rank, gemm * rows / (rows + half_rate_rows()). A token decoded on one
+  // node says how long reading the weights takes, table 4 and 32,768 tokens on one and two nodes the rest.
+  double gemm = 0.6194;      // of flops: products of many rows
+  double weights = 0.607;    // of memory bandwidth: reading weights, what products of one row take
+  double attention = 0.675;  // of flops: 540 of 800 teraflops, which FlashAttention-3 reaches alone
+  double others = 0.00429;   // of memory bandwidth: prefill goes through the other ranks' K and V
+  // Messages of a prefill: table 5.
   double send = 0.52;           // of bandwidth: around the ring
   double send_latency = 40e-6;  // s
   double all_to_all = 0.98;     // of bandwidth: to all at once
   double all_to_all_latency = 224e-6;
-  // Decode: table 8, but for the first two, which are assumed: no table gives them.
-  double weights = 0.8;                      // of memory bandwidth: reading weights
-  double all_reduces = 2 * 20e-6;            // s a layer: two among the processors of a node, which share the weights
+  // Decode: table 8.
   double cache = 0.81;                       // of memory bandwidth: reading K and V
   double attention_latency = 5e-6;           // s a query block and layer
   double decode_send_latency = 34e-6;        // s
   double decode_all_to_all_latency = 79e-6;  // s
 };
 
+/// Rows of a rank with which products reach half of their rate: multiplying takes as long as reading the weights.
+double half_rate_rows(const CostModel& model, const CostCluster& cluster, const CostRates& rates);
+
 /// Seconds of one forward pass over new tokens, and where they go.
 struct PrefillCost {
-  double gemm = 0, attention = 0, overhead = 0;
+  double gemm = 0, attention = 0;
+  double others = 0;   // going through what the other ranks hold
   double hidden = 0;   // communication behind attention
   double exposed = 0;  // communication that is waited for, the all-to-all included
-  double total() const { return gemm + attention + overhead + exposed; }
+  double total() const { return gemm + attention + others + exposed; }
 };
 PrefillCost prefill_cost(const CostModel& model, const CostCluster& cluster, const CostRates& rates, RingPass pass,
                          double new_tokens, double cached_tokens);
@@ -66,8 +69,8 @@ double crossover(const CostModel& model, const CostCluster& cluster, const CostR
 
 /// Seconds between tokens of `sequences` sequences at a depth: with ring pass-Q (Alg. 4), or if K and V travelled.
 struct DecodeCost {
-  double weights = 0, all_reduces = 0, attention = 0, send = 0, all_to_all = 0;
-  double total() const { return weights + all_reduces + attention + send + all_to_all; }
+  double gemm = 0, attention = 0, send = 0, all_to_all = 0;
+  double total() const { return gemm + attention + send + all_to_all; }
 };
 DecodeCost decode_cost(const CostModel& model, const CostCluster& cluster, const CostRates& rates, double depth,
                        double sequences = 1, RingPass pass = RingPass::q);

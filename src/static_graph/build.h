@@ -28,7 +28,7 @@ struct GraphOptions {
   size_t context = 512;        ///< C
   size_t prefill_length = 32;  ///< A of prefill_forward; 0: there is none
   bool decode = true;          ///< there is a kv_forward
-  bool per_head = false;       ///< a KV tensor a head, not a layer
+  bool per_head = true;        ///< a KV tensor a head, not a layer
   Recipe recipe;
 };
 

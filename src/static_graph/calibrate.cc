@@ -39,7 +39,7 @@ class Calibrator {
     const size_t tokens = calibration.tokens.size();
     if (tokens == 0) fail("the calibration text has no tokens; give a text of the kind that the model will see");
     options_.context = options_.prefill_length = std::min(calibration.context, tokens);
-    options_.decode = false;
+    options_.decode = options_.per_head = false;
     for (size_t begin = 0; begin < tokens; begin += window()) windows_.push_back(std::min(begin, tokens - window()));
   }
 

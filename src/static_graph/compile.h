@@ -18,7 +18,7 @@ struct CompileTask {
   size_t context = 512;
   size_t prefill_length = 32;  ///< of hybrid
   GraphMode mode = GraphMode::hybrid;
-  bool per_head = false;
+  bool per_head = true;  ///< a K and a V tensor a head, for every updater; else one a layer
   Recipe recipe;
   std::vector<int32_t> calibration = {};  ///< tokens of a text; a fixed-point recipe needs them
   Metadata tokenizer = {};                ///< what tokenizer.gguf holds; empty: it is not written

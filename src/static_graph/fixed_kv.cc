@@ -22,7 +22,7 @@ FixedKv::FixedKv(const FixedKvShape& shape, KvUpdate update) : shape_(shape), up
   if (shifts() && !shape.per_head && shape.columns() > 0) {
     fail(
         "shift-pointer needs a K and a V tensor a head and this directory has one for all heads of a layer, whose V "
-        "would be copied all the same; run with --kv-updater smart-mask or compile with --kv-layout per-head");
+        "would be copied all the same; run with --kv-updater smart-mask or compile without --kv-layout per-layer");
   }
   const size_t heads = shape.heads, d = shape.head_dim, e = shape.element_bytes, columns = shape.columns();
   bytes_.k_out = heads * d * shape.chunk * e;

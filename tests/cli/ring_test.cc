@@ -125,7 +125,15 @@ TEST(RingCommands, PlanChoosesAndDraws) {
   EXPECT_EQ(cold["pass_kv"]["simulation"]["most_tokens"], 32000);
   EXPECT_EQ(json_of(run_program("ring plan --tokens 1280 --cached 126720 --json"))["choice"], "pass-q");
   EXPECT_EQ(cold["over_ranks"][4]["ranks"], 16);
-  EXPECT_NEAR(cold["over_ranks"][4]["million_tokens_seconds"], 73, 1);
+  EXPECT_NEAR(cold["over_ranks"][4]["million_tokens_seconds"], 78.5, 1);
+  const json one = json_of(run_program("ring plan --tokens 32768 --ranks 1 --json"));
+  EXPECT_NEAR(one["pass_kv"]["seconds"], 7.66, 0.2);
+  EXPECT_EQ(one["pass_kv"]["others_seconds"], 0);
+  EXPECT_NEAR(one["half_rate_rows"], 200, 5);
+  // Rates are carried out: half of the memory's share, twice the rows.
+  EXPECT_NEAR(json_of(run_program("ring plan --ranks 1 --weights-share 0.3035 --json"))["half_rate_rows"], 400, 10);
+  EXPECT_NEAR(json_of(run_program("ring plan --others-share 0.1 --json"))["pass_q"]["others_seconds"],
+              cold["pass_q"]["others_seconds"].get<double>() * 0.0429, 1e-3);
   const TemporaryFile plot(".svg");
   const Ended people = run_program("ring plan --plot " + plot.path());
   EXPECT_EQ(people.status, 0) << people.err;

@@ -21,8 +21,7 @@ class StaticGraphCommands : public testing::Test {
   static void SetUpTestSuite() {
     name_ = std::make_unique<TemporaryFile>(".graphs");
     std::filesystem::remove(name_->path());
-    const Ended made =
-        run_program("compile -o " + name_->path() + " --shards 2 --context 128 --recipe float --kv-layout per-head");
+    const Ended made = run_program("compile -o " + name_->path() + " --shards 2 --context 128 --recipe float");
     ASSERT_EQ(made.status, 0) << made.err;
   }
   static void TearDownTestSuite() {
@@ -130,6 +129,51 @@ TEST(PrefillFolder, TellsTheEnginesStoryToo) {
   for (const char* mode : {"kv", "hybrid"}) {
     EXPECT_THAT(run(std::string("-n 1 --mode ") + mode).err, HasSubstr("which are for prefill alone"));
   }
+  std::filesystem::remove_all(name.path());
+}
+
+/// 16 layers of 8 KV heads in 8 shards: the counts of the document that describes them, and both updaters, which are
+/// chosen when the graphs run.
+TEST(CompiledFolder, AsTheGuidesDescribeItWhereNothingIsSaid) {
+  const TemporaryFile model, name(".graphs");
+  write_random_model({.dim = 128, .layers = 16, .heads = 16, .kv_heads = 8, .ffn_dim = 32}, model.path(), true);
+  const std::string folder = " --context-dir " + name.path(), prompt = " -p 'abcd' --temp 0 -n 40 --ignore-eos --json";
+  const auto compile = [&](const std::string& flags) {
+    std::filesystem::remove_all(name.path());
+    const Ended made = run_program("compile -m " + model.path() + " -o " + name.path() + " --shards 8 " + flags);
+    ASSERT_EQ(made.status, 0) << made.err;
+  };
+  const auto tokens = [&](const std::string& flags) {
+    const Ended made = run_program("run" + flags + prompt);
+    EXPECT_EQ(made.status, 0) << made.err;
+    return made.status == 0 ? json::parse(made.out)["token_ids"] : json();
+  };
+  const auto expect_counts = [&](const char* first, const char* other) {
+    const json shards = json::parse(run_program("info --json" + folder).out)["shards"];
+    ASSERT_EQ(shards.size(), 8u);
+    for (size_t i = 0; i < 8; ++i) {
+      for (const char* graph : {"prefill_forward", "kv_forward"}) {
+        EXPECT_THAT(shards["forward_" + std::to_string(i) + ".bin"][graph], testing::StartsWith(i ? other : first));
+      }
+    }
+  };
+  const json engine = tokens(" -ctk f32 -ctv f32 -m " + model.path());
+
+  compile("--recipe float");
+  expect_counts("35 inputs, 35 outputs, ", "36 inputs, 33 outputs, ");
+  for (const char* flags : {"", " --kv-updater smart-mask", " --kv-updater shift-pointer"}) {
+    EXPECT_EQ(tokens(folder + flags), engine) << flags;
+  }
+  const Ended generated = run_program("--ctx_dir " + name.path() + " --kv_updater shift-pointer --prompt abcd", {},
+                                      CONTEXTURE_LLM_GENERATE);
+  EXPECT_EQ(generated.status, 0) << generated.err;
+
+  compile("--recipe float --kv-layout per-layer");
+  expect_counts("7 inputs, 7 outputs, ", "8 inputs, 5 outputs, ");
+  EXPECT_EQ(tokens(folder), engine);
+  const Ended refused = run_program("run" + folder + " --kv-updater shift-pointer -n 1 -p a");
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.err, HasSubstr("compile without --kv-layout per-layer"));
   std::filesystem::remove_all(name.path());
 }
 

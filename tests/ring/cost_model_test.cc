@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <vector>
 
 namespace contexture {
 namespace {
@@ -22,32 +24,123 @@ CostCluster nodes(double ranks) {
   return {.ranks = ranks};
 }
 
-TEST(CostModel, FitsTheTimesOfTable4) {
+double prefill_seconds(double ranks, RingPass pass, double tokens, double cached, const CostRates& rates = {}) {
+  return prefill_cost(llama3_405b(), nodes(ranks), rates, pass, tokens, cached).total();
+}
+double decode_seconds(double ranks, double depth, const CostRates& rates = {}) {
+  return decode_cost(llama3_405b(), nodes(ranks), rates, depth).total();
+}
+
+/// What the rates of products and of the others' K and V are fitted on: predicted over measured, less 1.
+std::vector<double> errors_of_the_fit(const CostRates& rates) {
+  std::vector<double> errors = {prefill_seconds(1, RingPass::kv, 32768, 0, rates) / 7.66 - 1,
+                                prefill_seconds(2, RingPass::kv, 32768, 0, rates) / 4.02 - 1};
+  for (const Measured& m : kMeasured) {
+    errors.push_back(1e3 * prefill_seconds(4, RingPass::kv, m.tokens, 128000 - m.tokens, rates) / m.kv - 1);
+    errors.push_back(1e3 * prefill_seconds(4, RingPass::q, m.tokens, 128000 - m.tokens, rates) / m.q - 1);
+  }
+  return errors;
+}
+
+/// What the fit makes small: the largest error and the root mean square.
+double misfit(const CostRates& rates) {
+  double largest = 0, squares = 0;
+  const std::vector<double> errors = errors_of_the_fit(rates);
+  for (const double e : errors) {
+    largest = std::max(largest, std::abs(e));
+    squares += e * e;
+  }
+  return largest + std::sqrt(squares / static_cast<double>(errors.size()));
+}
+
+TEST(CostModel, FitsTable4AndPromptsOnOneAndTwoNodes) {
+  const std::vector<double> errors = errors_of_the_fit({});
+  EXPECT_NEAR(errors[0], 0, 0.02);
+  EXPECT_NEAR(errors[1], 0, 0.02);
+  for (size_t i = 2; i < errors.size(); ++i) EXPECT_NEAR(errors[i], 0, 0.10) << kMeasured[(i - 2) / 2].tokens;
+  // One parameter, one figure.
+  EXPECT_NEAR(decode_seconds(1, 128000) / 46.3e-3, 1, 0.001);
+}
+
+TEST(CostModel, RatesAreAtTheOptimumOfTheFit) {
+  for (const double step : {1.01, 1.05, 1.2, 2.0}) {
+    for (const int gemm : {-1, 0, 1}) {
+      for (const int others : {-1, 0, 1}) {
+        if (gemm == 0 && others == 0) continue;
+        CostRates moved;
+        moved.gemm *= std::pow(step, gemm);
+        moved.others *= std::pow(step, others);
+        EXPECT_GT(misfit(moved), misfit({})) << step << " " << gemm << " " << others;
+      }
+    }
+  }
+}
+
+TEST(CostModel, WinnersOfTable4) {
   int winners = 0;
   for (const Measured& m : kMeasured) {
-    const auto ms = [&](RingPass pass) {
-      return 1e3 * prefill_cost(llama3_405b(), nodes(4), {}, pass, m.tokens, 128000 - m.tokens).total();
-    };
-    EXPECT_NEAR(ms(RingPass::kv) / m.kv, 1, 0.10) << m.tokens;
-    EXPECT_NEAR(ms(RingPass::q) / m.q, 1, 0.10) << m.tokens;
-    winners += (ms(RingPass::kv) < ms(RingPass::q)) == (m.kv < m.q);
+    const RingPass cheaper = cheaper_pass(llama3_405b(), nodes(4), {}, m.tokens, 128000 - m.tokens);
+    winners += cheaper == (m.kv < m.q ? RingPass::kv : RingPass::q);
   }
-  EXPECT_GE(winners, 13);
+  EXPECT_EQ(winners, 13);  // the two ways of the other one were measured 0.3 % apart
 }
 
-TEST(CostModel, FitsOneTwoAndFourNodes) {
-  const double seconds[] = {42.010, 21.042, 10.950};
-  for (int i = 0; i < 3; ++i) {
-    const PrefillCost cost = prefill_cost(llama3_405b(), nodes(1 << i), {}, RingPass::kv, 128000, 0);
-    EXPECT_NEAR(cost.total() / seconds[i], 1, 0.05);
+TEST(CostModel, FullPrefillsWhichWereNotFitted) {
+  // 128,000 tokens; a million at 4.9e18 operations and 502 teraflops a processor, in another place given as 77 s.
+  const struct {
+    double ranks, tokens, seconds, bound;
+  } figures[] = {{1, 128000, 42.010, 0.01}, {2, 128000, 21.042, 0.02}, {4, 128000, 10.950, 0.02},
+                 {8, 128000, 5.85, 0.03},   {16, 128000, 3.8, 0.11},   {16, 1e6, 4.9e18 / (128 * 502e12), 0.03},
+                 {16, 1e6, 77, 0.03}};
+  for (const auto& f : figures) {
+    EXPECT_NEAR(prefill_seconds(f.ranks, RingPass::kv, f.tokens, 0) / f.seconds, 1, f.bound)
+        << f.ranks << " " << f.tokens;
   }
+  EXPECT_EQ(prefill_cost(llama3_405b(), nodes(16), {}, RingPass::kv, 1e6, 0).exposed, 0);
 }
 
-TEST(CostModel, AMillionTokensWhichWereNotFitted) {
-  // 4.9e18 operations at 502 teraflops a processor.
-  const PrefillCost cost = prefill_cost(llama3_405b(), nodes(16), {}, RingPass::kv, 1e6, 0);
-  EXPECT_NEAR(cost.total() / (4.9e18 / (128 * 502e12)), 1, 0.06);
-  EXPECT_EQ(cost.exposed, 0);
+TEST(CostModel, StepsOfAttentionWhichWereNotFitted) {
+  // Table 5: us of a step of the ring on 4 nodes, 3,200 and 12,800 new tokens of 128,000.
+  const auto step = [](double tokens) {
+    return prefill_cost(llama3_405b(), nodes(4), {}, RingPass::kv, tokens, 128000 - tokens).attention / 126 / 4;
+  };
+  EXPECT_NEAR(step(3200) / 414e-6, 1, 0.09);
+  EXPECT_NEAR(step(12800) / 1608e-6, 1, 0.09);
+}
+
+TEST(CostModel, KvHidesOnUpToFourNodesOverTcpWhichWasNotFitted) {
+  // 3 GB/s were reached by each of a node's eight processors.
+  const auto exposed = [](double ranks) {
+    CostCluster tcp = nodes(ranks);
+    tcp.bandwidth = 8 * 3e9 / CostRates{}.send;
+    return prefill_cost(llama3_405b(), tcp, {}, RingPass::kv, 128000, 0).exposed;
+  };
+  EXPECT_EQ(exposed(2), 0);
+  EXPECT_EQ(exposed(4), 0);
+  EXPECT_GT(exposed(8), 0);
+}
+
+TEST(CostModel, DecodedTokensWhichWereNotFitted) {
+  // 128,000 tokens on two nodes: 60.23 ms in one table of the paper, 66.63 in another. On one node, 8K to 128K tokens:
+  // 44 to 46.3 ms.
+  EXPECT_NEAR(decode_seconds(2, 128000) / 60.23e-3, 1, 0.02);
+  EXPECT_NEAR(decode_seconds(2, 128000) / 66.63e-3, 1, 0.09);
+  EXPECT_NEAR(decode_seconds(4, 128000) / 71.31e-3, 1, 0.01);
+  EXPECT_NEAR(decode_seconds(1, 8192) / 44e-3, 1, 0.05);
+}
+
+TEST(CostModel, ProductsSlowDownOnFewRows) {
+  const double half = half_rate_rows(llama3_405b(), nodes(1), {});
+  EXPECT_NEAR(half, 200, 5);
+  const auto rate = [](double rows) {
+    return rows / prefill_cost(llama3_405b(), nodes(1), {}, RingPass::kv, rows, 0).gemm;
+  };
+  EXPECT_NEAR(rate(half) / rate(1e9), 0.5, 1e-6);
+  EXPECT_LT(rate(1) / rate(1e9), 0.006);
+  // A prompt of one token and a decoded token are the same products, and one rank waits for no other.
+  const PrefillCost one = prefill_cost(llama3_405b(), nodes(1), {}, RingPass::kv, 1, 0);
+  EXPECT_DOUBLE_EQ(one.gemm, decode_cost(llama3_405b(), nodes(1), {}, 1).gemm);
+  EXPECT_EQ(one.others, 0);
 }
 
 TEST(CostModel, FitsTheMessagesOfTable5) {

@@ -104,16 +104,21 @@ TEST(Compile, InputsAndOutputsOfEightShards) {
   const TemporaryFile path;
   write_random_model({.dim = 64, .layers = 16, .heads = 8, .kv_heads = 8, .ffn_dim = 32}, path.path());
   const ModelFile file = open_model(path.path());
-  const CompiledModel compiled(
-      file, {.out = {}, .shards = 8, .context = 32, .prefill_length = 8, .per_head = true, .recipe = {}});
-  const StaticDriver driver(compiled.path());
-  ASSERT_EQ(driver.shards(), 8u);
-  for (size_t shard = 0; shard < 8; ++shard) {
-    for (const Graph& graph : driver.program(shard).graphs) {
-      EXPECT_EQ(graph.inputs.size(), shard == 0 ? 35u : 36u);
-      EXPECT_EQ(graph.outputs.size(), shard == 0 ? 35u : 33u);
+  const auto expect_kv = [&](const CompileTask& task, size_t kv) {
+    const CompiledModel compiled(file, task);
+    const StaticDriver driver(compiled.path());
+    ASSERT_EQ(driver.shards(), 8u);
+    for (size_t shard = 0; shard < 8; ++shard) {
+      for (const Graph& graph : driver.program(shard).graphs) {
+        EXPECT_EQ(graph.inputs.size(), kv + (shard == 0 ? 3 : 4));
+        EXPECT_EQ(graph.outputs.size(), kv + (shard == 0 ? 3 : 1));
+      }
     }
-  }
+  };
+  CompileTask task{.out = {}, .shards = 8, .context = 32, .prefill_length = 8, .recipe = {}};
+  expect_kv(task, 32);
+  task.per_head = false;
+  expect_kv(task, 4);
 }
 
 /// The description's numbers of bytes: what the executor allocates and what the tensors have.

@@ -138,6 +138,7 @@ TEST(FixedGraphs, SameBitsHoweverCutFedAndExecuted) {
   const CompileTask base{.out = {},
                          .context = 128,
                          .prefill_length = 32,
+                         .per_head = false,
                          .recipe = parse_recipe("16a4w-block", "output=8"),
                          .calibration = calibration};
   CompileTask shards = base, heads = base, kv = base;
