@@ -37,6 +37,15 @@ struct LoadOptions {
   std::string cold_v_format = "q4_0";
 };
 
+/// What a text leaves behind, beside its tokens, to one that goes on with it: the two choose and show what one would
+/// have.
+struct Resume {
+  uint64_t draws = 0;  ///< random numbers of the seed that are used up
+  size_t open_tokens =
+      0;  ///< the last so many were not shown whole: a character of theirs, or perhaps a stop text, goes on
+  size_t shown_bytes = 0;  ///< of their text
+};
+
 /// How the next token is chosen, and when to stop. Filters apply in this order: repetition penalty, top-k, top-p,
 /// min-p, temperature.
 struct GenerateOptions {
@@ -47,7 +56,8 @@ struct GenerateOptions {
   float min_p = 0.05f;                 ///< 0: off
   float repeat_penalty = 1.0f;         ///< 1: off; over the last 64 tokens, the prompt's included
   uint64_t seed = 0;                   ///< same seed, same text
-  uint64_t draws = 0;                  ///< random numbers of the seed that are used up: by a text that now goes on
+  Resume resume = {};                  ///< where the prompt is a text that goes on: what it left behind
+  bool resumable = false;              ///< text that is cut may go on: what cannot be shown yet is left to that
   bool ignore_end = false;             ///< end tokens are never chosen
   bool parse_special = true;           ///< "<|eot_id|>" in the prompt is that token, not text
   bool add_begin = true;               ///< the begin token precedes the prompt, where the model wants one
@@ -94,6 +104,9 @@ struct Generation {
   size_t prefilled_tokens = 0;   ///< of the prompt: those that had to be run, since the cache did not hold them
   size_t recomputed_tokens = 0;  ///< run again, because the pool was full and others came first (generate_all)
   PrefixReport prefix = {};
+  Resume resume = {};      ///< for a text that goes on: with the first kept_tokens, then cut_text,
+  size_t kept_tokens = 0;  ///< of the prompt and those generated: all, but where a stop text came up to the last one
+  std::string cut_text;    ///< that was shown whole; and what was shown after it, the beginning of another token
   FinishReason finish_reason = FinishReason::length;
   double prefill_seconds = 0;
   double decode_seconds = 0;  ///< of all tokens but the first, which comes with the prefill

@@ -46,16 +46,16 @@ struct Run {
     const bool goes_on = kept && kept->is_there() && text.empty();
     std::vector<TokenId> ids;
     if (goes_on) {
-      ids = kept->go_on(generate, sampling.has_seed());
+      ids = kept->go_on(tokenizer, sampling.has_seed(), generate);
     } else {
       ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
     }
     RunOptions options = cache.options();
-    options.cache.resumable = kept.has_value();
+    options.cache.resumable = generate.resumable = kept.has_value();
     const ModelConfig config = read_config(opened.file.metadata);
     if (options.cache.context == 0) {
       options.cache.context = default_context(config, ids.size(), generate.max_tokens);
-      if (kept) options.cache.context = std::max(options.cache.context, kept->length());
+      if (kept) options.cache.context = kept->context(opened.file, options.cache.context);
     }
     warn_beyond_context(options.cache.context, config.context);
 
@@ -80,12 +80,13 @@ struct Run {
     show("\n");
     spdlog::info(explain_prefix(made));
     tell("seed {}\n", generate.seed);
+    const size_t clamped = kept ? kept->clamped_values(runtime) : runtime.cache().clamped_values();
     if (model.json) {
       Json j = result(made);
-      j["clamped_values"] = runtime.cache().clamped_values();
+      j["clamped_values"] = clamped;
       print_json(j);
     } else {
-      print_speed(made, runtime);
+      print_speed(made, runtime, clamped);
     }
     if (kept) kept->save(runtime, sequence.id(), ids, made, generate);
     if (trace) trace->finish();
@@ -140,7 +141,7 @@ struct Run {
       print_json(j);
     } else {
       print_ring(reports);
-      print_speed(made, *runtime);
+      print_speed(made, *runtime, runtime->cache().clamped_values());
     }
   }
 
@@ -242,7 +243,7 @@ struct Run {
     return line + fmt::format(" ({})", name(made.finish_reason));
   }
 
-  static void print_speed(const Generation& made, Runtime& runtime) {
+  static void print_speed(const Generation& made, Runtime& runtime, size_t clamped) {
     // What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
     const size_t depth = made.prompt_tokens + made.token_ids.size() / 2;
     const size_t bytes = runtime.model().bytes_per_token() + bytes_read(runtime.plan().cache, depth);
@@ -256,9 +257,7 @@ struct Run {
       line += fmt::format(", {:.0f} % of the {:.1f} GB/s that this machine reads", 100 * moved / bandwidth,
                           bandwidth / 1e9);
     }
-    if (const size_t clamped = runtime.cache().clamped_values()) {
-      line += fmt::format(", {} values of K and V clamped", clamped);
-    }
+    if (clamped > 0) line += fmt::format(", {} values of K and V clamped", clamped);
     tell("{}\n", line);
   }
 };

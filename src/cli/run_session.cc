@@ -19,13 +19,18 @@ RunSession::RunSession(const std::string& path, const std::string& model_path)
   session_ = contexture::read_session(map_->bytes(), path);
 }
 
-std::vector<TokenId> RunSession::go_on(GenerateOptions& options, bool has_seed) const {
-  const SessionState& state = session_->state;
-  if (!has_seed || options.seed == state.seed) {
-    options.seed = state.seed;
-    options.draws = state.draws;
-  }
-  return state.tokens;
+std::vector<TokenId> RunSession::go_on(const Tokenizer& tokenizer, bool has_seed, GenerateOptions& options) {
+  goes_on_ = true;
+  clamped_before_ = session_->state.clamped_values;
+  return contexture::go_on(session_->state, tokenizer, has_seed, options);
+}
+
+size_t RunSession::context(const ModelFile& model, size_t wanted) const {
+  return session_ ? context_for(*session_, rotation_border(model), wanted, goes_on_) : wanted;
+}
+
+size_t RunSession::clamped_values(Runtime& runtime) const {
+  return clamped_before_ + runtime.cache().clamped_values();
 }
 
 void RunSession::identify(const ModelFile& model, int threads) {
@@ -37,6 +42,16 @@ void RunSession::identify(const ModelFile& model, int threads) {
 PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, SequenceId sequence,
                                  std::span<const TokenId> prompt) {
   if (!session_) return {};
+  if (!is_rotated_alike(*session_, runtime)) {
+    tell(
+        "session: made with a context on the other side of {} tokens, where this model rotates K otherwise: all {} "
+        "tokens "
+        "are run again\n",
+        rotation_border(model.file).value_or(0), prompt.size());
+    session_.reset();
+    map_.reset();
+    return {};
+  }
   restore_session(*session_, runtime, sequence, model_);
   const std::vector<TokenId>& had = session_->state.tokens;
   const size_t alike =
@@ -56,9 +71,8 @@ PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, Seq
 
 void RunSession::save(Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt, const Generation& made,
                       const GenerateOptions& options) const {
-  SessionState state{
-      .tokens = {prompt.begin(), prompt.end()}, .seed = options.seed, .draws = options.draws + made.token_ids.size()};
-  state.tokens.insert(state.tokens.end(), made.token_ids.begin(), made.token_ids.end());
+  SessionState state = state_after(prompt, options, made, runtime);
+  state.clamped_values = clamped_values(runtime);
   save_session(path_, runtime, sequence, state, model_, model_name_);
 }
 

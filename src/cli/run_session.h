@@ -19,17 +19,18 @@ class RunSession {
   RunSession(const std::string& path, const std::string& model_path);
 
   bool is_there() const { return session_.has_value(); }
-  /// Tokens that the cache must hold.
-  size_t length() const { return session_ ? static_cast<size_t>(session_->context.length) : 0; }
-  /// The session's tokens, to be gone on from with the session's random numbers, unless a seed was given that is not
-  /// its own.
-  std::vector<TokenId> go_on(GenerateOptions& options, bool has_seed) const;
+  /// The session's tokens, to be gone on from as if it had never stopped.
+  std::vector<TokenId> go_on(const Tokenizer& tokenizer, bool has_seed, GenerateOptions& options);
+  /// The tokens of context to plan for where nobody asked for a number, and the run by itself needs `wanted`.
+  size_t context(const ModelFile& model, size_t wanted) const;
 
   /// Whose context it is, and will be: refused where it is another model's. Reads all weights.
   void identify(const ModelFile& model, int threads);
   /// Fills an empty sequence with as much of the session as the prompt begins with; says so, and where they differ.
   PrefixReport restore(const OpenedModel& model, Runtime& runtime, SequenceId sequence,
                        std::span<const TokenId> prompt);
+  /// Cache::clamped_values, those of the runs that this one goes on from among them.
+  size_t clamped_values(Runtime& runtime) const;
   void save(Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt, const Generation& made,
             const GenerateOptions& options) const;
 
@@ -37,6 +38,8 @@ class RunSession {
   std::string path_, model_name_;
   std::optional<MappedFile> map_;
   std::optional<Session> session_;
+  bool goes_on_ = false;
+  size_t clamped_before_ = 0;
   Digest model_;
 };
 

@@ -56,14 +56,15 @@ Completion::Completion(const TextLimits& limits, const Tokenizer& tokenizer, std
                        std::optional<TokenId> also_end)
     : tokenizer_(tokenizer),
       max_tokens_(options.max_tokens),
+      resumable_(options.resumable),
       also_end_(also_end),
       callbacks_(callbacks),
       sampler_(options, banned_tokens(tokenizer, options, limits.vocabulary, also_end)),
-      decoder_(tokenizer, checked(limits, prompt)),
-      stops_(options.stop) {
+      text_(tokenizer, checked(limits, prompt), options.stop, options.resume) {
   most_ = std::min(max_tokens_, limits.context + 1 - prompt.size());
   tokens_.assign(prompt.begin(), prompt.end());
   result_.prompt_tokens = prompt.size();
+  result_.resume.draws = options.resume.draws;
 }
 
 double Completion::seconds_since_mark() {
@@ -102,10 +103,11 @@ void Completion::take(std::span<const float> logits, Sampler::Candidates& candid
   tokens_.push_back(id);
   result_.token_ids.push_back(id);
   result_.log_probabilities.push_back(log_probability);
-  const std::string text = stops_.push(decoder_.push(id));
+  ++result_.resume.draws;
+  const std::string text = text_.push(id);
   result_.text += text;
   const bool go_on = !callbacks_.on_token || callbacks_.on_token({id, log_probability, text});
-  if (stops_.stopped()) return finish(FinishReason::stop);
+  if (text_.stopped()) return finish(FinishReason::stop);
   if (!go_on || is_cancelled()) return finish(FinishReason::cancelled);
   if (result_.token_ids.size() == max_tokens_) finish(FinishReason::length);
 }
@@ -115,8 +117,27 @@ void Completion::finish(FinishReason reason) {
   finished_ = true;
   result_.finish_reason = reason;
   (prefilled_ ? result_.decode_seconds : result_.prefill_seconds) = seconds_since_mark();
-  if (stops_.stopped()) return;
-  const std::string rest = stops_.push(decoder_.finish()) + stops_.finish();
+  end_text(reason);
+}
+
+/// What is left of the text: shown, or left to whoever goes on with it.
+void Completion::end_text(FinishReason reason) {
+  const bool is_cut = text_.stopped(), is_open = !is_cut && resumable_ && reason != FinishReason::end;
+  result_.kept_tokens = tokens_.size();
+  if (is_cut || is_open) {
+    ShownText::Cut cut = text_.cut();
+    const size_t open_tokens = tokens_.size() - cut.tokens;
+    if (is_cut) {
+      result_.kept_tokens = cut.tokens;
+      result_.cut_text = std::move(cut.text);
+      result_.resume.draws -= std::min<uint64_t>(result_.resume.draws, open_tokens);
+    } else {
+      result_.resume.open_tokens = open_tokens;
+      result_.resume.shown_bytes = cut.text.size();
+    }
+    return;
+  }
+  const std::string rest = text_.finish();
   result_.text += rest;
   if (!rest.empty() && callbacks_.on_token) callbacks_.on_token({-1, 0, rest});
 }

@@ -10,7 +10,7 @@
 
 #include "engine/runtime.h"
 #include "engine/sampler.h"
-#include "engine/stop_matcher.h"
+#include "engine/shown_text.h"
 
 namespace contexture {
 
@@ -67,16 +67,17 @@ class Completion {
  private:
   using Clock = std::chrono::steady_clock;
   double seconds_since_mark();
+  void end_text(FinishReason reason);
 
   const Tokenizer& tokenizer_;
   const size_t max_tokens_;
+  const bool resumable_;
   size_t most_ = 0;  // tokens that there is room for
   const std::optional<TokenId> also_end_;
   const GenerationCallbacks callbacks_;
   std::vector<TokenId> tokens_;
   Sampler sampler_;
-  StreamDecoder decoder_;
-  StopMatcher stops_;
+  ShownText text_;
   Generation result_;
   std::optional<Clock::time_point> mark_;  // the beginning, then the first logits
   size_t furthest_ = 0;                    // tokens that a sequence has held at once

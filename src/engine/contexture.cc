@@ -58,21 +58,32 @@ struct LanguageModel::Impl {
   LoadOptions load;
   OpenedModel opened;
   RunOptions run;
+  ModelConfig config;
+  std::optional<size_t> border;  // rotation_border
   std::optional<Runtime> runtime;
   std::atomic<bool> cancelled{false};
 
   explicit Impl(const LoadOptions& options)
-      : load(options), opened(open_with_tokenizer(options.model_path, options.tokenizer_path)) {
+      : load(options),
+        opened(open_with_tokenizer(options.model_path, options.tokenizer_path)),
+        config(read_config(opened.file.metadata)),
+        border(rotation_border(opened.file)) {
     run = run_options(load);
     if (load.context > 0) prepare(load.context);
   }
 
   void prepare(size_t context) {
-    if (runtime && runtime->plan().cache.context >= context) return;
+    if (runtime && runtime->plan().cache.context >= context &&
+        is_long(runtime->plan().cache.context) == is_long(context)) {
+      return;
+    }
     runtime.reset();
     run.cache.context = context;
     runtime.emplace(opened.file, run);
   }
+
+  /// Whether a run that plans for so many tokens makes another text than one that plans for few.
+  bool is_long(size_t context) const { return border && context > *border; }
 
   Request request(std::string_view prompt, const GenerateOptions& options,
                   const std::function<bool(const GeneratedToken&)>& on_token) {
@@ -85,17 +96,29 @@ struct LanguageModel::Impl {
 
   std::vector<Generation> complete(const std::vector<Request>& requests) {
     cancelled = false;
-    if (load.context == 0) {
-      const ModelConfig config = read_config(opened.file.metadata);
-      size_t context = 0;
-      for (const Request& r : requests) {
-        context = std::max(context, default_context(config, r.prompt.size(), r.options.max_tokens));
+    std::vector<Generation> results(requests.size());
+    for (const bool long_ones : {false, true}) {
+      std::vector<size_t> places;
+      size_t context = load.context;
+      for (size_t i = 0; i < requests.size(); ++i) {
+        const size_t needed = context_of(requests[i]);
+        if (is_long(needed) != long_ones) continue;
+        places.push_back(i);
+        context = std::max(context, needed);
       }
+      if (places.empty()) continue;
       prepare(context);
+      Scheduler scheduler(*runtime, opened.need_tokenizer());
+      for (const size_t i : places) scheduler.submit(requests[i]);
+      std::vector<Generation> made = scheduler.run();
+      for (size_t i = 0; i < places.size(); ++i) results[places[i]] = std::move(made[i]);
     }
-    Scheduler scheduler(*runtime, opened.need_tokenizer());
-    for (const Request& r : requests) scheduler.submit(r);
-    return scheduler.run();
+    return results;
+  }
+
+  size_t context_of(const Request& r) const {
+    if (load.context > 0) return load.context;
+    return default_context(config, r.prompt.size(), r.options.max_tokens);
   }
 };
 

@@ -73,7 +73,7 @@ Sampler::Sampler(const GenerateOptions& options, std::vector<TokenId> banned)
     fail(
         "sampling options out of range: temperature 0 to 1000, top-p and min-p 0 to 1, repetition penalty 0.01 to 100");
   }
-  random_.discard(options.draws);
+  random_.discard(options.resume.draws);
 }
 
 Sampler::Choice Sampler::choose(std::span<const float> logits, std::span<const TokenId> history,

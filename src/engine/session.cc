@@ -1,7 +1,7 @@
-// A session file, version 1. All numbers are little-endian; sections follow each other without gaps:
+// A session file, version 2. All numbers are little-endian; sections follow each other without gaps:
 //
-//   header      304 bytes: struct Header below
-//   tokens      i32 each, then zeros up to a multiple of 16 bytes
+//   header      344 bytes: struct Header below
+//   tokens      i32 each, then the bytes of the text that was shown after them, then zeros up to a multiple of 16 bytes
 //   layers      for every layer, its rows as the cache held them: run after run (the header lists them) K (kv_heads,
 //               tokens) rows, then V (kv_heads, tokens) rows, each from a multiple of 16 bytes on; the bytes of a row
 //               are described in tensor/kv_row.h
@@ -32,7 +32,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "session files are read in place");
 
 constexpr char kMagic[] = {'C', 'T', 'X', 'S', 'E', 'S', 'S', 'N'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kChecksumBytes = 16;
 
 template <size_t size>
@@ -65,8 +65,11 @@ struct Header {
     uint64_t cold;  // 1: of a mixed cache's cold part
   } run[kMostSavedRuns];
   Name<64> model_name;
+  uint64_t open_tokens, shown_bytes;  // Resume
+  uint64_t cut_bytes;                 // of the text after the tokens
+  uint64_t clamped_values, context;
 };
-static_assert(std::has_unique_object_representations_v<Header> && sizeof(Header) == 304);
+static_assert(std::has_unique_object_representations_v<Header> && sizeof(Header) == 344);
 
 Digest checksum(std::span<const std::byte> bytes, uint64_t section) {
   const XXH128_hash_t hash = XXH3_128bits_withSeed(bytes.data(), bytes.size(), section);
@@ -90,7 +93,7 @@ class Reader {
     }
     // The token ids alone take more bytes than the length has tokens, so that no product below can be beyond the file
     // and unnoticed: check() has counted each in 64 bits.
-    const size_t token_bytes = saved_aligned(header.tokens * sizeof(TokenId));
+    const size_t id_bytes = header.tokens * sizeof(TokenId), token_bytes = saved_aligned(id_bytes + header.cut_bytes);
     const size_t layer_bytes = context.layer_bytes() + kChecksumBytes;
     const size_t fixed = sizeof(Header) + token_bytes + 2 * kChecksumBytes;
     size_t size = 0;
@@ -100,7 +103,8 @@ class Reader {
     }
     const auto tokens = section(sizeof(Header) + kChecksumBytes, token_bytes, 1, "its token ids");
     session.state.tokens.resize(header.tokens);
-    std::memcpy(session.state.tokens.data(), tokens.data(), header.tokens * sizeof(TokenId));
+    std::memcpy(session.state.tokens.data(), tokens.data(), id_bytes);
+    session.state.cut_text.assign(reinterpret_cast<const char*>(tokens.data()) + id_bytes, header.cut_bytes);
     session.layers = bytes_.subspan(fixed);
     for (size_t layer = 0; layer < context.layers; ++layer) {
       section(fixed + layer * layer_bytes, layer_bytes - kChecksumBytes, 2 + layer, "the K and V of a layer");
@@ -138,7 +142,8 @@ class Reader {
   }
 
   Session meaning_of(const Header& h) const {
-    if (h.tokens > bytes_.size() / sizeof(TokenId) || h.length > h.tokens || h.draws > h.tokens) {
+    if (h.tokens > bytes_.size() / sizeof(TokenId) || h.length > h.tokens || h.draws > h.tokens ||
+        h.open_tokens > h.tokens || h.cut_bytes > bytes_.size()) {
       refuse(fmt::format("it cannot hold {} tokens", h.tokens));
     }
     if (h.runs > kMostSavedRuns || h.rotation > 3) refuse("its header makes no sense");
@@ -149,7 +154,10 @@ class Reader {
               .layout = h.layout.get(),
               .hot_tokens = h.hot_tokens,
               .sink_tokens = h.sink_tokens,
-              .state = {.seed = h.seed, .draws = h.draws},
+              .state = {.seed = h.seed,
+                        .resume = {.draws = h.draws, .open_tokens = h.open_tokens, .shown_bytes = h.shown_bytes},
+                        .clamped_values = h.clamped_values,
+                        .context = h.context},
               .context = {.layers = h.layers,
                           .kv_heads = h.kv_heads,
                           .head_dim = h.head_dim,
@@ -251,6 +259,39 @@ void check_model(const Session& session, const Digest& model) {
        printable(session.path, 400), printable(session.model_name));
 }
 
+SessionState state_after(std::span<const TokenId> prompt, const GenerateOptions& options, const Generation& made,
+                         const Runtime& runtime) {
+  SessionState state{
+      .cut_text = made.cut_text, .seed = options.seed, .resume = made.resume, .context = runtime.plan().cache.context};
+  state.tokens.assign(prompt.begin(), prompt.end());
+  state.tokens.insert(state.tokens.end(), made.token_ids.begin(), made.token_ids.end());
+  state.tokens.resize(made.kept_tokens);
+  return state;
+}
+
+std::vector<TokenId> go_on(const SessionState& state, const Tokenizer& tokenizer, bool has_seed,
+                           GenerateOptions& options) {
+  options.resume = state.resume;
+  if (!has_seed) options.seed = state.seed;
+  if (options.seed != state.seed) options.resume.draws = 0;
+  std::vector<TokenId> tokens = state.tokens;
+  const std::vector<TokenId> cut =
+      tokenizer.encode(state.cut_text, {.add_begin = false, .parse_special = false, .goes_on = true});
+  tokens.insert(tokens.end(), cut.begin(), cut.end());
+  return tokens;
+}
+
+size_t context_for(const Session& session, std::optional<size_t> border, size_t wanted, bool goes_on) {
+  const size_t both = std::max(wanted, static_cast<size_t>(session.context.length));
+  if (!border) return both;
+  if (goes_on && session.state.context > *border) return std::max(both, *border + 1);
+  return wanted <= *border ? std::min(both, *border) : both;
+}
+
+bool is_rotated_alike(const Session& session, const Runtime& runtime) {
+  return session.rope == identify_rope(runtime.model());
+}
+
 void restore_session(const Session& session, Runtime& runtime, SequenceId sequence, const Digest& model) {
   const std::string path = printable(session.path, 400);
   const SavedContext& context = session.context;
@@ -270,11 +311,9 @@ void restore_session(const Session& session, Runtime& runtime, SequenceId sequen
     fail("session {} holds {} tokens and the context {}; ask for more with -c {}", path, context.length, plan.context,
          session.state.tokens.size() + 1);
   }
-  if (session.rope != identify_rope(runtime.model())) {
-    fail(
-        "session {} was made with a context on the other side of {} tokens, where this model rotates K otherwise; "
-        "set -c accordingly, or delete it",
-        path, runtime.plan().config.rope().original_context);
+  if (!is_rotated_alike(session, runtime)) {
+    fail("session {} was made with a context on the other side of {} tokens, where this model rotates K otherwise",
+         path, runtime.plan().config.rope().original_context);
   }
   const size_t stride = context.layer_bytes() + kChecksumBytes;
   const std::optional<Restored> restored = restore_context(
@@ -294,7 +333,8 @@ void restore_session(const Session& session, Runtime& runtime, SequenceId sequen
 
 void save_session(const std::string& path, Runtime& runtime, SequenceId sequence, const SessionState& state,
                   const Digest& model, const std::string& model_name) {
-  const Cache& cache = runtime.cache();
+  Cache& cache = runtime.cache();
+  if (cache.length(sequence) > state.tokens.size()) (void)cache.truncate(sequence, state.tokens.size());
   const CachePlan& plan = runtime.plan().cache;
   const SavedContext saved = describe_context(cache, sequence);
   assert(saved.runs.size() <= kMostSavedRuns && static_cast<size_t>(saved.length) <= state.tokens.size());
@@ -307,7 +347,12 @@ void save_session(const std::string& path, Runtime& runtime, SequenceId sequence
   header.length = static_cast<uint64_t>(saved.length);
   header.tokens = state.tokens.size();
   header.seed = state.seed;
-  header.draws = std::min<uint64_t>(state.draws, state.tokens.size());
+  header.draws = std::min<uint64_t>(state.resume.draws, state.tokens.size());
+  header.open_tokens = state.resume.open_tokens;
+  header.shown_bytes = state.resume.shown_bytes;
+  header.cut_bytes = state.cut_text.size();
+  header.clamped_values = state.clamped_values;
+  header.context = state.context;
   if (plan.layout == "mixed") {
     header.hot_tokens = plan.hot_tokens;
     header.sink_tokens = plan.sink_tokens;
@@ -333,7 +378,9 @@ void save_session(const std::string& path, Runtime& runtime, SequenceId sequence
   const std::span<const std::byte> tokens = std::as_bytes(std::span(state.tokens));
   constexpr std::array<std::byte, 16> zeros{};
   writer.write(tokens);
-  writer.write(std::span(zeros).first(saved_aligned(tokens.size()) - tokens.size()));
+  writer.write(std::as_bytes(std::span(state.cut_text)));
+  const size_t written = tokens.size() + state.cut_text.size();
+  writer.write(std::span(zeros).first(saved_aligned(written) - written));
   writer.end();
   for (size_t layer = 0; layer < saved.layers; ++layer) {
     writer.begin();

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,12 +16,24 @@ namespace contexture {
 /// A context in a file (the format is described in session.cc): a run that goes on from it is, to the bit, as if it had
 /// never stopped. Where the cache of the run that goes on is another, its rows are converted, with a warning.
 
-/// What a session remembers beside the context.
+/// What a session remembers beside the context: all that a run which never stopped would still know.
 struct SessionState {
   std::vector<TokenId> tokens = {};  // all of the text; the last ones may not have been run yet
-  uint64_t seed = 0;                 // of the sampler,
-  uint64_t draws = 0;                // and how many of its random numbers have been used: at most one a token
+  std::string cut_text = {};         // shown after them, where a stop text cut a token
+  uint64_t seed = 0;                 // of the sampler
+  Resume resume = {};                // of its random numbers at most one a token
+  uint64_t clamped_values = 0;       // Cache::clamped_values
+  uint64_t context = 0;              // that was planned for
 };
+
+/// The state after a run. `options` had `resumable`.
+SessionState state_after(std::span<const TokenId> prompt, const GenerateOptions& options, const Generation& made,
+                         const Runtime& runtime);
+
+/// The tokens to go on from, and in `options` what went with them. The random numbers are the session's, unless
+/// `has_seed` and the seed there is not its own.
+std::vector<TokenId> go_on(const SessionState& state, const Tokenizer& tokenizer, bool has_seed,
+                           GenerateOptions& options);
 
 /// A session file, read.
 struct Session {
@@ -42,12 +55,21 @@ Session read_session(std::span<const std::byte> bytes, const std::string& path, 
 /// Throws Error where the session is not of this model (identify_model).
 void check_model(const Session& session, const Digest& model);
 
+/// The tokens of context to plan for where nobody asked for a number: `wanted`, and room for the session's too unless
+/// K would then be rotated otherwise (`border`: rotation_border) and the text be another. A text that `goes_on` and was
+/// planned for a longer context stays beyond the border.
+size_t context_for(const Session& session, std::optional<size_t> border, size_t wanted, bool goes_on);
+
+/// False where this runtime rotates K otherwise than the session's did: its rows are of no use, its tokens are to be
+/// run again.
+bool is_rotated_alike(const Session& session, const Runtime& runtime);
+
 /// Fills an empty sequence of the runtime's cache. `model`: of the runtime's (identify_model). Throws Error where the
-/// session is of another model or does not fit the context; warns where rows were converted.
+/// session is of another model, was rotated otherwise or does not fit the context; warns where rows were converted.
 void restore_session(const Session& session, Runtime& runtime, SequenceId sequence, const Digest& model);
 
-/// Writes a sequence and its state, of which it holds the first tokens, to a file that is there whole or as it was.
-/// Throws Error where it cannot be written.
+/// Writes a sequence and its state, of which it holds the first tokens, to a file that is there whole or as it was;
+/// what it holds beyond them is forgotten. Throws Error where it cannot be written.
 void save_session(const std::string& path, Runtime& runtime, SequenceId sequence, const SessionState& state,
                   const Digest& model, const std::string& model_name);
 

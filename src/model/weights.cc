@@ -296,6 +296,12 @@ WeightBytes check_weights(const ModelFile& file, ModelConfig& config) {
   return binder.bytes;
 }
 
+std::optional<size_t> rotation_border(const ModelFile& file) {
+  const bool has_both = file.find("rope_factors_short.weight") && file.find("rope_factors_long.weight");
+  if (!has_both || file.find("rope_freqs.weight")) return std::nullopt;
+  return static_cast<size_t>(read_config(file.metadata).rope().original_context);
+}
+
 std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, const ModelConfig& config,
                                                        size_t planned_context) {
   TensorBinder binder(file);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/aligned.h"
@@ -65,6 +66,10 @@ WeightBytes check_weights(const ModelFile& file, ModelConfig& config);
 /// as of load_weights.
 std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, const ModelConfig& config,
                                                        size_t planned_context = 0);
+
+/// Nothing where K is rotated alike whatever is planned for. A model with LongRoPE brings two sets of divisors: a run
+/// that plans for more tokens of context than this makes another text of the same prompt than one that plans for fewer.
+std::optional<size_t> rotation_border(const ModelFile& file);
 
 /// Reads the weights out of the file, of which no byte is needed afterwards; the pages of its map are given back as it
 /// goes, so that weights are not in memory twice. `planned_context`: tokens that a run will hold (0: what the model was

@@ -4,12 +4,12 @@
 namespace contexture {
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::span<const TokenId> after, bool show_special)
-    : tokenizer_(tokenizer), show_special_(show_special), at_start_(true) {
-  for (const TokenId id : after) tokenizer_.next_bytes(id, show_special_, at_start_);
+    : tokenizer_(&tokenizer), show_special_(show_special), at_start_(true) {
+  for (const TokenId id : after) tokenizer_->next_bytes(id, show_special_, at_start_);
 }
 
 std::string StreamDecoder::push(TokenId id) {
-  pending_ += tokenizer_.next_bytes(id, show_special_, at_start_);
+  pending_ += tokenizer_->next_bytes(id, show_special_, at_start_);
   std::string text;
   std::string_view left = pending_;
   while (!left.empty()) {

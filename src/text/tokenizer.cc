@@ -48,8 +48,10 @@ struct Tokenizer::Impl {
   bool is_sentencepiece() const { return std::holds_alternative<SentencePieceBpe>(algorithm); }
   bool is_special(TokenId id) const;
   bool restarts_text(TokenId id) const { return is_special(id) && !vocabulary.prefix_once; }
-  void encode_text(std::string_view text, const SpecialTokens& specials, std::vector<TokenId>& ids) const;
-  void encode_part(std::string_view part, bool is_first, std::vector<TokenId>& ids) const;
+  void encode_text(std::string_view text, const SpecialTokens& specials, bool goes_on, std::vector<TokenId>& ids) const;
+  /// Where a part stands: at the text's start, there but after other text, or after a special token.
+  enum class Place { first, goes_on, later };
+  void encode_part(std::string_view part, Place place, std::vector<TokenId>& ids) const;
   TokenId check(TokenId id) const;
 };
 
@@ -81,12 +83,12 @@ TokenId Tokenizer::Impl::check(TokenId id) const {
   return id;
 }
 
-void Tokenizer::Impl::encode_part(std::string_view part, bool is_first, std::vector<TokenId>& ids) const {
+void Tokenizer::Impl::encode_part(std::string_view part, Place place, std::vector<TokenId>& ids) const {
   std::string composed;
   if (vocabulary.nfc) part = composed = nfc(part);
   if (const auto* byte_bpe = std::get_if<ByteBpe>(&algorithm)) return byte_bpe->encode(part, ids);
   const auto& sentencepiece = std::get<SentencePieceBpe>(algorithm);
-  if (!vocabulary.add_space_prefix || (vocabulary.prefix_once && !is_first) ||
+  if (!vocabulary.add_space_prefix || place == Place::goes_on || (vocabulary.prefix_once && place != Place::first) ||
       (vocabulary.prefix_if_absent && part.starts_with(' '))) {
     return sentencepiece.encode(part, ids);
   }
@@ -96,13 +98,13 @@ void Tokenizer::Impl::encode_part(std::string_view part, bool is_first, std::vec
 }
 
 /// Cuts the special tokens out of the text and encodes what lies between them.
-void Tokenizer::Impl::encode_text(std::string_view text, const SpecialTokens& specials,
+void Tokenizer::Impl::encode_text(std::string_view text, const SpecialTokens& specials, bool goes_on,
                                   std::vector<TokenId>& ids) const {
   for (size_t at = 0; at < text.size();) {
     const SpecialTokens::Match match = specials.find(text, at);
     std::string_view part = text.substr(at, match.at - at);
     if (contains(vocabulary.strips_left, match.id)) part.remove_suffix(white_space_suffix(part));
-    if (!part.empty()) encode_part(part, /*is_first=*/at == 0, ids);
+    if (!part.empty()) encode_part(part, at > 0 ? Place::later : goes_on ? Place::goes_on : Place::first, ids);
     if (match.size == 0) return;
     ids.push_back(match.id);
     at = match.at + match.size;
@@ -122,9 +124,9 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
   std::vector<TokenId> ids;
   if (options.add_begin && vocabulary.add_begin) ids.push_back(*vocabulary.begin);
   if (const auto* sentencepiece = std::get_if<SentencePieceBpe>(&impl_->algorithm)) {
-    impl_->encode_text(sentencepiece->normalize(text), specials, ids);
+    impl_->encode_text(sentencepiece->normalize(text), specials, options.goes_on, ids);
   } else {
-    impl_->encode_text(text, specials, ids);
+    impl_->encode_text(text, specials, options.goes_on, ids);
   }
   if (options.add_begin && vocabulary.add_end) ids.push_back(*vocabulary.end);
   return ids;

@@ -13,6 +13,7 @@ namespace contexture {
 struct EncodeOptions {
   bool add_begin = true;      ///< the begin (and end) token as the file asks; false: neither
   bool parse_special = true;  ///< "<|eot_id|>" in the text is that token; false: it is text like any other
+  bool goes_on = false;       ///< other text comes before it: no space is put in front
 };
 
 /// Text to token ids and back. Immutable once made; safe to use from several threads.
@@ -73,11 +74,13 @@ class StreamDecoder {
   /// U+FFFD, one for each maximal start of a character (as Unicode recommends), so that the text does not depend on
   /// where tokens end.
   std::string push(TokenId id);
+  /// The beginning of a character that is not complete.
+  const std::string& open() const { return pending_; }
   /// What is left at the end: U+FFFD where a character was never completed, else nothing. What follows is a new stream.
   std::string finish();
 
  private:
-  const Tokenizer& tokenizer_;
+  const Tokenizer* tokenizer_;
   bool show_special_;
   bool at_start_;
   std::string pending_;

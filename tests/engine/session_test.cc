@@ -99,8 +99,8 @@ class SessionTest : public testing::Test {
   std::span<const int32_t> text(size_t first, size_t count) const { return std::span(text_).subspan(first, count); }
 
   void save(Fed& run, const std::vector<int32_t>& tokens) const {
-    save_session(session_.path(), run.runtime, run.sequence.id(), {.tokens = tokens, .seed = 7, .draws = 1}, identity_,
-                 "model.gguf");
+    save_session(session_.path(), run.runtime, run.sequence.id(), {.tokens = tokens, .seed = 7, .resume = {.draws = 1}},
+                 identity_, "model.gguf");
   }
   void save_text(Fed& run, size_t tokens) const {
     save(run, {text_.begin(), text_.begin() + static_cast<ptrdiff_t>(tokens)});
@@ -242,8 +242,49 @@ TEST_F(SessionTest, KeepsTokensSeedAndWhatHasNotRun) {
   const Session session = read_session(bytes, "s");
   EXPECT_EQ(session.state.tokens, std::vector<int32_t>(text_.begin(), text_.begin() + 21));
   EXPECT_EQ(session.state.seed, 7u);
-  EXPECT_EQ(session.state.draws, 1u);
+  EXPECT_EQ(session.state.resume.draws, 1u);
   EXPECT_EQ(session.context.length, 20);
+}
+
+TEST_F(SessionTest, KeepsAllThatARunWhichNeverStoppedWouldKnow) {
+  Fed run(file_, small_options("paged", Format::f16, Format::f16, 50));
+  run.feed(text(0, 20), 48);
+  const SessionState state{.tokens = {text_.begin(), text_.begin() + 17},
+                           .cut_text = "a \xc3",
+                           .seed = 8,
+                           .resume = {.draws = 9, .open_tokens = 2, .shown_bytes = 3},
+                           .clamped_values = 10,
+                           .context = 50};
+  save_session(session_.path(), run.runtime, run.sequence.id(), state, identity_, "model.gguf");
+  const std::vector<std::byte> bytes = read_bytes(session_.path());
+  const Session session = read_session(bytes, "s");
+  EXPECT_EQ(session.context.length, 17) << "what the sequence holds beyond the text is forgotten";
+  EXPECT_EQ(session.state.tokens, state.tokens);
+  EXPECT_EQ(session.state.cut_text, state.cut_text);
+  EXPECT_EQ(session.state.seed, 8u);
+  EXPECT_EQ(session.state.resume.draws, 9u);
+  EXPECT_EQ(session.state.resume.open_tokens, 2u);
+  EXPECT_EQ(session.state.resume.shown_bytes, 3u);
+  EXPECT_EQ(session.state.clamped_values, 10u);
+  EXPECT_EQ(session.state.context, 50u);
+}
+
+TEST(SessionContext, NeverChangesHowKIsRotatedUnlessItMust) {
+  const auto planned = [](size_t length, size_t context, size_t wanted, bool goes_on) {
+    Session session;
+    session.context.length = static_cast<int64_t>(length);
+    session.state.context = context;
+    return context_for(session, 64, wanted, goes_on);
+  };
+  EXPECT_EQ(planned(30, 40, 20, false), 30u) << "room for the rows that are there";
+  EXPECT_EQ(planned(30, 40, 50, true), 50u);
+  EXPECT_EQ(planned(60, 64, 70, true), 70u) << "it grows over the border: its rows are run again";
+  EXPECT_EQ(planned(90, 99, 20, false), 64u) << "a short prompt is what it is in a run of its own";
+  EXPECT_EQ(planned(10, 99, 20, true), 65u) << "it began with a long context, and goes on so";
+  EXPECT_EQ(planned(10, 99, 20, false), 20u);
+  Session session;
+  session.context.length = 90;
+  EXPECT_EQ(context_for(session, std::nullopt, 20, false), 90u);
 }
 
 /// A session as small as can be.
@@ -330,8 +371,8 @@ TEST_F(DamagedSession, SaysWhichContextIsNeeded) {
 }
 
 TEST_F(DamagedSession, OfANewerVersionIsNamed) {
-  bytes_[8] = std::byte{2};
-  EXPECT_NE(error_of([&] { read_session(bytes_, "s"); }).find("version 2"), std::string::npos);
+  bytes_[8] = std::byte{3};
+  EXPECT_NE(error_of([&] { read_session(bytes_, "s"); }).find("version 3"), std::string::npos);
 }
 
 // A disk that is full, played by a limit on the size of files.
