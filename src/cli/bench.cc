@@ -36,19 +36,13 @@ struct Bench {
   void run() {
     catch_interrupts();
     if (!target.empty()) limit_kernel_target(target);
-    RunOptions options = cache.options();
-    const size_t deepest = *std::max_element(depths.begin(), depths.end());
-    const size_t prefill = *std::max_element(prompts.begin(), prompts.end());
-    options.cache.context = std::max(options.cache.context, deepest + std::max<size_t>(1, std::max(prefill, decode)));
-    options.cache.sequences = options.logit_rows = sequences;
-    options.chunk = std::max(chunk, sequences);
     if (ring.given()) {
       std::optional<SharedModel> shared;
       const auto open = [&] { shared.emplace(model.open()); };
       return ring.run(open, [&](Communicator& ranks) {
         Bench rank = *this;
         rank.speaks = ranks.rank() == 0;
-        RunOptions of_rank = options;
+        RunOptions of_rank = options(shared->opened());
         of_rank.ranks = static_cast<size_t>(ranks.ranks());
         of_rank.threads = ring.threads_of_rank(cache.threads);
         const std::unique_ptr<Runtime> runtime = shared->runtime(of_rank, ranks, ring);
@@ -58,9 +52,19 @@ struct Bench {
       });
     }
     const OpenedModel opened = model.open();
-    Runtime runtime(opened.file, options);
+    Runtime runtime(opened.file, options(opened));
     measure_machine(runtime);
     measure(runtime);
+  }
+
+  RunOptions options(const OpenedModel& opened) const {
+    RunOptions options = cache.options(opened.file.metadata);
+    const size_t deepest = *std::max_element(depths.begin(), depths.end());
+    const size_t prefill = *std::max_element(prompts.begin(), prompts.end());
+    options.cache.context = std::max(options.cache.context, deepest + std::max<size_t>(1, std::max(prefill, decode)));
+    options.cache.sequences = options.logit_rows = sequences;
+    options.chunk = std::max(chunk, sequences);
+    return options;
   }
 
   void measure(Runtime& runtime) {

@@ -112,7 +112,7 @@ struct Chat {
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
-    RunOptions options = cache.options();
+    RunOptions options = cache.options(opened.file.metadata);
     if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(opened.file.metadata));
     Runtime runtime(opened.file, options);
     CachedConversation conversation(runtime, tokenizer, chat_template);
@@ -146,7 +146,7 @@ struct Chat {
     GenerateOptions generate = sampling.options(opened.file.metadata);
     const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
     agree_on_sampling(ranks, generate);
-    RunOptions options = cache.options();
+    RunOptions options = cache.options(opened.file.metadata);
     options.ranks = static_cast<size_t>(ranks.ranks());
     options.threads = ring.threads_of_rank(cache.threads);
     if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(opened.file.metadata));

@@ -87,20 +87,22 @@ void CacheFlags::add_to(CLI::App& command) {
       "--rotate,!--no-rotate", [this](int64_t given) { rotate = given > 0; },
       "store K and V rotated by a Hadamard matrix: few bits then lose less (default: where q4_0 holds them and the "
       "head size is a power of two)");
-  command.add_option("-c,--context", context, "tokens of context (default: what the prompt and -n need)")
-      ->check(whole_number(1, kManyTokens))
+  command
+      .add_option("-c,--context", context,
+                  "tokens of context; 0: what the model was made for (default: what the prompt and -n need)")
+      ->check(whole_number(0, kManyTokens))
       ->option_text("N");
   command.add_option("-t,--threads", threads, "threads (default: physical cores)")
       ->check(whole_number(1, 1024))
       ->option_text("N");
 }
 
-RunOptions CacheFlags::options() const {
+RunOptions CacheFlags::options(const Metadata& model) const {
   RunOptions options;
   options.cache.layout = layout;
   options.cache.shape.k_format = *format_from_name(k_format);
   options.cache.shape.v_format = *format_from_name(v_format);
-  options.cache.context = context;
+  if (context) options.cache.context = *context > 0 ? *context : read_config(model).context;
   options.cache.page_tokens = page_tokens;
   options.cache.hot_tokens = hot_tokens;
   options.cache.sink_tokens = sink_tokens;
@@ -109,14 +111,6 @@ RunOptions CacheFlags::options() const {
   options.cache.rotate = rotate;
   options.threads = threads > 0 ? threads : physical_cores();
   return options;
-}
-
-std::vector<std::string> with_known_spellings(std::vector<std::string> arguments) {
-  for (std::string& argument : arguments) {
-    if (argument == "-ctk") argument = "--k-format";
-    if (argument == "-ctv") argument = "--v-format";
-  }
-  return arguments;
 }
 
 std::vector<std::string> cache_formats() {

@@ -30,11 +30,12 @@ struct CacheFlags {
   size_t hot_tokens = 256, sink_tokens = 4;
   std::string cold_k_format = "q4_0", cold_v_format = "q4_0";
   std::optional<bool> rotate;
-  size_t context = 0;
+  std::optional<size_t> context;  // 0: what the model was made for
   int threads = 0;
 
   void add_to(CLI::App& command);
-  RunOptions options() const;
+  /// For this model; a context of 0 where no flag gave one.
+  RunOptions options(const Metadata& model) const;
 };
 
 /// Adds a subcommand whose callback does the work; one function a subcommand, each in its own file.
@@ -67,9 +68,6 @@ CLI::Validator whole_number(int64_t low, int64_t high);
 /// A finite number in [low, high]: NaN is in no range.
 CLI::Validator number(double low, double high);
 constexpr int64_t kManyTokens = int64_t{1} << 40;
-
-/// Arguments with the spellings of llama.cpp's users that CLI11 would read as several flags (-ctk: -c -t -k) replaced.
-std::vector<std::string> with_known_spellings(std::vector<std::string> arguments);
 
 /// Names of the formats that a cache holds K and V in.
 std::vector<std::string> cache_formats();

@@ -1,6 +1,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/error.h"
+#include "cli/other_spellings.h"
 #include "cli/progress_line.h"
 #include "cli/scored_text.h"
 #include "verify/divergence.h"
@@ -26,7 +27,7 @@ struct Reference {
     // They are one for both, or belong to what is printed.
     for (const char* other : {"--json", "--context"}) app.remove_option(app.get_option(other));
     try {
-      std::vector<std::string> arguments = with_known_spellings(CLI::detail::split_up(text));
+      std::vector<std::string> arguments = with_known_spellings(app, CLI::detail::split_up(text));
       std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them last first
       app.parse(std::move(arguments));
     } catch (const CLI::ParseError& e) {
@@ -49,9 +50,11 @@ struct EvalKl {
     const OpenedModel opened = model.open();
     std::optional<OpenedModel> other;
     if (!against.model.model.empty()) other = open_other(opened);
-    const ScoredText scored = read_scored_text(text, opened, cache.context);
-    Runtime runtime(opened.file, scored.fit(cache.options()));
-    Runtime reference(other ? other->file : opened.file, scored.fit(against.cache.options()));
+    const RunOptions options = cache.options(opened.file.metadata);
+    const ScoredText scored = read_scored_text(text, opened, options.cache.context);
+    Runtime runtime(opened.file, scored.fit(options));
+    const ModelFile& held_against = other ? other->file : opened.file;
+    Runtime reference(held_against, scored.fit(against.cache.options(held_against.metadata)));
     ProgressLine progress("scoring the text");
     const std::optional<Divergence> divergence = measure_divergence(
         scored.tokens, scored.windows, reference, runtime,

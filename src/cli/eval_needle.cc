@@ -25,7 +25,7 @@ struct EvalNeedle {
     const std::vector<NeedleContext> contexts = hide(opened.file);
     print_head();
     for (const NeedleContext& context : contexts) {
-      Runtime runtime(opened.file, needle_options(cache.options(), context.tokens.size()));
+      Runtime runtime(opened.file, needle_options(cache.options(opened.file.metadata), context.tokens.size()));
       if (!measure(opened, context, runtime, interrupted(), true)) return;
     }
   }
@@ -38,7 +38,7 @@ struct EvalNeedle {
       const bool speaks = ranks.rank() == 0;
       if (speaks) print_head();
       for (const NeedleContext& context : contexts) {
-        RunOptions options = needle_options(cache.options(), context.tokens.size());
+        RunOptions options = needle_options(cache.options(shared->opened().file.metadata), context.tokens.size());
         options.ranks = static_cast<size_t>(ranks.ranks());
         options.threads = ring.threads_of_rank(cache.threads);
         const std::unique_ptr<Runtime> runtime = shared->runtime(options, ranks, ring);

@@ -20,8 +20,9 @@ struct EvalPerplexity {
     catch_interrupts();
     if (compiled.given()) return run_compiled();
     const OpenedModel opened = model.open();
-    const ScoredText scored = read_scored_text(text, opened, cache.context);
-    Runtime runtime(opened.file, scored.fit(cache.options()));
+    const RunOptions options = cache.options(opened.file.metadata);
+    const ScoredText scored = read_scored_text(text, opened, options.cache.context);
+    Runtime runtime(opened.file, scored.fit(options));
     ProgressLine progress("scoring the text");
     const std::optional<Perplexity> perplexity = measure_perplexity(
         scored.tokens, scored.windows, runtime,

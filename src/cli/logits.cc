@@ -18,7 +18,7 @@ struct Logits {
     catch_interrupts();
     const OpenedModel opened = model.open();
     if (tokens.empty()) tokens = opened.need_tokenizer().encode(prompt);
-    RunOptions options = cache.options();
+    RunOptions options = cache.options(opened.file.metadata);
     if (options.cache.context == 0) options.cache.context = tokens.size();
     options.chunk = options.logit_rows = std::min(chunk, tokens.size());
     const MemoryPlan plan = plan_memory(opened.file, options);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/other_spellings.h"
 
 namespace contexture::cli {
 namespace {
@@ -46,8 +47,9 @@ int run_program(int argc, char** argv) {
   add_eval(app);
   add_ring(app);
   try {
-    // CLI11 takes them last first.
-    app.parse(with_known_spellings({std::reverse_iterator(argv + argc), std::reverse_iterator(argv + 1)}));
+    std::vector<std::string> arguments = with_known_spellings(app, {argv + 1, argv + argc});
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them last first
+    app.parse(std::move(arguments));
   } catch (const CLI::ExtrasError&) {  // whose own message has them last first
     tell("not expected: {}\nRun with --help for more information.\n", fmt::join(app.remaining(/*recurse=*/true), " "));
     return 2;

@@ -13,7 +13,7 @@ struct Plan {
 
   void run() const {
     const ModelFile file = open_model(model.model);
-    RunOptions options = cache.options();
+    RunOptions options = cache.options(file.metadata);
     if (options.cache.context == 0) options.cache.context = read_config(file.metadata).context;
     options.cache.sequences = options.logit_rows = sequences;
     options.cache.pool_tokens = pool_tokens;

@@ -50,7 +50,7 @@ struct Run {
     } else {
       ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
     }
-    RunOptions options = cache.options();
+    RunOptions options = cache.options(opened.file.metadata);
     options.cache.resumable = generate.resumable = kept.has_value();
     const ModelConfig config = read_config(opened.file.metadata);
     if (options.cache.context == 0) {
@@ -106,7 +106,7 @@ struct Run {
     GenerateOptions generate = sampling.options(opened.file.metadata);
     agree_on_sampling(ranks, generate);
     const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
-    RunOptions options = cache.options();
+    RunOptions options = cache.options(opened.file.metadata);
     options.ranks = static_cast<size_t>(ranks.ranks());
     options.threads = ring.threads_of_rank(cache.threads);
     const ModelConfig config = read_config(opened.file.metadata);

@@ -49,9 +49,10 @@ void SamplingFlags::add_to(CLI::App& command) {
   command.add_option("--repeat-penalty", g.repeat_penalty, "divides the logits of the last 64 tokens; 1 is off")
       ->check(number(0.01, 100))
       ->capture_default_str();
-  seed_ = command.add_option("-s,--seed", g.seed, "same seed, same text (default: a random one, printed)")
-              ->check(whole_number(0, std::numeric_limits<int64_t>::max()));
-  command.add_option("--stop", g.stop, "ends before this text; may be given again")
+  seed_ =
+      command.add_option("-s,--seed", seed_given_, "same seed, same text; -1: a random one, as by default, printed")
+          ->check(whole_number(-1, std::numeric_limits<int64_t>::max()));
+  command.add_option("-r,--stop", g.stop, "ends before this text; may be given again")
       ->allow_extra_args(false)
       ->option_text("TEXT");
   command.add_flag("--ignore-eos", g.ignore_end, "end tokens are never chosen");
@@ -71,7 +72,7 @@ GenerateOptions SamplingFlags::options(const Metadata& metadata) const {
   take_advice(metadata, "general.sampling.top_k", *top_k_, options.top_k, whole);
   take_advice(metadata, "general.sampling.top_p", *top_p_, options.top_p, number_up_to(1));
   options.max_tokens = static_cast<size_t>(predict_ < 0 ? kManyTokens : predict_);
-  if (!*seed_) options.seed = std::random_device()();
+  options.seed = seed_given_ < 0 ? std::random_device()() : static_cast<uint64_t>(seed_given_);
   return options;
 }
 

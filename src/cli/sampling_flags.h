@@ -18,7 +18,7 @@ class SamplingFlags {
 
  private:
   GenerateOptions given_;
-  int64_t predict_ = 512;
+  int64_t predict_ = 512, seed_given_ = -1;
   CLI::Option *temperature_ = nullptr, *top_k_ = nullptr, *top_p_ = nullptr, *seed_ = nullptr;
 };
 

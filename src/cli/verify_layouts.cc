@@ -34,7 +34,7 @@ struct VerifyLayouts {
     checks.k_formats = chosen_formats(k_formats);
     checks.v_formats = chosen_formats(v_formats);
     if (!page_tokens.empty()) checks.page_tokens = page_tokens;
-    const RunOptions own = cache.options();
+    const RunOptions own = cache.options(opened.file.metadata);
     if (given("--hot-tokens")) checks.hot_tokens = own.cache.hot_tokens;
     if (given("--sink-tokens")) checks.sink_tokens = own.cache.sink_tokens;
     if (given("--cold-k-format")) checks.cold_k_format = own.cache.cold_k_format;
