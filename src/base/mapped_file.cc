@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -22,6 +23,9 @@ struct Descriptor {
   }
 };
 
+/// What Git leaves in place of a large file that was not fetched: a text of three lines, the first of them this.
+constexpr std::string_view git_lfs_pointer = "version https://git-lfs.github.com/spec/v1\n";
+
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
@@ -36,6 +40,12 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   void* data = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
   if (data == MAP_FAILED) fail("cannot map {}: {}", printable(path, 400), std::strerror(errno));
   data_ = static_cast<const std::byte*>(data);
+  const std::string_view text(reinterpret_cast<const char*>(data_), size_);
+  if (text.starts_with(git_lfs_pointer)) {
+    unmap();
+    fail("{} is a Git LFS pointer and not the file itself; fetch it with git lfs pull, or download it",
+         printable(path, 400));
+  }
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept {
@@ -50,6 +60,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
+  unmap();
+}
+
+void MappedFile::unmap() {
   if (data_) munmap(const_cast<std::byte*>(data_), size_);
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <unordered_set>
 
@@ -9,6 +10,12 @@
 
 namespace contexture {
 namespace {
+
+/// A shape without outer dimensions of 1, which files may write or leave out.
+std::span<const int64_t> without_ones(std::span<const int64_t> shape) {
+  while (shape.size() > 1 && shape.front() == 1) shape = shape.subspan(1);
+  return shape;
+}
 
 /// A matrix of the file and where it goes.
 struct Packing {
@@ -26,7 +33,7 @@ class TensorBinder {
   const StoredTensor* find(const std::string& name, const std::vector<int64_t>& shape) {
     asked_.insert(name);
     const StoredTensor* tensor = file_.find(name);
-    if (tensor && tensor->shape != shape) {
+    if (tensor && !std::ranges::equal(without_ones(tensor->shape), without_ones(shape))) {
       fail("{}: tensor {} is ({}), the configuration wants ({}); the file contradicts itself", path_, name,
            fmt::join(tensor->shape, ", "), fmt::join(shape, ", "));
     }
