@@ -224,9 +224,9 @@ ModelFile open_huggingface(const std::string& path) {
   Weights weights(model);
   read_weights(folder, path, weights);
   if (weights.parts() > 1) model.kind += fmt::format(", {} parts", weights.parts());
-  // Unless it is said, a model shares its embedding where it stores no head.
+  // Unless it is said, a model shares its embedding where its family does, and where it stores no head.
   const bool has_head = weights.has("lm_head.weight") || weights.has("language_model.lm_head.weight");
-  const bool tied = config.get_bool("tie_word_embeddings", !has_head);
+  const bool tied = config.get_bool("tie_word_embeddings", family.tied || !has_head);
   if (!tied && !has_head) {
     fail("{}: lm_head.weight is missing, and tie_word_embeddings is false; download the whole folder",
          printable(folder.string(), 400));

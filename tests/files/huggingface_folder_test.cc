@@ -165,6 +165,8 @@ TEST(HuggingFaceTensors, TheHeadIsSharedWhereTheFileSaysSo) {
   EXPECT_TRUE(has_output({}, {"model.embed_tokens.weight", "lm_head.weight"}));
   EXPECT_FALSE(has_output({}, {"model.embed_tokens.weight"}));
   EXPECT_FALSE(has_output({{"tie_word_embeddings", true}}, {"model.embed_tokens.weight", "lm_head.weight"}));
+  const HuggingFaceFolder gemma(config_of("gemma"), tensors_named({"model.embed_tokens.weight", "lm_head.weight"}));
+  EXPECT_EQ(open_model(gemma.path()).find("output.weight"), nullptr) << "as the family does where the file is silent";
   EXPECT_THAT(error_of([&] {
                 has_output({{"tie_word_embeddings", false}}, {"model.embed_tokens.weight"});
               }),
