@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <string_view>
 #include <utility>
 
@@ -23,8 +24,12 @@ struct Descriptor {
   }
 };
 
-/// What Git leaves in place of a large file that was not fetched: a text of three lines, the first of them this.
-constexpr std::string_view git_lfs_pointer = "version https://git-lfs.github.com/spec/v1\n";
+/// A Git LFS pointer is a text of three lines, the first of them this.
+constexpr std::string_view pointer_begin = "version https://git-lfs.github.com/spec/v1\n";
+
+bool begins_as_pointer(std::string_view text) {
+  return text.starts_with(pointer_begin);
+}
 
 }  // namespace
 
@@ -40,8 +45,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   void* data = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
   if (data == MAP_FAILED) fail("cannot map {}: {}", printable(path, 400), std::strerror(errno));
   data_ = static_cast<const std::byte*>(data);
-  const std::string_view text(reinterpret_cast<const char*>(data_), size_);
-  if (text.starts_with(git_lfs_pointer)) {
+  if (begins_as_pointer({reinterpret_cast<const char*>(data_), size_})) {
     unmap();
     fail("{} is a Git LFS pointer and not the file itself; fetch it with git lfs pull, or download it",
          printable(path, 400));
@@ -65,6 +69,12 @@ MappedFile::~MappedFile() {
 
 void MappedFile::unmap() {
   if (data_) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+bool is_git_lfs_pointer(const std::string& path) {
+  std::string begin(pointer_begin.size(), '\0');
+  std::ifstream(path, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  return begins_as_pointer(begin);
 }
 
 void MappedFile::give_back(std::span<const std::byte> bytes) const {

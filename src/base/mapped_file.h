@@ -31,4 +31,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Whether a file is what Git leaves in place of one that was not fetched.
+bool is_git_lfs_pointer(const std::string& path);
+
 }  // namespace contexture

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -42,11 +43,14 @@ class TensorBinder {
 
   const StoredTensor& get(const std::string& name, const std::vector<int64_t>& shape) {
     const StoredTensor* tensor = find(name, shape);
+    if (!tensor && file_.absent) return absent_.emplace_back(name, file_.absent->format, shape);
     if (!tensor) fail("{}: tensor {} is missing; the file holds no whole model", path_, name);
     return *tensor;
   }
 
-  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+  bool has(const std::string& name) const {
+    return file_.find(name) || (file_.absent && file_.absent->names.contains(name));
+  }
 
   PackedMatrix matrix(const std::string& name, size_t rows, size_t columns) {
     return rows_of(get(name, {static_cast<int64_t>(rows), static_cast<int64_t>(columns)}), 0, rows);
@@ -55,7 +59,7 @@ class TensorBinder {
   /// Some rows of a tensor as a matrix of their own; of a tensor (n, rows, columns) the rows count through.
   PackedMatrix rows_of(const StoredTensor& tensor, size_t first, size_t rows) {
     Matrix matrix{tensor.format, rows, static_cast<size_t>(tensor.shape.back()), nullptr};
-    matrix.data = tensor.data.data() + first * matrix.row_bytes();
+    if (!tensor.data.empty()) matrix.data = tensor.data.data() + first * matrix.row_bytes();
     PackedMatrix packed = packed_shape(matrix);
     const size_t packed_bytes = AlignedArray<std::byte>::bytes_for(packed.bytes());
     if (memory_) packed.data = memory_ + bytes.packed;
@@ -85,6 +89,7 @@ class TensorBinder {
   std::string path_;
   std::byte* memory_;
   std::unordered_set<std::string> asked_;
+  std::deque<StoredTensor> absent_;  // as they would be
 };
 
 /// Where the floats of norms and biases go; without memory they are only counted.
@@ -114,6 +119,7 @@ class VectorWriter {
 
 void bind_vocabulary(const ModelFile& file, ModelConfig& config) {
   const StoredTensor* embedding = file.find("token_embd.weight");
+  if (!embedding && file.absent && config.vocabulary != 0) return;
   if (!embedding)
     fail("{} holds no weights (no token_embd.weight); this command needs them", printable(file.path, 400));
   const size_t rows = static_cast<size_t>(embedding->shape[0]);
@@ -310,6 +316,7 @@ std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, co
 }
 
 Weights load_weights(const ModelFile& file, ModelConfig& config, ThreadPool& pool, size_t planned_context) {
+  if (file.absent) fail("{}: {}", printable(file.path, 400), file.absent->why);
   const WeightBytes bytes = check_weights(file, config);
   size_t floats = bytes.copied / sizeof(float);
   AlignedArray<float> vectors(floats);

@@ -46,7 +46,11 @@ class MappedFileTest : public testing::Test {
 TEST_F(MappedFileTest, NamesAGitLfsPointer) {
   const std::string pointer = file("model.gguf", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n");
   EXPECT_THAT(error(pointer), AllOf(HasSubstr(pointer), HasSubstr("Git LFS pointer"), HasSubstr("git lfs pull")));
-  EXPECT_EQ(error(file("text", "version https://git-lfs")), "");
+  EXPECT_TRUE(is_git_lfs_pointer(pointer));
+  const std::string text = file("text", "version https://git-lfs");
+  EXPECT_EQ(error(text), "");
+  EXPECT_FALSE(is_git_lfs_pointer(text));
+  EXPECT_FALSE(is_git_lfs_pointer(text + ".missing"));
 }
 
 TEST_F(MappedFileTest, ShowsTheBytes) {

@@ -349,5 +349,56 @@ TEST(Weights, AreHeldAgainstTheConfiguration) {
       << "outer dimensions of 1 say nothing";
 }
 
+/// A random model's weights as they are, and with those that `is_absent` not there: the same bytes are planned.
+void expect_same_plan(const RandomModel& model, const std::function<bool(size_t)>& is_absent) {
+  const TemporaryFile path;
+  write_random_model(model, path.path());
+  ModelFile whole = open_model(path.path()), part;
+  ModelConfig config = read_config(whole.metadata);
+  const WeightBytes bytes = check_weights(whole, config);
+  part.metadata = whole.metadata;
+  part.metadata.set_int(model.family + ".vocab_size", static_cast<int64_t>(config.vocabulary));
+  part.absent = AbsentWeights{model.format, {}, "somewhere else"};
+  for (size_t i = 0; i < whole.tensors.size(); ++i) {
+    if (is_absent(i)) {
+      part.absent->names.insert(whole.tensors[i].name);
+    } else {
+      part.add(whole.tensors[i]);
+    }
+  }
+  config = read_config(part.metadata);
+  const WeightBytes planned = check_weights(part, config);
+  EXPECT_EQ(planned.packed, bytes.packed) << model.family;
+  EXPECT_EQ(planned.copied, bytes.copied) << model.family;
+  EXPECT_EQ(planned.stored, bytes.stored) << model.family;
+  EXPECT_EQ(planned.of_layer, bytes.of_layer) << model.family;
+  EXPECT_EQ(config.vocabulary, whole.find("token_embd.weight")->shape[0]) << model.family;
+  ThreadPool pool(1);
+  EXPECT_THAT(error_of([&] { (void)load_weights(part, config, pool); }), HasSubstr("somewhere else"));
+}
+
+TEST(Weights, ThatAreAbsentCountAsWhatTheyWouldBe) {
+  for (const RandomModel& model :
+       {RandomModel{.format = Format::bf16, .tied = false},
+        {.family = "qwen2", .format = Format::f16},
+        {.family = "qwen3", .format = Format::bf16},
+        {.family = "phi3", .format = Format::bf16, .tied = false},
+        {.family = "gemma3", .format = Format::bf16, .window = 16, .window_pattern = 2},
+        {.format = Format::f32, .experts = 4, .experts_used = 2, .separate_experts = true}}) {
+    expect_same_plan(model, [](size_t) { return true; });
+    expect_same_plan(model, [](size_t i) { return i % 3 == 0; });
+  }
+  // Without any list of names: the head is all that must be known.
+  const TemporaryFile path;
+  write_random_model({.format = Format::bf16, .tied = false}, path.path());
+  const ModelFile whole = open_model(path.path());
+  ModelFile none;
+  none.metadata = whole.metadata;
+  none.metadata.set_int("llama.vocab_size", 80);
+  none.absent = AbsentWeights{Format::bf16, {"output.weight"}, "nothing is here"};
+  ModelConfig config = read_config(whole.metadata), bare = read_config(none.metadata);
+  EXPECT_EQ(check_weights(none, bare).total(), check_weights(whole, config).total());
+}
+
 }  // namespace
 }  // namespace contexture
