@@ -322,8 +322,8 @@ size_t gguf_alignment(const Metadata& metadata) {
   constexpr std::string_view key = "general.alignment";
   const int64_t alignment = metadata.get_int(key, /*low=*/8, /*high=*/1 << 20, /*fallback=*/32);
   if (!std::has_single_bit(static_cast<uint64_t>(alignment))) {
-    fail("{}: metadata key {} is {}, which is not a power of two; convert the model again", metadata.origin(), key,
-         alignment);
+    fail("{}: metadata key {} is {}, which is not a power of two; use another file of this model", metadata.origin(),
+         key, alignment);
   }
   return static_cast<size_t>(alignment);
 }

@@ -31,7 +31,7 @@ std::string_view name(MetadataType type) {
 
 void Metadata::add(std::string key, MetadataValue value) {
   const auto [place, fresh] = index_.try_emplace(key, entries_.size());
-  if (!fresh) fail("{}: metadata key {} is there twice; convert the model again", origin_, printable(key));
+  if (!fresh) fail("{}: metadata key {} is there twice; use another file of this model", origin_, printable(key));
   entries_.emplace_back(std::move(key), std::move(value));
 }
 

@@ -68,7 +68,7 @@ const StoredTensor* ModelFile::find(std::string_view name) const {
 void ModelFile::add(StoredTensor tensor) {
   const auto [place, fresh] = tensor_index.try_emplace(tensor.name, tensors.size());
   if (!fresh) {
-    fail("{}: tensor {} is there twice; convert the model again", printable(path, 400), printable(tensor.name));
+    fail("{}: tensor {} is there twice; use another file of this model", printable(path, 400), printable(tensor.name));
   }
   tensors.push_back(std::move(tensor));
 }
