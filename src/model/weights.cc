@@ -43,7 +43,10 @@ class TensorBinder {
 
   const StoredTensor& get(const std::string& name, const std::vector<int64_t>& shape) {
     const StoredTensor* tensor = find(name, shape);
-    if (!tensor && file_.absent) return absent_.emplace_back(name, file_.absent->format, shape);
+    if (!tensor && file_.absent) {
+      absent_.push_back({name, file_.absent->format, shape, {}});
+      return absent_.back();
+    }
     if (!tensor) fail("{}: tensor {} is missing; the file holds no whole model", path_, name);
     return *tensor;
   }
@@ -116,6 +119,14 @@ class VectorWriter {
   float* memory_;
   size_t used_ = 0;
 };
+
+/// Tensors that are not here are counted one by one, on the word of a configuration alone.
+void check_count(const ModelFile& file, const ModelConfig& config) {
+  constexpr size_t most = 1 << 16;  // the largest models known have some 23,000
+  if (config.layers * std::max<size_t>(1, config.experts) <= most) return;
+  fail("{}: {} layers of {} experts, more than any model has; use another copy of this file", printable(file.path, 400),
+       config.layers, config.experts);
+}
 
 void bind_vocabulary(const ModelFile& file, ModelConfig& config) {
   const StoredTensor* embedding = file.find("token_embd.weight");
@@ -303,6 +314,7 @@ void pack_all(const std::vector<Packing>& packings, std::byte* memory, const Mod
 
 WeightBytes check_weights(const ModelFile& file, ModelConfig& config) {
   bind_vocabulary(file, config);
+  if (file.absent) check_count(file, config);
   TensorBinder binder(file);
   size_t floats = 0;
   bind(binder, config, config.context, nullptr, floats);

@@ -398,6 +398,8 @@ TEST(Weights, ThatAreAbsentCountAsWhatTheyWouldBe) {
   none.absent = AbsentWeights{Format::bf16, {"output.weight"}, "nothing is here"};
   ModelConfig config = read_config(whole.metadata), bare = read_config(none.metadata);
   EXPECT_EQ(check_weights(none, bare).total(), check_weights(whole, config).total());
+  bare.experts = 60000;
+  EXPECT_THAT(error_of([&] { check_weights(none, bare); }), HasSubstr("more than any model has"));
 }
 
 }  // namespace
