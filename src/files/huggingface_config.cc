@@ -128,6 +128,7 @@ void gemma3(const JsonObject& config, FamilyWriter& out) {
   if (local.get_string("rope_type", "default") != "default") {
     refuse(config, "scaled rotation in layers with a window is not supported");
   }
+  refuse_uncarried_rope_fields(local, "default");
   out.set_float("rope.freq_base_swa", local.get_number("rope_theta", config.get_number("rope_local_base_freq")));
   check_layer_types(config, [pattern](size_t layer) { return (static_cast<int64_t>(layer) + 1) % pattern != 0; });
 }
@@ -269,12 +270,16 @@ void write_sizes(const JsonObject& config, FamilyWriter& out) {
   out.set_float("attention.layer_norm_rms_epsilon", config.get_number("rms_norm_eps"));
 }
 
-/// Where a configuration tells of the rotation: rope_scaling, or in newer ones rope_parameters, perhaps a set for each
-/// type of layer.
-JsonObject rope_object(const JsonObject& config) {
+/// Where a configuration tells of the rotation: rope_scaling, or in newer ones rope_parameters, of Gemma 3 a set for
+/// each type of layer.
+JsonObject rope_object(const HuggingFaceFamily& family, const JsonObject& config) {
   if (!config.has("rope_parameters")) return config.get_object("rope_scaling");
+  if (config.has("rope_scaling") && *config.find("rope_scaling") != *config.find("rope_parameters")) {
+    refuse(config, "rope_scaling and rope_parameters contradict each other");
+  }
   const JsonObject rope = config.get_object("rope_parameters");
-  return rope.has("full_attention") ? rope.get_object("full_attention") : rope;
+  const bool by_layer = family.architecture == "gemma3" && rope.has("full_attention");
+  return by_layer ? rope.get_object("full_attention") : rope;
 }
 
 /// LongRoPE (arXiv:2402.13753): divisors for short and for long contexts, and a factor for the rotated vectors.
@@ -301,7 +306,7 @@ void write_longrope(const JsonObject& config, const JsonObject& rope, int64_t ro
 }
 
 void write_rope(const HuggingFaceFamily& family, const JsonObject& config, FamilyWriter& out) {
-  const JsonObject rope = rope_object(config);
+  const JsonObject rope = rope_object(family, config);
   out.set_float("rope.freq_base", rope.get_number("rope_theta", config.get_number("rope_theta", 10000)));
   if (family.halves_key) out.set_string("rope.style", "halves");
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/json.h"
+#include "files/computing_fields.h"
 #include "files/huggingface_family.h"
 
 // Fields of config.json that change what a model computes. Families read those that are theirs
@@ -9,12 +9,6 @@
 
 namespace contexture {
 namespace {
-
-struct ComputingField {
-  std::string_view field;
-  std::string_view neutral;       // values that change nothing, a JSON list; null and missing always do
-  std::string_view read_by = "";  // model types that carry it out, with spaces between
-};
 
 constexpr ComputingField computing_fields[] = {
     {"add_cross_attention", "[false]"},
@@ -73,27 +67,10 @@ constexpr ComputingField computing_fields[] = {
     {"v_head_dim", "[]"},
 };
 
-/// Whether a list of words has this one.
-bool has_word(std::string_view words, std::string_view word) {
-  while (!words.empty()) {
-    const size_t end = std::min(words.find(' '), words.size());
-    if (words.substr(0, end) == word) return true;
-    words.remove_prefix(std::min(end + 1, words.size()));
-  }
-  return false;
-}
-
 }  // namespace
 
 void refuse_uncarried_fields(const HuggingFaceFamily& family, const JsonObject& config) {
-  for (const ComputingField& known : computing_fields) {
-    const nlohmann::json* value = config.find(known.field);
-    if (!value || has_word(known.read_by, family.model_type)) continue;
-    const nlohmann::json neutral = parse_json(known.neutral, "neutral values");
-    if (std::find(neutral.begin(), neutral.end(), *value) != neutral.end()) continue;
-    fail("{}: {} is {}, which is not supported in a {} model; use another model", printable(config.file(), 400),
-         known.field, config.shown(known.field), family.model_type);
-  }
+  refuse_uncarried(computing_fields, family.model_type, config);
 }
 
 void refuse_uncarried_rope_fields(const JsonObject& rope, std::string_view type) {

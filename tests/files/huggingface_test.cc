@@ -334,6 +334,15 @@ TEST(HuggingFaceConfig, FieldsOfARotationBelongToItsType) {
   EXPECT_THAT(with({{"rope_type", "linear"}, {"factor", 4.0}, {"alpha", 1000}}), HasSubstr("alpha"));
   EXPECT_THAT(with({{"rope_type", "linear"}, {"factor", 4.0}, {"attention_factor", 1.2}}),
               HasSubstr("attention_factor"));
+  EXPECT_THAT(with({{"full_attention", {{"rope_type", "default"}}}}), HasSubstr("full_attention"));
+  EXPECT_THAT(error_in(config_of("llama", {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 4}}},
+                                           {"rope_parameters", {{"rope_type", "default"}}}})),
+              HasSubstr("contradict"));
+  EXPECT_THAT(
+      error_in(config_of("gemma3_text", {{"rope_parameters",
+                                          {{"full_attention", {{"rope_type", "default"}}},
+                                           {"sliding_attention", {{"rope_type", "default"}, {"factor", 8}}}}}})),
+      HasSubstr("factor"));
   EXPECT_THAT(with({{"rope_type", "linear"}}), HasSubstr("factor is missing"));
   EXPECT_THAT(with({{"rope_type", "llama3"}, {"factor", 8.0}}), HasSubstr("low_freq_factor is missing"));
 }
