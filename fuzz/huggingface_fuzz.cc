@@ -1,5 +1,5 @@
 // Any text as config.json, as generation_config.json and as tokenizer_config.json, and every string in it as the name
-// of a tensor: it becomes metadata or it throws Error.
+// of a tensor: it becomes metadata, and a plan of weights that are not there, or it throws Error.
 
 #include <cstdint>
 
@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "files/huggingface.h"
 #include "files/huggingface_family.h"
+#include "model/weights.h"
 
 namespace {
 
@@ -26,7 +27,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try_to([&] {
     const JsonObject object(parse_json({reinterpret_cast<const char*>(data), size}, "fuzz"), "fuzz");
     ModelFile model;
-    try_to([&] { read_huggingface_config(object, model); });
+    try_to([&] {
+      read_huggingface_config(object, model);
+      model.absent = AbsentWeights{Format::bf16, {}, "fuzz"};
+      ModelConfig config = read_config(model.metadata);
+      (void)check_weights(model, config);
+    });
     try_to([&] { read_huggingface_tokens(object, object, model.metadata); });
     try_to([&] { read_huggingface_tokenizer_config(object, model.metadata); });
     const HuggingFaceFamily& family = huggingface_family(object);

@@ -6,7 +6,7 @@
 
 namespace contexture {
 
-nlohmann::json parse_json(std::string_view text, const std::string& name) {
+nlohmann::json parse_json(std::string_view text, const std::string& name, std::string_view remedy) {
   constexpr int deepest = 64;
   constexpr size_t most_values =
       4'000'000;  // tokenizers of 260,000 pieces have 2.5 million; a value takes some 50 bytes
@@ -14,16 +14,19 @@ nlohmann::json parse_json(std::string_view text, const std::string& name) {
   using nlohmann::json;
   const auto watch_depth = [&](int depth, json::parse_event_t, json&) {
     if (depth > deepest)
-      fail("{}: JSON nested deeper than {} levels; no model's file is", printable(name, 400), deepest);
-    if (++values > most_values) fail("{}: more values than any model's JSON has", printable(name, 400));
+      fail("{}: JSON nested deeper than {} levels, which none is that this program reads; {}", printable(name, 400),
+           deepest, remedy);
+    if (++values > most_values) {
+      fail("{}: more values than any JSON has that this program reads; {}", printable(name, 400), remedy);
+    }
     return true;
   };
   try {
     return json::parse(text.begin(), text.end(), watch_depth);
   } catch (const json::parse_error& error) {
-    fail("{}: not JSON from byte {} on; download the file again", printable(name, 400), error.byte);
+    fail("{}: not JSON from byte {} on; {}", printable(name, 400), error.byte, remedy);
   } catch (const json::out_of_range&) {
-    fail("{}: a number in this JSON is too large; download the file again", printable(name, 400));
+    fail("{}: a number in this JSON is too large; {}", printable(name, 400), remedy);
   }
 }
 

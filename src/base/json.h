@@ -6,9 +6,10 @@
 
 namespace contexture {
 
-/// Parses JSON that a stranger wrote; `name` is the file's, for errors. Throws Error (one line, with the byte where it
-/// went wrong) where it is no JSON, nests deeper than 64 levels, holds more than four million values, or has a number
-/// too large to hold.
-nlohmann::json parse_json(std::string_view text, const std::string& name);
+/// Parses JSON that a stranger wrote; `name` is the file's and `remedy` what mends a damaged one, for errors. Throws
+/// Error (one line, with the byte where it went wrong) where it is no JSON, nests deeper than 64 levels, holds more
+/// than four million values, or has a number too large to hold.
+nlohmann::json parse_json(std::string_view text, const std::string& name,
+                          std::string_view remedy = "download the file again");
 
 }  // namespace contexture

@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -22,6 +24,13 @@ struct Descriptor {
   }
 };
 
+/// A Git LFS pointer is a text of three lines, the first of them this.
+constexpr std::string_view pointer_begin = "version https://git-lfs.github.com/spec/v1\n";
+
+bool begins_as_pointer(std::string_view text) {
+  return text.starts_with(pointer_begin);
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
@@ -36,6 +45,11 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   void* data = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
   if (data == MAP_FAILED) fail("cannot map {}: {}", printable(path, 400), std::strerror(errno));
   data_ = static_cast<const std::byte*>(data);
+  if (begins_as_pointer({reinterpret_cast<const char*>(data_), size_})) {
+    unmap();
+    fail("{} is a Git LFS pointer and not the file itself; fetch it with git lfs pull, or download it",
+         printable(path, 400));
+  }
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept {
@@ -50,7 +64,17 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
+  unmap();
+}
+
+void MappedFile::unmap() {
   if (data_) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+bool is_git_lfs_pointer(const std::string& path) {
+  std::string begin(pointer_begin.size(), '\0');
+  std::ifstream(path, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  return begins_as_pointer(begin);
 }
 
 void MappedFile::give_back(std::span<const std::byte> bytes) const {

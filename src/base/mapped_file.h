@@ -9,7 +9,8 @@ namespace contexture {
 /// A file mapped read-only for as long as this lives. Movable, not copyable.
 class MappedFile {
  public:
-  /// Throws Error where the file is missing, unreadable or not a regular file. An empty file maps to an empty span.
+  /// Throws Error where the file is missing, unreadable, not a regular file, or a Git LFS pointer, which stands for a
+  /// file that was not fetched. An empty file maps to an empty span.
   explicit MappedFile(const std::string& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
@@ -23,9 +24,14 @@ class MappedFile {
   void give_back(std::span<const std::byte> bytes) const;
 
  private:
+  void unmap();
+
   std::string path_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
+
+/// Whether a file is what Git leaves in place of one that was not fetched.
+bool is_git_lfs_pointer(const std::string& path);
 
 }  // namespace contexture

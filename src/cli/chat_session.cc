@@ -8,7 +8,7 @@
 namespace contexture::cli {
 
 std::vector<ChatMessage> read_session(const std::string& path) {
-  const nlohmann::json session = parse_json(read_text(path), path);
+  const nlohmann::json session = parse_json(read_text(path), path, "it is no whole conversation that /save wrote");
   const auto refuse = [&](std::string_view what) {
     fail("{}: {}; it is no conversation that /save wrote", printable(path, 400), what);
   };

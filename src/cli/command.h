@@ -19,7 +19,7 @@ struct ModelFlags {
   bool json = false;
 
   void add_to(CLI::App& command);
-  OpenedModel open() const { return open_with_tokenizer(model, tokenizer); }
+  OpenedModel open(const ModelUse& use = {}) const { return open_with_tokenizer(model, tokenizer, use); }
 };
 
 /// Flags of every subcommand that makes a cache.

@@ -23,6 +23,20 @@ struct Convert {
   std::string type;
   bool json = false;
 
+  static Json formats_of(const Conversion& made) {
+    Json j = Json::object();
+    for (const auto& [format, tensors] : made.formats) j[std::string(name(format))] = tensors;
+    return j;
+  }
+
+  static Json fallbacks_of(const Conversion& made) {
+    Json j = Json::array();
+    for (const auto& [wanted, written, tensors] : made.fallbacks) {
+      j.push_back({{"wanted", name(wanted)}, {"written", name(written)}, {"tensors", tensors}});
+    }
+    return j;
+  }
+
   void run() {
     catch_interrupts();
     if (!type.empty()) task.type = format_from_name(type);
@@ -36,7 +50,11 @@ struct Convert {
     }();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (json) {
-      print_json({{"tensors", made.tensors}, {"bytes", made.bytes}, {"seconds", seconds}});
+      print_json({{"tensors", made.tensors},
+                  {"bytes", made.bytes},
+                  {"seconds", seconds},
+                  {"formats", formats_of(made)},
+                  {"fallbacks", fallbacks_of(made)}});
     } else {
       fmt::print("{}: {} tensors, {} in {:.1f} s\n", task.out, made.tensors, human_bytes(made.bytes), seconds);
     }
@@ -59,6 +77,7 @@ void add_convert(CLI::App& app) {
       ->check(CLI::IsMember(output_types()));
   command->add_option("--tokenizer", self->task.tokenizer, "tokenizer, where it is neither in the model nor beside it")
       ->option_text("PATH");
+  command->add_flag("--force", self->task.force, "replaces an OUT that is no GGUF model");
   command->add_option("-t,--threads", self->task.threads, "threads (default: physical cores)")
       ->check(whole_number(1, 1024));
   command->add_flag("--json", self->json, "print one JSON object and nothing else on stdout");

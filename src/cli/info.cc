@@ -46,20 +46,34 @@ struct Info {
 
   void run() const {
     if (!directory.empty()) return describe_directory();
-    const OpenedModel opened = model.open();
+    std::string no_tokenizer;
+    const OpenedModel opened = open(no_tokenizer);
     const ModelFile& file = opened.file;
     Json j;
     j["path"] = valid_utf8(file.path);
     j["format"] = file.kind;
     if (file.metadata.has("general.name")) j["name"] = valid_utf8(file.metadata.get_string("general.name"));
     j["architecture"] = valid_utf8(file.metadata.get_string("general.architecture", "?"));
-    if (!file.tensors.empty()) add_model(file, j);
+    if (!file.tensors.empty() || file.absent) add_model(file, j);
+    if (file.absent) j["weights_absent"] = valid_utf8(file.absent->why);
     j["tensors"] = file.tensors.size();
     if (opened.tokenizer) j["tokenizer"] = tokenizer_info(*opened.tokenizer);
+    if (!no_tokenizer.empty()) j["cannot_tokenize"] = valid_utf8(no_tokenizer);
     if (model.json) {
       print_json(j);
     } else {
       print(j, 0);
+    }
+  }
+
+  /// A model whose tokenizer cannot be read is described all the same, with the reason.
+  OpenedModel open(std::string& no_tokenizer) const {
+    try {
+      return model.open({.weights = false});
+    } catch (const Error& e) {
+      OpenedModel opened{open_model(model.model, {.weights = false}), std::nullopt};
+      no_tokenizer = e.what();
+      return opened;
     }
   }
 
@@ -102,6 +116,7 @@ struct Info {
     } catch (const Error& e) {
       j["cannot_run"] = valid_utf8(e.what());
     }
+    if (file.absent) return;  // what is here is not all
     j["parameters"] = parameters(file);
     j["tensor_formats"] = formats(file);
   }

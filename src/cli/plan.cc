@@ -12,7 +12,7 @@ struct Plan {
   bool session = false;
 
   void run() const {
-    const ModelFile file = open_model(model.model);
+    const ModelFile file = open_model(model.model, {.weights = false});
     RunOptions options = cache.options(file.metadata);
     if (options.cache.context == 0) options.cache.context = read_config(file.metadata).context;
     options.cache.sequences = options.logit_rows = sequences;
@@ -28,8 +28,10 @@ struct Plan {
                 {"total_bytes", plan.total_bytes()},
                 {"max_context", max_context}};
       if (ranks > 1) j["ranks"] = ranks, j["tokens_a_rank"] = most_held(plan.cache.context, ranks);
+      if (file.absent) j["weights_absent"] = valid_utf8(file.absent->why);
       print_json(j);
     } else {
+      if (file.absent) fmt::print("{}\n", file.absent->why);
       print(plan, max_context);
     }
   }

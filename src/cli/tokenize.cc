@@ -14,7 +14,7 @@ struct Tokenize {
   bool no_bos = false, no_special = false;
 
   void run() const {
-    const OpenedModel opened = model.open();
+    const OpenedModel opened = model.open({.weights = false});
     const Tokenizer& tokenizer = opened.need_tokenizer();
     const std::vector<TokenId> ids =
         tokenizer.encode(text == "-" ? read_text("-") : text, {.add_begin = !no_bos, .parse_special = !no_special});
@@ -34,7 +34,7 @@ struct Detokenize {
   bool special = false;
 
   void run() const {
-    const OpenedModel opened = model.open();
+    const OpenedModel opened = model.open({.weights = false});
     const std::string text = opened.need_tokenizer().decode(ids, special);
     if (model.json) {
       print_json({{"text", valid_utf8(text)}});

@@ -1,5 +1,7 @@
 #include "engine/convert.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -7,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/thread_pool.h"
+#include "engine/convert_target.h"
 #include "engine/opened_model.h"
 #include "files/gguf_writer.h"
 #include "model/weights.h"
@@ -18,9 +21,10 @@ namespace {
 struct OutputTensor {
   StoredTensor tensor;  // without data
   std::vector<const StoredTensor*> parts;
-  size_t rows = 1, columns = 0;  // as they are taken; a vector whose elements change places has rows of one
-  size_t head_rows = 0;          // not 0: within every head of so many rows,
-  size_t rotated_rows = 0;       // the first so many are stored as halves and are to be interleaved
+  Format wanted = tensor.format;  // which it has, unless rows are not whole blocks of it
+  size_t rows = 1, columns = 0;   // as they are taken; a vector whose elements change places has rows of one
+  size_t head_rows = 0;           // not 0: within every head of so many rows,
+  size_t rotated_rows = 0;        // the first so many are stored as halves and are to be interleaved
 
   size_t row_bytes() const { return bytes_of(tensor.format, columns); }
   size_t bytes() const { return rows * row_bytes(); }
@@ -40,10 +44,13 @@ struct OutputTensor {
   }
 };
 
-/// What a type becomes for rows that are not whole blocks of it.
+/// What a type becomes for rows that are not whole blocks of it: of blocks of 32 the next that is no worse, as the
+/// mixes of the field have it.
 Format fitting(Format type, size_t columns) {
-  if (columns % info(type).block == 0) return type;
-  return columns % info(Format::q8_0).block == 0 ? Format::q8_0 : Format::f16;
+  const auto fits = [columns](Format format) { return columns % info(format).block == 0; };
+  if (fits(type)) return type;
+  const Format smaller_blocks = type == Format::q4_k ? Format::q5_0 : Format::q8_0;
+  return fits(smaller_blocks) ? smaller_blocks : Format::f16;
 }
 
 /// Which tensors the output file has, and how each comes about.
@@ -77,13 +84,14 @@ class OutputPlan {
              Format::f32,
              {static_cast<int64_t>(divisors_.size())},
              std::as_bytes(std::span(divisors_))};
-    tensors.push_back({made_, {&made_}, 1, divisors_.size()});
+    tensors.push_back({made_, {&made_}, Format::f32, 1, divisors_.size()});
   }
 
   bool style_is_halves() const { return config_.rope().style == RopeStyle::halves; }
 
   void add(const StoredTensor& tensor) {
-    OutputTensor output{{tensor.name, format_of(tensor), tensor.shape, {}}, {&tensor}};
+    const Format wanted = format_of(tensor), fits = fitting(wanted, static_cast<size_t>(tensor.shape.back()));
+    OutputTensor output{{tensor.name, fits, tensor.shape, {}}, {&tensor}, wanted};
     join_experts(output);
     if (output.parts.empty()) return;
     const std::vector<int64_t>& shape = output.tensor.shape;
@@ -106,7 +114,9 @@ class OutputPlan {
       for (size_t e = 0; e < config_.experts; ++e) {
         output.parts.push_back(file_.find(expert(e)));
         // Without a type each tensor keeps its format; f32 holds what any two of them have in common.
-        if (!type_ && output.parts[e]->format != output.tensor.format) output.tensor.format = Format::f32;
+        if (!type_ && output.parts[e]->format != output.tensor.format) {
+          output.tensor.format = output.wanted = Format::f32;
+        }
       }
       output.tensor.name = fmt::format("{}.{}_exps.weight", block, kind);
       output.tensor.shape.insert(output.tensor.shape.begin(), static_cast<int64_t>(config_.experts));
@@ -132,10 +142,8 @@ class OutputPlan {
     if (!type_) return tensor.format;
     const bool is_quantised = info(*type_).block > 1;
     if (is_quantised && tensor.name.ends_with("ffn_gate_inp.weight")) return Format::f32;
-    const size_t columns = static_cast<size_t>(tensor.shape.back());
     const bool is_output = tensor.name == (file_.find("output.weight") ? "output.weight" : "token_embd.weight");
-    if (is_output && (*type_ == Format::q4_0 || *type_ == Format::q4_k)) return fitting(Format::q6_k, columns);
-    return fitting(*type_, columns);
+    return is_output && (*type_ == Format::q4_0 || *type_ == Format::q4_k) ? Format::q6_k : *type_;
   }
 
   const ModelFile& file_;
@@ -202,6 +210,11 @@ Metadata output_metadata(const ModelFile& file, const OutputPlan& plan, const Mo
     fill_up(*vocabulary, config.vocabulary);
     vocabulary_to_metadata(*vocabulary, metadata);
   }
+  if (!vocabulary) {
+    // So that other programs load it: without a word they look for a vocabulary, and this is how they learn its size.
+    metadata.set_string("tokenizer.ggml.model", "no_vocab");
+    metadata.set_int(config.family + ".vocab_size", static_cast<int64_t>(config.vocabulary));
+  }
   if (task.type) {
     forget_starting_with(metadata, "quantize.");
     metadata.set_int("general.file_type", file_type(*task.type));
@@ -249,28 +262,53 @@ class RowEncoder {
   std::atomic<bool> out_of_range_{false};
 };
 
+void add_fallback(const OutputTensor& output, std::vector<Conversion::Fallback>& fallbacks) {
+  const Format wanted = output.wanted, written = output.tensor.format;
+  auto same = std::find_if(fallbacks.begin(), fallbacks.end(),
+                           [&](const auto& f) { return f.wanted == wanted && f.written == written; });
+  if (same == fallbacks.end()) same = fallbacks.insert(same, {wanted, written, {}});
+  same->tensors.push_back(output.tensor.name);
+}
+
+/// Tensors of many layers are named once: "blk.*.ffn_down.weight".
+void warn_of(const Conversion::Fallback& fallback, size_t tensors) {
+  std::vector<std::string> kinds;
+  for (std::string name : fallback.tensors) {
+    if (name.starts_with("blk.")) name.replace(4, std::min(name.find('.', 4), name.size()) - 4, "*");
+    if (std::find(kinds.begin(), kinds.end(), name) == kinds.end()) kinds.push_back(printable(name));
+  }
+  spdlog::warn("rows that are no whole blocks of {}, so {} instead: {} (tensors: {} of {})", name(fallback.wanted),
+               name(fallback.written), fmt::join(kinds, ", "), fallback.tensors.size(), tensors);
+}
+
 }  // namespace
 
 bool can_convert_to(Format format) {
-  return info(format).encode != nullptr && format != Format::q6_k;
+  constexpr Format types[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0, Format::q4_k};
+  return std::find(std::begin(types), std::end(types), format) != std::end(types);
 }
 
 Conversion convert_model(const ConvertTask& task) {
   const ModelFile file = open_model(task.in);
+  check_convert_target(task, file);
   ModelConfig config = read_config(file.metadata);
   check_weights(file, config);
   const OutputPlan plan(file, config, task.type);
 
+  Conversion made{.tensors = plan.tensors.size()};
   std::vector<StoredTensor> heads;
   size_t total = 0, requantised = 0;
   for (const OutputTensor& output : plan.tensors) {
     heads.push_back(output.tensor);
     total += output.bytes();
+    ++made.formats[output.tensor.format];
+    if (output.wanted != output.tensor.format) add_fallback(output, made.fallbacks);
     requantised += info(output.parts[0]->format).block > 1 && output.parts[0]->format != output.tensor.format;
   }
   if (requantised > 0) {
     spdlog::warn("{} tensors were quantised already; from the original model the result would be better", requantised);
   }
+  for (const Conversion::Fallback& fallback : made.fallbacks) warn_of(fallback, made.tensors);
   constexpr size_t piece_bytes = size_t{16} << 20;
   RowEncoder encoder(task.threads);
   std::vector<std::byte> piece;
@@ -288,7 +326,8 @@ Conversion convert_model(const ConvertTask& task) {
       if (task.progress) task.progress(done, total);
     }
   });
-  return {.tensors = heads.size(), .bytes = static_cast<size_t>(std::filesystem::file_size(task.out))};
+  made.bytes = static_cast<size_t>(std::filesystem::file_size(task.out));
+  return made;
 }
 
 }  // namespace contexture

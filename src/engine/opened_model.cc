@@ -50,8 +50,8 @@ const Tokenizer& OpenedModel::need_tokenizer() const {
   return *tokenizer;
 }
 
-OpenedModel open_with_tokenizer(const std::string& model_path, const std::string& tokenizer_path) {
-  OpenedModel opened{open_model(model_path), std::nullopt};
+OpenedModel open_with_tokenizer(const std::string& model_path, const std::string& tokenizer_path, const ModelUse& use) {
+  OpenedModel opened{open_model(model_path, use), std::nullopt};
   if (std::optional<Vocabulary> vocabulary = find_vocabulary(opened.file, tokenizer_path)) {
     opened.tokenizer.emplace(std::move(*vocabulary));
     if (vocabulary_size(opened.file) == 0) {

@@ -22,6 +22,7 @@ struct OpenedModel {
 std::optional<Vocabulary> find_vocabulary(const ModelFile& model, const std::string& tokenizer_path = {});
 
 /// Opens a model file and makes its tokenizer (find_vocabulary), whose tables the metadata then no longer holds.
-OpenedModel open_with_tokenizer(const std::string& model_path, const std::string& tokenizer_path = {});
+OpenedModel open_with_tokenizer(const std::string& model_path, const std::string& tokenizer_path = {},
+                                const ModelUse& use = {});
 
 }  // namespace contexture

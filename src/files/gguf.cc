@@ -217,7 +217,7 @@ uint32_t read_version(Cursor& in) {
   if (const uint32_t swapped = __builtin_bswap32(version); swapped >= 1 && swapped <= 3) {
     fail("{}: big-endian GGUF is not supported; convert the model to little-endian", in.path());
   }
-  in.refuse("GGUF version {} is not supported (2 and 3 are)", version);
+  fail("{}: GGUF version {} is not supported (2 and 3 are); use a file of one of those", in.path(), version);
 }
 
 /// ggml's name for a type of elements; empty where we have not heard of it.
@@ -248,8 +248,8 @@ struct TensorEntry {
   uint64_t size;
 };
 
-/// Dimensions, outermost first.
-std::vector<int64_t> read_shape(Cursor& in) {
+/// Dimensions, outermost first. Of a model, without outer ones of 1, which some writers add: only the innermost stays.
+std::vector<int64_t> read_shape(Cursor& in, bool with_ones) {
   const auto dimensions = in.number<uint32_t>();
   if (dimensions < 1 || dimensions > largest_dimensions) {
     in.refuse("{} has {} dimensions, not 1 to {}", in.part(), dimensions, largest_dimensions);
@@ -261,6 +261,8 @@ std::vector<int64_t> read_shape(Cursor& in) {
       in.refuse("{} has a dimension of size {}", in.part(), static_cast<uint64_t>(shape[i]));
     }
   }
+  const auto real = std::find_if(shape.begin(), shape.end() - 1, [](int64_t size) { return size != 1; });
+  if (!with_ones) shape.erase(shape.begin(), real);
   return shape;
 }
 
@@ -268,7 +270,7 @@ TensorEntry read_tensor(Cursor& in, bool with_integers) {
   in.enter("the list of tensors");
   std::string name = in.text();
   in.enter(fmt::format("tensor {}", printable(name)));
-  std::vector<int64_t> shape = read_shape(in);
+  std::vector<int64_t> shape = read_shape(in, /*with_ones=*/with_integers);
   const Format format = read_format(in, with_integers);
   const FormatInfo& layout = info(format);
   if (shape.back() % layout.block != 0) {
@@ -320,8 +322,8 @@ size_t gguf_alignment(const Metadata& metadata) {
   constexpr std::string_view key = "general.alignment";
   const int64_t alignment = metadata.get_int(key, /*low=*/8, /*high=*/1 << 20, /*fallback=*/32);
   if (!std::has_single_bit(static_cast<uint64_t>(alignment))) {
-    fail("{}: metadata key {} is {}, which is not a power of two; convert the model again", metadata.origin(), key,
-         alignment);
+    fail("{}: metadata key {} is {}, which is not a power of two; use another file of this model", metadata.origin(),
+         key, alignment);
   }
   return static_cast<size_t>(alignment);
 }

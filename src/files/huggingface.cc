@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "files/folder.h"
@@ -29,16 +30,18 @@ std::string model_name(const fs::path& folder) {
 /// The files of weights and what each is to give: all its tensors, or those that the index says it holds.
 class Weights {
  public:
-  explicit Weights(ModelFile& model) : model_(model) {}
+  Weights(ModelFile& model, const ModelUse& use) : model_(model), needed_(use.weights) {}
 
   void add_file(const fs::path& path) {
     for (auto& [name, tensor] : open(path)) add(name, {std::move(tensor), path.string()});
+    parts_ = 1;
   }
 
   /// Reads model.safetensors.index.json: {"weight_map": {"NAME": "FILE", …}, …}.
   void add_sharded(const fs::path& index_path) {
     const JsonObject map = read_json_file(index_path.string()).get_object("weight_map");
     std::map<std::string, SafeTensors> shards;
+    std::set<std::string> files;
     for (const auto& [name, file] : map.value().items()) {
       if (!file.is_string()) map.refuse(name, "the name of a file");
       const std::string shard = file.get<std::string>();
@@ -48,6 +51,11 @@ class Weights {
              printable(index_path.string(), 400), printable(shard));
       }
       const fs::path path = index_path.parent_path() / shard;
+      files.insert(shard);
+      if (is_absent(path)) {
+        absent_.insert(name);
+        continue;
+      }
       if (!shards.contains(shard)) shards.emplace(shard, open(path));
       const auto found = shards.at(shard).find(name);
       if (found == shards.at(shard).end()) {
@@ -56,10 +64,19 @@ class Weights {
       }
       add(name, {found->second, path.string()});
     }
-    parts_ = shards.size();
+    parts_ = files.size();
   }
 
-  bool has(const std::string& name) const { return tensors_.contains(name); }
+  /// The file is not here, and need not be.
+  bool is_absent(const fs::path& path) {
+    if (needed_ || (is_file(path) && !is_git_lfs_pointer(path.string()))) return false;
+    if (missing_.empty())
+      missing_ = path.filename().string() + (is_file(path) ? " is a Git LFS pointer" : " is missing");
+    return true;
+  }
+  const std::string& missing() const { return missing_; }  ///< what is not here; empty where all is
+
+  bool has(const std::string& name) const { return tensors_.contains(name) || absent_.contains(name); }
   size_t parts() const { return parts_; }
 
   /// Hands them to the model under GGUF's names.
@@ -75,6 +92,14 @@ class Weights {
         model_.add(std::move(stored));
       }
     }
+  }
+
+  /// The names of those that are not here, in GGUF's vocabulary.
+  std::set<std::string> absent_names(const HuggingFaceFamily& family, bool tied) const {
+    std::set<std::string> names;
+    for (const std::string& name : absent_) names.insert(gguf_tensor_name(family, name, tied, model_.path));
+    names.erase("");
+    return names;
   }
 
  private:
@@ -102,8 +127,11 @@ class Weights {
   }
 
   ModelFile& model_;
+  bool needed_;
   std::map<std::string, Entry> tensors_;
-  size_t parts_ = 1;
+  std::set<std::string> absent_;
+  std::string missing_;
+  size_t parts_ = 0;  // files, where they or the index are here
 };
 
 void read_weights(const fs::path& folder, const fs::path& given, Weights& weights) {
@@ -111,12 +139,37 @@ void read_weights(const fs::path& folder, const fs::path& given, Weights& weight
   // A file of weights that was named itself is what is meant, but for a shard, which stands for all of them.
   const bool named = given.extension() == ".safetensors" && is_file(given);
   const bool shard = given.filename().string().find("-of-") != std::string::npos;
-  if (named && !(shard && is_file(index))) return weights.add_file(given);
-  if (given.filename() != index.filename() && is_file(whole)) return weights.add_file(whole);
+  const auto add_file = [&](const fs::path& file) {
+    if (!weights.is_absent(file)) weights.add_file(file);
+  };
+  if (named && !(shard && is_file(index))) return add_file(given);
+  if (given.filename() != index.filename() && is_file(whole)) return add_file(whole);
   if (is_file(index)) return weights.add_sharded(index);
+  if (weights.is_absent(whole)) return;
   const bool pickled = is_file(folder / "pytorch_model.bin") || is_file(folder / "pytorch_model.bin.index.json");
   fail("{}: no model.safetensors and no model.safetensors.index.json{}", printable(folder.string(), 400),
        pickled ? ", only pytorch_model.bin; save the model with safe_serialization" : "; download the whole folder");
+}
+
+/// What weights are in that are not here: as the configuration says, or what takes most.
+AbsentWeights describe_absent(const JsonObject& config, const std::string& missing, std::set<std::string> names) {
+  struct Named {
+    std::string_view name;
+    Format format;
+  };
+  constexpr Named types[] = {{"float32", Format::f32}, {"float16", Format::f16}, {"bfloat16", Format::bf16}};
+  std::string said = config.get_string("torch_dtype", config.get_string("dtype", ""));
+  if (said.empty()) said = config.get_object("text_config").get_string("torch_dtype", "");
+  std::string_view name = said;
+  take_prefix(name, "torch.");
+  for (const Named& type : types) {
+    if (type.name != name) continue;
+    return {type.format, std::move(names),
+            fmt::format("{}; what is not here is taken to be in {}, as config.json says", printable(missing), name)};
+  }
+  return {Format::f32, std::move(names),
+          fmt::format("{}; config.json does not say what it is in: taken to be float32, which takes most",
+                      printable(missing))};
 }
 
 JsonObject read_if_there(const fs::path& path) {
@@ -192,7 +245,7 @@ bool is_huggingface_folder(const std::string& path) {
   return is_file(config);
 }
 
-ModelFile open_huggingface(const std::string& path) {
+ModelFile open_huggingface(const std::string& path, const ModelUse& use) {
   const fs::path folder = folder_of(path);
   const std::string config_path = (folder / "config.json").string();
   if (!is_file(config_path)) {
@@ -221,15 +274,21 @@ ModelFile open_huggingface(const std::string& path) {
                               {reinterpret_cast<const char*>(text.bytes().data()), text.bytes().size()});
   }
 
-  Weights weights(model);
+  Weights weights(model, use);
   read_weights(folder, path, weights);
   if (weights.parts() > 1) model.kind += fmt::format(", {} parts", weights.parts());
-  // Unless it is said, a model shares its embedding where it stores no head.
+  // Unless it is said, a model shares its embedding where its family does, and where it stores no head.
   const bool has_head = weights.has("lm_head.weight") || weights.has("language_model.lm_head.weight");
-  const bool tied = config.get_bool("tie_word_embeddings", !has_head);
-  if (!tied && !has_head) {
+  const bool unlisted = !weights.missing().empty() && weights.parts() == 0;
+  const bool tied = config.get_bool("tie_word_embeddings", family.tied || !(has_head || unlisted));
+  if (!tied && !has_head && !unlisted) {
     fail("{}: lm_head.weight is missing, and tie_word_embeddings is false; download the whole folder",
          printable(folder.string(), 400));
+  }
+  if (!weights.missing().empty()) {
+    std::set<std::string> names = weights.absent_names(family, tied);
+    if (unlisted && !tied) names.insert("output.weight");
+    model.absent = describe_absent(config, weights.missing(), std::move(names));
   }
   weights.present(family, tied);
   return model;

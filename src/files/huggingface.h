@@ -26,7 +26,8 @@ namespace contexture {
 ///   tokenizer.bos_token, .eos_token     what templates mean by these: a token's text
 ///   general.sampling.temp, .top_k, .top_p     what the model's makers advise
 ///   blk.N.ffn_gate.E.weight             (and _up, _down) of expert E, one by one
-ModelFile open_huggingface(const std::string& path);
+/// Without a use for weights they may be missing, or pointers of Git LFS: the model then says so (ModelFile::absent).
+ModelFile open_huggingface(const std::string& path, const ModelUse& use = {});
 
 /// Whether a folder, or the folder of such a file, holds a Hugging Face model.
 bool is_huggingface_folder(const std::string& path);

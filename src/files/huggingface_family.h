@@ -33,7 +33,8 @@ struct HuggingFaceFamily {
   bool gelu = false;              ///< the tanh form; else SiLU
   bool norms_plus_one = false;    ///< norms multiply by 1 + weight; GGUF's hold the sum
   bool post_norms = false;        ///< post_attention_layernorm is what it says, not the norm before the feed-forward
-  /// What the library assumes where the configuration says nothing, as JSON.
+  bool tied = false;              ///< the head is the embedding where the configuration does not say
+  /// What the library's class assumes where the configuration leaves a field out, as JSON.
   std::string_view defaults = "{}";
   /// What the family has beyond the common fields; may be null.
   void (*particular)(const JsonObject& config, FamilyWriter& out) = nullptr;
@@ -41,6 +42,12 @@ struct HuggingFaceFamily {
 
 /// The family of config.json's model_type. Throws Error for an unknown one.
 const HuggingFaceFamily& huggingface_family(const JsonObject& config);
+
+/// Throws Error where the configuration has a field that changes what a model computes, that this family does not carry
+/// out, and whose value is not the one that changes nothing.
+void refuse_uncarried_fields(const HuggingFaceFamily& family, const JsonObject& config);
+/// The same for what describes the rotation, rope_scaling or rope_parameters, of this type.
+void refuse_uncarried_rope_fields(const JsonObject& rope, std::string_view type);
 
 /// GGUF's name for a tensor; empty for one that is not needed (a table of the rotation, the vision part of Gemma 3, an
 /// lm_head where `tied`). Throws Error for a name that is not known. `path` is for messages.

@@ -32,14 +32,16 @@ const nlohmann::json* JsonObject::find(std::string_view key) const {
   return found == value_.end() || found->is_null() ? nullptr : &*found;
 }
 
-void JsonObject::refuse(std::string_view key, std::string_view expected) const {
+std::string JsonObject::shown(std::string_view key) const {
   const nlohmann::json* value = find(key);
+  if (!value) return "missing";
   // Not dumped as a whole: it may be of any size.
-  const std::string found = !value ? "missing"
-                            : value->is_structured()
-                                ? std::string(value->type_name())
-                                : value->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  fail("{}: {} is {}, where {} belongs; download the file again", printable(file_, 400), key, printable(found),
+  if (value->is_structured()) return value->type_name();
+  return printable(value->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+void JsonObject::refuse(std::string_view key, std::string_view expected) const {
+  fail("{}: {} is {}, where {} belongs; use another copy of this file", printable(file_, 400), key, shown(key),
        expected);
 }
 

@@ -39,6 +39,9 @@ class JsonObject {
   /// Puts in the fields that are missing here; one that is null here stays so.
   void add_missing(const nlohmann::json& fields);
 
+  /// A field's value as messages show it: one line, and not long.
+  std::string shown(std::string_view key) const;
+  /// Throws Error: the field is not what is expected.
   [[noreturn]] void refuse(std::string_view key, std::string_view expected) const;
 
  private:

@@ -133,8 +133,9 @@ ModelFile read_llama2c(std::span<const std::byte> bytes, const std::string& path
   if (!is_llama2c(bytes)) fail("{} is no llama2.c model; check the path", file);
   const Header header = read_header(bytes);
   if (bytes.size() != header.bytes()) {
-    fail("{}: has the header of a llama2.c model of {} bytes, but the file has {}; download the file again", file,
-         header.bytes(), bytes.size());
+    fail(
+        "{}: has the header of a llama2.c model of {} bytes, but the file has {}; check the path, or download it again",
+        file, header.bytes(), bytes.size());
   }
 
   ModelFile model;

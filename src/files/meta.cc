@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "files/computing_fields.h"
 #include "files/folder.h"
 
 namespace contexture {
@@ -127,7 +128,28 @@ int64_t usual_context(const JsonObject& params) {
   return params.get_number("norm_eps", 1e-5) == 1e-5 ? 4096 : 2048;     // Llama 2, Llama 1
 }
 
+/// Fields of params.json, of Mistral's and ExecuTorch's too, that nothing here carries out.
+constexpr ComputingField meta_fields[] = {
+    {"act_fn", R"(["silu", "SILU"])"},
+    {"attention_multiplier", "[]"},
+    {"attention_qkv_bias", "[false]"},
+    {"attn_logit_softcapping", "[0]"},
+    {"embedding_scale_factor", "[1]"},
+    {"final_logit_softcapping", "[0]"},
+    {"local_rope_theta", "[]"},
+    {"logits_scaling", "[1]"},
+    {"lora_args", "[]"},
+    {"moe", "[false]"},
+    {"num_experts", "[0]"},
+    {"partial_rotary_factor", "[1]"},
+    {"quantization_args", "[]"},
+    {"residual_multiplier", "[1]"},
+    {"use_hf_rope", "[false]"},  // which has other pairs of channels
+    {"use_qk_norm", "[false]"},
+};
+
 void write_metadata(const JsonObject& params, const Shapes& shapes, Metadata& m) {
+  refuse_uncarried(meta_fields, "Llama", params);
   check_agreement(params, "dim", shapes.dim);
   check_agreement(params, "n_layers", shapes.layers);
   check_agreement(params, "vocab_size", shapes.vocabulary);
@@ -153,12 +175,15 @@ void write_metadata(const JsonObject& params, const Shapes& shapes, Metadata& m)
   }
   m.set_float("llama.attention.layer_norm_rms_epsilon", params.get_number("norm_eps", 1e-5));
   m.set_float("llama.rope.freq_base", params.get_number("rope_theta", 10000));
+  if (params.has("sliding_window")) {  // Mistral's
+    m.set_int("llama.attention.sliding_window", params.get_int("sliding_window", 1, largest_value));
+  }
   if (!params.get_bool("use_scaled_rope", false)) return;
   // Llama 3.1's numbers. params.json does not say that the small models of 3.2, the only ones below 4096 channels,
   // stretch by 32; ExecuTorch's may.
   m.set_string("llama.rope.scaling.type", "llama3");
   m.set_float("llama.rope.scaling.factor", params.get_number("rope_scale_factor", shapes.dim < 4096 ? 32 : 8));
-  m.set_float("llama.rope.scaling.low_freq_factor", 1);
+  m.set_float("llama.rope.scaling.low_freq_factor", params.get_number("low_freq_factor", 1));
   m.set_float("llama.rope.scaling.high_freq_factor", params.get_number("high_freq_factor", 4));
   m.set_int("llama.rope.scaling.original_context_length", 8192);
 }

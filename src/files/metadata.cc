@@ -31,7 +31,7 @@ std::string_view name(MetadataType type) {
 
 void Metadata::add(std::string key, MetadataValue value) {
   const auto [place, fresh] = index_.try_emplace(key, entries_.size());
-  if (!fresh) fail("{}: metadata key {} is there twice; convert the model again", origin_, printable(key));
+  if (!fresh) fail("{}: metadata key {} is there twice; use another file of this model", origin_, printable(key));
   entries_.emplace_back(std::move(key), std::move(value));
 }
 
@@ -90,31 +90,43 @@ const MetadataValue* Metadata::find(std::string_view key) const {
 
 const MetadataValue& Metadata::require(std::string_view key) const {
   const MetadataValue* value = find(key);
-  if (!value) fail("{}: metadata key {} is missing; convert the model with a current converter", origin_, key);
+  if (!value)
+    fail("{}: metadata key {} is missing, without which no such model can be read; use another file of this model",
+         origin_, key);
   return *value;
 }
 
 void Metadata::fail_type(std::string_view key, const MetadataValue& value, std::string_view expected) const {
-  fail("{}: metadata key {} is of type {}, not {}; convert the model with a current converter", origin_, key,
-       describe(value), expected);
+  fail("{}: metadata key {} is of type {}, not {}; use another file of this model", origin_, key, describe(value),
+       expected);
+}
+
+void Metadata::fail_range(std::string_view key, std::string_view number, int64_t low, int64_t high) const {
+  fail("{}: metadata key {} is {}, outside {} to {}; the model is damaged, or larger than this program supports",
+       origin_, key, number, low, high);
 }
 
 int64_t Metadata::get_int(std::string_view key, int64_t low, int64_t high) const {
   const MetadataValue& value = require(key);
-  const auto refuse = [&](auto number) {
-    fail("{}: metadata key {} is {}, outside {} to {}; the model is damaged, or larger than this program supports",
-         origin_, key, number, low, high);
-  };
-  if (const auto* big = std::get_if<uint64_t>(&value.data)) {
-    if (*big > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) refuse(*big);
-    const auto number = static_cast<int64_t>(*big);
-    if (number < low || number > high) refuse(number);
-    return number;
-  }
+  if (value.type == MetadataType::array || value.type == MetadataType::boolean) fail_type(key, value, "an integer");
+  return get_one_or_each(key, low, high).front();
+}
+
+std::vector<int64_t> Metadata::get_one_or_each(std::string_view key, int64_t low, int64_t high) const {
+  const MetadataValue& value = require(key);
+  const bool is_array = value.type == MetadataType::array;
+  const auto* list = std::get_if<std::vector<int64_t>>(&value.data);
   const auto* number = std::get_if<int64_t>(&value.data);
-  if (!number || value.type == MetadataType::boolean) fail_type(key, value, "an integer");
-  if (*number < low || *number > high) refuse(*number);
-  return *number;
+  const auto* big = std::get_if<uint64_t>(&value.data);
+  if (!list && !number && !big) fail_type(key, value, "an integer");
+  if (big && *big > static_cast<uint64_t>(INT64_MAX)) fail_range(key, fmt::to_string(*big), low, high);
+  std::vector<int64_t> numbers = list ? *list : std::vector{number ? *number : static_cast<int64_t>(*big)};
+  for (const int64_t one : numbers) {
+    const bool is_big = one < 0 && is_array && value.element == MetadataType::u64;
+    if (is_big) fail_range(key, fmt::to_string(static_cast<uint64_t>(one)), low, high);
+    if (one < low || one > high) fail_range(key, fmt::to_string(one), low, high);
+  }
+  return numbers;
 }
 
 int64_t Metadata::get_int(std::string_view key, int64_t low, int64_t high, int64_t fallback) const {

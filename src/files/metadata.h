@@ -65,6 +65,8 @@ class Metadata {
   /// lies outside [low, high], or (get_float) is not a finite number.
   int64_t get_int(std::string_view key, int64_t low, int64_t high) const;
   int64_t get_int(std::string_view key, int64_t low, int64_t high, int64_t fallback) const;
+  /// A number for all layers or an array of one for each, of integers or bools: one element, or as many as there are.
+  std::vector<int64_t> get_one_or_each(std::string_view key, int64_t low, int64_t high) const;
   double get_float(std::string_view key) const;
   double get_float(std::string_view key, double fallback) const;
   bool get_bool(std::string_view key, bool fallback) const;
@@ -81,6 +83,7 @@ class Metadata {
  private:
   const MetadataValue& require(std::string_view key) const;
   [[noreturn]] void fail_type(std::string_view key, const MetadataValue& value, std::string_view expected) const;
+  [[noreturn]] void fail_range(std::string_view key, std::string_view number, int64_t low, int64_t high) const;
   template <typename Array>
   const Array& get_array(std::string_view key, std::string_view expected) const;
 

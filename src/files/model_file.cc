@@ -18,26 +18,29 @@ namespace {
 struct FileFormat {
   std::string_view name;
   bool (*probe)(std::span<const std::byte> bytes);
-  ModelFile (*open)(MappedFile file);
+  ModelFile (*open)(MappedFile file, const ModelUse& use);
 };
 
 constexpr FileFormat file_formats[] = {
-    {"GGUF", is_gguf, open_gguf},
-    {"safetensors", is_safetensors, [](MappedFile file) { return open_huggingface(file.path()); }},
-    {"PyTorch checkpoint", is_torch_checkpoint, [](MappedFile file) { return open_meta(file.path()); }},
-    {"llama2.c .bin", is_llama2c, open_llama2c},
+    {"GGUF", is_gguf, [](MappedFile file, const ModelUse&) { return open_gguf(std::move(file)); }},
+    {"safetensors", is_safetensors,
+     [](MappedFile file, const ModelUse& use) { return open_huggingface(file.path(), use); }},
+    {"PyTorch checkpoint", is_torch_checkpoint,
+     [](MappedFile file, const ModelUse&) { return open_meta(file.path()); }},
+    {"llama2.c .bin", is_llama2c, [](MappedFile file, const ModelUse&) { return open_llama2c(std::move(file)); }},
 };
 
 /// A format whose models are folders; `probe` takes the folder or a JSON file in it.
 struct FolderFormat {
   std::string_view name;
   bool (*probe)(const std::string& path);
-  ModelFile (*open)(const std::string& path);
+  ModelFile (*open)(const std::string& path, const ModelUse& use);
 };
 
 constexpr FolderFormat folder_formats[] = {
     {"Hugging Face's config.json and model.safetensors", is_huggingface_folder, open_huggingface},
-    {"Meta's params.json and consolidated.00.pth", is_meta_folder, open_meta},
+    {"Meta's params.json and consolidated.00.pth", is_meta_folder,
+     [](const std::string& path, const ModelUse&) { return open_meta(path); }},
 };
 
 bool is_json_object(std::span<const std::byte> bytes) {
@@ -46,10 +49,10 @@ bool is_json_object(std::span<const std::byte> bytes) {
   return first != text.npos && text[first] == '{';
 }
 
-ModelFile open_folder(const std::string& path) {
+ModelFile open_folder(const std::string& path, const ModelUse& use) {
   std::string known;
   for (const FolderFormat& format : folder_formats) {
-    if (format.probe(path)) return format.open(path);
+    if (format.probe(path)) return format.open(path, use);
     known += fmt::format("{}{}", known.empty() ? "" : ", or ", format.name);
   }
   fail("{}: no model in this folder ({}); give the path of a model's file or folder", printable(path, 400), known);
@@ -65,7 +68,7 @@ const StoredTensor* ModelFile::find(std::string_view name) const {
 void ModelFile::add(StoredTensor tensor) {
   const auto [place, fresh] = tensor_index.try_emplace(tensor.name, tensors.size());
   if (!fresh) {
-    fail("{}: tensor {} is there twice; convert the model again", printable(path, 400), printable(tensor.name));
+    fail("{}: tensor {} is there twice; use another file of this model", printable(path, 400), printable(tensor.name));
   }
   tensors.push_back(std::move(tensor));
 }
@@ -78,15 +81,15 @@ void ModelFile::add_made(std::string name, std::vector<float> values) {
        .data = std::as_bytes(std::span(kept))});
 }
 
-ModelFile open_model(const std::string& path) {
+ModelFile open_model(const std::string& path, const ModelUse& use) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) return open_folder(path);
+  if (std::filesystem::is_directory(path, ignored)) return open_folder(path, use);
   MappedFile file(path);
   if (file.bytes().empty()) fail("{} is empty; download or convert the model again", printable(path, 400));
-  if (is_json_object(file.bytes())) return open_folder(path);
+  if (is_json_object(file.bytes())) return open_folder(path, use);
   std::string known;
   for (const FileFormat& format : file_formats) {
-    if (format.probe(file.bytes())) return format.open(std::move(file));
+    if (format.probe(file.bytes())) return format.open(std::move(file), use);
     known += fmt::format("{}{}", known.empty() ? "" : ", ", format.name);
   }
   fail("{} is no model file that this program knows ({}); check the path, or convert the model", printable(path, 400),

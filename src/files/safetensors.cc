@@ -164,7 +164,7 @@ StoredTensor to_stored(const SafeTensor& tensor, std::string name, const std::st
   }
   const bool empty = std::count(tensor.shape.begin(), tensor.shape.end(), 0) > 0;
   if (tensor.shape.empty() || tensor.shape.size() > largest_dimensions || empty) {
-    fail("{} has a shape that no weight has (1 to {} dimensions, none empty); download the file again", origin,
+    fail("{} has a shape that no weight has (1 to {} dimensions, none empty); use another model", origin,
          largest_dimensions);
   }
   if (reinterpret_cast<uintptr_t>(tensor.data.data()) % bytes_of_dtype(tensor.dtype) != 0) {

@@ -9,39 +9,49 @@ namespace contexture {
 namespace {
 
 // No known model comes near these; beyond them a number is damage and not a size.
-constexpr int64_t max_layers = 4096, max_width = 1 << 20, max_heads = 65536, max_tokens = int64_t{1} << 31;
+constexpr int64_t max_width = 1 << 20, max_heads = 65536, max_tokens = int64_t{1} << 31;
 
-RopeConfig rope_of(const FamilyKeys& keys, size_t head_dim, RopeStyle usual) {
-  RopeConfig rope;
-  const std::string style = keys.text("rope.style", usual == RopeStyle::interleaved ? "interleaved" : "halves");
-  if (style != "interleaved" && style != "halves") fail("unknown rotation style '{}'", printable(style));
-  rope.style = style == "halves" ? RopeStyle::halves : RopeStyle::interleaved;
-  rope.dim = keys.size("rope.dimension_count", 2, static_cast<int64_t>(head_dim), head_dim);
-  if (rope.dim % 2 != 0) fail("{} is {}; it must be even", keys.full("rope.dimension_count"), rope.dim);
-  rope.base = keys.number("rope.freq_base", 10000);
-  if (!(rope.base >= 1 && rope.base < 1e12)) fail("{} is {}; that cannot be", keys.full("rope.freq_base"), rope.base);
+/// What stretches the rotation over longer contexts. A factor without a type is linear, as the tools that write such
+/// files mean it.
+void read_scaling(const FamilyKeys& keys, RopeConfig& rope) {
   rope.original_context =
       static_cast<double>(keys.size("rope.scaling.original_context_length", 1, max_tokens, size_t{8192}));
+  rope.magnitude = keys.factor("rope.scaling.attn_factor", 1);
+  // Both names of the factor; 0 means that there is none.
+  const double old_factor = keys.number("rope.scale_linear", 1), named = keys.number("rope.scaling.factor", old_factor);
+  rope.factor = named != 0 ? named : 1;
+  if (!(rope.factor > 0 && rope.factor < 1e6)) keys.refuse("rope.scaling.factor", "that cannot be");
 
-  const std::string scaling = keys.text("rope.scaling.type", "none");
-  rope.factor = keys.number("rope.scaling.factor", keys.number("rope.scale_linear", 1));
-  if (!(rope.factor > 0 && rope.factor < 1e6)) {
-    fail("{} is {}; that cannot be", keys.full("rope.scaling.factor"), rope.factor);
-  }
-  if (scaling == "linear" || (scaling == "none" && keys.has("rope.scale_linear"))) {
-    rope.scaling = RopeConfig::Scaling::linear;
-  } else if (scaling == "llama3") {
+  const std::string type = keys.text("rope.scaling.type", "linear");
+  if (type == "linear") {
+    if (rope.factor != 1) rope.scaling = RopeConfig::Scaling::linear;
+  } else if (type == "llama3") {
     rope.scaling = RopeConfig::Scaling::llama3;
     rope.low_frequency_factor = keys.number("rope.scaling.low_freq_factor", 1);
     rope.high_frequency_factor = keys.number("rope.scaling.high_freq_factor", 4);
     if (!(rope.low_frequency_factor > 0 && rope.high_frequency_factor > rope.low_frequency_factor)) {
       fail("{}: low_freq_factor must be above 0 and below high_freq_factor", keys.full("rope.scaling"));
     }
-  } else if (scaling == "longrope") {
-    rope.magnitude = keys.factor("rope.scaling.attn_factor", 1);  // the divisors are tensors
-  } else if (scaling != "none") {
-    fail("unknown rotation scaling '{}'; this version knows none, linear, llama3 and longrope", printable(scaling));
+  } else if (type == "longrope") {  // its divisors are tensors
+    if (rope.factor != 1) keys.refuse("rope.scaling.factor", "a factor beside LongRoPE's divisors is not supported");
+  } else if (type != "none") {
+    keys.refuse("rope.scaling.type", "this version knows none, linear, llama3 and longrope; use another model");
   }
+}
+
+RopeConfig rope_of(const FamilyKeys& keys, size_t head_dim, RopeStyle usual) {
+  RopeConfig rope;
+  const std::string style = keys.text("rope.style", usual == RopeStyle::interleaved ? "interleaved" : "halves");
+  if (style != "interleaved" && style != "halves") keys.refuse("rope.style", "it is interleaved or halves");
+  rope.style = style == "halves" ? RopeStyle::halves : RopeStyle::interleaved;
+  rope.dim = keys.size("rope.dimension_count", 2, static_cast<int64_t>(head_dim), head_dim);
+  if (rope.dim % 2 != 0) keys.refuse("rope.dimension_count", "it must be even");
+  if (keys.size("rope.dimension_count_swa", 2, max_width, rope.dim) != rope.dim) {
+    keys.refuse("rope.dimension_count_swa", "layers with a window that rotate other channels are not supported");
+  }
+  rope.base = keys.number("rope.freq_base", 10000);
+  if (!(rope.base >= 1 && rope.base < 1e12)) keys.refuse("rope.freq_base", "that cannot be");
+  read_scaling(keys, rope);
   return rope;
 }
 
@@ -53,9 +63,10 @@ void read_heads(const FamilyKeys& keys, ModelConfig& c) {
          keys.full("attention.head_count"));
   }
   c.head_dim = keys.size("attention.key_length", 1, 65536, std::max<size_t>(1, c.dim / c.heads));
-  const size_t value_length = keys.size("attention.value_length", 1, 65536, c.head_dim);
-  if (value_length != c.head_dim) {
-    fail("heads of {} channels for K and {} for V; this version needs them equal", c.head_dim, value_length);
+  for (const char* other : {"attention.value_length", "attention.key_length_swa", "attention.value_length_swa"}) {
+    if (keys.size(other, 1, 65536, c.head_dim) != c.head_dim) {
+      keys.refuse(other, fmt::format("K has heads of {} channels, and this version needs all alike", c.head_dim));
+    }
   }
   if (c.head_dim % 8 != 0) fail("heads of {} channels; this version needs a multiple of 8", c.head_dim);
   c.attention_scale = keys.factor("attention.scale", 1 / std::sqrt(static_cast<double>(c.head_dim)));
@@ -74,42 +85,17 @@ void read_experts(const FamilyKeys& keys, ModelConfig& c) {
 
 }  // namespace
 
-FamilyKeys::FamilyKeys(const Metadata& metadata)
-    : metadata_(metadata), architecture_(metadata.get_string("general.architecture")) {}
-
-size_t FamilyKeys::size(std::string_view key, int64_t high) const {
-  return static_cast<size_t>(metadata_.get_int(full(key), 1, high));
-}
-
-size_t FamilyKeys::size(std::string_view key, int64_t low, int64_t high, size_t fallback) const {
-  return static_cast<size_t>(metadata_.get_int(full(key), low, high, static_cast<int64_t>(fallback)));
-}
-
-double FamilyKeys::number(std::string_view key, double fallback) const {
-  return metadata_.get_float(full(key), fallback);
-}
-
-float FamilyKeys::factor(std::string_view key, double fallback) const {
-  const float value = static_cast<float>(number(key, fallback));
-  if (!(value > 0) || std::isinf(value)) fail("{} is {}; it must be above 0", full(key), value);
-  return value;
-}
-
-std::string FamilyKeys::text(std::string_view key, std::string_view fallback) const {
-  return metadata_.get_string(full(key), fallback);
-}
-
 ModelConfig common_config(const FamilyKeys& keys, RopeStyle style) {
   ModelConfig c;
   c.family = keys.architecture();
-  c.layers = keys.size("block_count", max_layers);
+  c.layers = keys.layers();
   c.dim = keys.size("embedding_length", max_width);
   c.context = keys.size("context_length", max_tokens);
   read_heads(keys, c);
   read_experts(keys, c);
   c.norm_epsilon = static_cast<float>(keys.number("attention.layer_norm_rms_epsilon", 1e-5));
   if (!(c.norm_epsilon >= 0 && c.norm_epsilon < 1)) {
-    fail("{} cannot be {}", keys.full("attention.layer_norm_rms_epsilon"), c.norm_epsilon);
+    keys.refuse("attention.layer_norm_rms_epsilon", "that cannot be");
   }
   c.vocabulary = keys.size("vocab_size", 0, max_tokens, keys.metadata().get_strings("tokenizer.ggml.tokens").size());
   c.ropes = {rope_of(keys, c.head_dim, style)};
@@ -117,8 +103,23 @@ ModelConfig common_config(const FamilyKeys& keys, RopeStyle style) {
   return c;
 }
 
-size_t window_of(const FamilyKeys& keys, size_t fallback) {
-  return keys.size("attention.sliding_window", 0, max_tokens, fallback);
+std::vector<bool> set_windows(const FamilyKeys& keys, ModelConfig& config, size_t window, size_t pattern) {
+  const char* const window_key = "attention.sliding_window";
+  const char* const pattern_key = "attention.sliding_window_pattern";
+  bool each_said = false;
+  const std::vector<int64_t> said = keys.each(pattern_key, 0, max_tokens, pattern, &each_said);
+  const std::vector<int64_t> windows = keys.each(window_key, 0, max_tokens, window);
+  const bool uniform = std::all_of(windows.begin(), windows.end(), [&](int64_t w) { return w == windows.front(); });
+  std::vector<bool> has_window(config.layers);
+  for (size_t layer = 0; layer < config.layers; ++layer) {
+    const int64_t number = said[layer];
+    has_window[layer] = each_said ? number != 0 : number == 0 || static_cast<int64_t>(layer + 1) % number != 0;
+    if (has_window[layer]) config.each_layer[layer].window = windows[layer];
+    if (!has_window[layer] && !uniform && windows[layer] != 0) {
+      keys.refuse(window_key, fmt::format("layer {} has a window there and, by {}, none", layer, pattern_key));
+    }
+  }
+  return has_window;
 }
 
 }  // namespace contexture

@@ -27,7 +27,11 @@ std::span<const Family> families() {
 ModelConfig read_config(const Metadata& metadata) {
   const std::string architecture = metadata.get_string("general.architecture");
   for (const Family& family : list) {
-    if (family.architecture == architecture) return family.configure(metadata);
+    if (family.architecture != architecture) continue;
+    const FamilyKeys keys(metadata);
+    const ModelConfig config = family.configure(keys);
+    keys.refuse_unread(config);
+    return config;
   }
   std::string known;
   for (const Family& family : list) known += (known.empty() ? "" : ", ") + std::string(family.architecture);

@@ -3,7 +3,7 @@
 #include <span>
 #include <string_view>
 
-#include "model/config.h"
+#include "model/family_keys.h"
 
 namespace contexture {
 
@@ -11,19 +11,19 @@ namespace contexture {
 /// A family's file holds what makes it differ from what all share (common.h), as fields of ModelConfig.
 struct Family {
   std::string_view architecture;  ///< general.architecture
-  ModelConfig (*configure)(const Metadata&);
+  ModelConfig (*configure)(const FamilyKeys&);
 };
 
 std::span<const Family> families();
 
-ModelConfig configure_llama(const Metadata& metadata);
-ModelConfig configure_qwen2(const Metadata& metadata);
-ModelConfig configure_qwen3(const Metadata& metadata);
-ModelConfig configure_smollm3(const Metadata& metadata);
-ModelConfig configure_granite(const Metadata& metadata);
-ModelConfig configure_phi3(const Metadata& metadata);
-ModelConfig configure_gemma(const Metadata& metadata);
-ModelConfig configure_gemma2(const Metadata& metadata);
-ModelConfig configure_gemma3(const Metadata& metadata);
+ModelConfig configure_llama(const FamilyKeys& keys);
+ModelConfig configure_qwen2(const FamilyKeys& keys);
+ModelConfig configure_qwen3(const FamilyKeys& keys);
+ModelConfig configure_smollm3(const FamilyKeys& keys);
+ModelConfig configure_granite(const FamilyKeys& keys);
+ModelConfig configure_phi3(const FamilyKeys& keys);
+ModelConfig configure_gemma(const FamilyKeys& keys);
+ModelConfig configure_gemma2(const FamilyKeys& keys);
+ModelConfig configure_gemma3(const FamilyKeys& keys);
 
 }  // namespace contexture

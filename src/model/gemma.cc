@@ -28,39 +28,35 @@ float softcap(const FamilyKeys& keys, const char* key, double usual) {
 }  // namespace
 
 /// arXiv:2403.08295.
-ModelConfig configure_gemma(const Metadata& metadata) {
-  return gemma(FamilyKeys(metadata));
+ModelConfig configure_gemma(const FamilyKeys& keys) {
+  return gemma(keys);
 }
 
 /// arXiv:2408.00118: norms after the blocks too, soft-caps, a window in every other layer.
-ModelConfig configure_gemma2(const Metadata& metadata) {
-  const FamilyKeys keys(metadata);
+ModelConfig configure_gemma2(const FamilyKeys& keys) {
   ModelConfig c = gemma(keys);
   c.post_norms = true;
   c.attention_softcap = softcap(keys, "attn_logit_softcapping", 50);
   c.logit_softcap = softcap(keys, "final_logit_softcapping", 30);
   set_27b_scale(keys, 46, c);
-  set_windows(c, window_of(keys, 4096), [](size_t layer) { return layer % 2 == 0; });
+  set_windows(keys, c, /*window=*/4096, /*pattern=*/2);
   return c;
 }
 
 /// arXiv:2503.19786: head norms instead of soft-caps; five layers with a window and a rotation of their own to one
 /// without.
-ModelConfig configure_gemma3(const Metadata& metadata) {
-  const FamilyKeys keys(metadata);
+ModelConfig configure_gemma3(const FamilyKeys& keys) {
   ModelConfig c = gemma(keys);
   c.post_norms = true;
   c.head_norms = true;
   c.logit_softcap = softcap(keys, "final_logit_softcapping", 0);
   set_27b_scale(keys, 62, c);
-  const size_t pattern = keys.size("attention.sliding_window_pattern", 1, 4096, 6);
-  const auto is_local = [&](size_t layer) { return (layer + 1) % pattern != 0; };
-  set_windows(c, window_of(keys, 1024), is_local);
+  const std::vector<bool> is_local = set_windows(keys, c, /*window=*/1024, /*pattern=*/6);
   RopeConfig local = c.ropes[0];
   local.base = keys.factor("rope.freq_base_swa", 10000);
   local.scaling = RopeConfig::Scaling::none;
   c.ropes.push_back(local);
-  for (size_t layer = 0; layer < c.layers; ++layer) c.each_layer[layer].rope = is_local(layer) ? 1 : 0;
+  for (size_t layer = 0; layer < c.layers; ++layer) c.each_layer[layer].rope = is_local[layer] ? 1 : 0;
   return c;
 }
 

@@ -2,13 +2,21 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
+#include <deque>
 #include <unordered_set>
 
 #include "base/error.h"
 
 namespace contexture {
 namespace {
+
+/// A shape without outer dimensions of 1, which files may write or leave out.
+std::span<const int64_t> without_ones(std::span<const int64_t> shape) {
+  while (shape.size() > 1 && shape.front() == 1) shape = shape.subspan(1);
+  return shape;
+}
 
 /// A matrix of the file and where it goes.
 struct Packing {
@@ -26,7 +34,7 @@ class TensorBinder {
   const StoredTensor* find(const std::string& name, const std::vector<int64_t>& shape) {
     asked_.insert(name);
     const StoredTensor* tensor = file_.find(name);
-    if (tensor && tensor->shape != shape) {
+    if (tensor && !std::ranges::equal(without_ones(tensor->shape), without_ones(shape))) {
       fail("{}: tensor {} is ({}), the configuration wants ({}); the file contradicts itself", path_, name,
            fmt::join(tensor->shape, ", "), fmt::join(shape, ", "));
     }
@@ -35,11 +43,17 @@ class TensorBinder {
 
   const StoredTensor& get(const std::string& name, const std::vector<int64_t>& shape) {
     const StoredTensor* tensor = find(name, shape);
+    if (!tensor && file_.absent) {
+      absent_.push_back({name, file_.absent->format, shape, {}});
+      return absent_.back();
+    }
     if (!tensor) fail("{}: tensor {} is missing; the file holds no whole model", path_, name);
     return *tensor;
   }
 
-  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+  bool has(const std::string& name) const {
+    return file_.find(name) || (file_.absent && file_.absent->names.contains(name));
+  }
 
   PackedMatrix matrix(const std::string& name, size_t rows, size_t columns) {
     return rows_of(get(name, {static_cast<int64_t>(rows), static_cast<int64_t>(columns)}), 0, rows);
@@ -48,7 +62,7 @@ class TensorBinder {
   /// Some rows of a tensor as a matrix of their own; of a tensor (n, rows, columns) the rows count through.
   PackedMatrix rows_of(const StoredTensor& tensor, size_t first, size_t rows) {
     Matrix matrix{tensor.format, rows, static_cast<size_t>(tensor.shape.back()), nullptr};
-    matrix.data = tensor.data.data() + first * matrix.row_bytes();
+    if (!tensor.data.empty()) matrix.data = tensor.data.data() + first * matrix.row_bytes();
     PackedMatrix packed = packed_shape(matrix);
     const size_t packed_bytes = AlignedArray<std::byte>::bytes_for(packed.bytes());
     if (memory_) packed.data = memory_ + bytes.packed;
@@ -78,6 +92,7 @@ class TensorBinder {
   std::string path_;
   std::byte* memory_;
   std::unordered_set<std::string> asked_;
+  std::deque<StoredTensor> absent_;  // as they would be
 };
 
 /// Where the floats of norms and biases go; without memory they are only counted.
@@ -105,8 +120,17 @@ class VectorWriter {
   size_t used_ = 0;
 };
 
+/// Tensors that are not here are counted one by one, on the word of a configuration alone.
+void check_count(const ModelFile& file, const ModelConfig& config) {
+  constexpr size_t most = 1 << 16;  // the largest models known have some 23,000
+  if (config.layers * std::max<size_t>(1, config.experts) <= most) return;
+  fail("{}: {} layers of {} experts, more than any model has; use another copy of this file", printable(file.path, 400),
+       config.layers, config.experts);
+}
+
 void bind_vocabulary(const ModelFile& file, ModelConfig& config) {
   const StoredTensor* embedding = file.find("token_embd.weight");
+  if (!embedding && file.absent && config.vocabulary != 0) return;
   if (!embedding)
     fail("{} holds no weights (no token_embd.weight); this command needs them", printable(file.path, 400));
   const size_t rows = static_cast<size_t>(embedding->shape[0]);
@@ -290,6 +314,7 @@ void pack_all(const std::vector<Packing>& packings, std::byte* memory, const Mod
 
 WeightBytes check_weights(const ModelFile& file, ModelConfig& config) {
   bind_vocabulary(file, config);
+  if (file.absent) check_count(file, config);
   TensorBinder binder(file);
   size_t floats = 0;
   bind(binder, config, config.context, nullptr, floats);
@@ -309,6 +334,7 @@ std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, co
 }
 
 Weights load_weights(const ModelFile& file, ModelConfig& config, ThreadPool& pool, size_t planned_context) {
+  if (file.absent) fail("{}: {}", printable(file.path, 400), file.absent->why);
   const WeightBytes bytes = check_weights(file, config);
   size_t floats = bytes.copied / sizeof(float);
   AlignedArray<float> vectors(floats);

@@ -58,7 +58,8 @@ struct WeightBytes {
 };
 
 /// Fills in config.vocabulary from the embedding, checks every tensor's shape against the configuration and that the
-/// file holds none that this family does not know (a bias unread would be a wrong answer). Copies no weights.
+/// file holds none that this family does not know (a bias unread would be a wrong answer). Copies no weights. Weights
+/// that are not here (ModelFile::absent) count as what they would be.
 /// Throws Error naming the tensor, the shape found and the shape expected.
 WeightBytes check_weights(const ModelFile& file, ModelConfig& config);
 

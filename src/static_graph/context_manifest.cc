@@ -152,7 +152,7 @@ std::string manifest_text(const ContextManifest& m) {
 }
 
 ContextManifest parse_manifest(std::string_view text, const std::string& path) {
-  const Json json = parse_json(text, path);
+  const Json json = parse_json(text, path, kMend);
   const Reader reader(json, path);
   if (!reader.has("format") || reader.text("format") != kFormat) {
     fail("{}: expected \"format\": \"{}\"; is this a folder that compile wrote?", path, kFormat);
@@ -192,7 +192,7 @@ ContextManifest parse_manifest(std::string_view text, const std::string& path) {
 }
 
 void check_context_json(std::string_view text, const std::string& path, std::span<const cxg_graph* const> graphs) {
-  const Json json = parse_json(text, path);
+  const Json json = parse_json(text, path, kMend);
   const Json& list = Reader(json, path).object("info").list("graphs");
   expect(path, "the number of graphs", std::to_string(graphs.size()), std::to_string(list.size()));
   for (size_t g = 0; g < graphs.size(); ++g) {

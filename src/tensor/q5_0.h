@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "tensor/float16.h"
@@ -14,6 +16,13 @@ struct FiveBitQuants {
   int operator[](int i) const {
     const int low = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
     return low | (fifth[i / 8] >> (i % 8) & 1) << 4;
+  }
+
+  /// All 32, each 0 to 31.
+  void set(const uint8_t (&quants)[32]) {
+    for (int i = 0; i < 4; ++i) fifth[i] = 0;
+    for (int i = 0; i < 32; ++i) fifth[i / 8] |= static_cast<uint8_t>(quants[i] >> 4 << (i % 8));
+    for (int i = 0; i < 16; ++i) nibbles[i] = static_cast<uint8_t>((quants[i] & 15) | (quants[16 + i] & 15) << 4);
   }
 };
 
@@ -30,6 +39,19 @@ struct BlockQ5_0 {
   void decode(float* x) const {
     const float scale = f16_to_f32(d);
     for (int i = 0; i < elements; ++i) x[i] = scale * (q[i] - 16);
+  }
+
+  /// The largest magnitude takes -16, the side that reaches further: the scale carries its sign.
+  void encode(const float* x) {
+    const auto larger = [](float a, float b) { return std::fabs(a) < std::fabs(b); };
+    const float scale = *std::max_element(x, x + elements, larger) / -16;
+    d = f32_to_f16(scale);
+    const float inverse = scale != 0 ? 1 / scale : 0;
+    uint8_t quants[elements];
+    for (int i = 0; i < elements; ++i) {
+      quants[i] = static_cast<uint8_t>(std::clamp(std::lrintf(x[i] * inverse), -16l, 15l) + 16);
+    }
+    q.set(quants);
   }
 };
 static_assert(sizeof(BlockQ5_0) == 22);

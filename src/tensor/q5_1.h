@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "tensor/float16.h"
@@ -22,6 +24,20 @@ struct BlockQ5_1 {
   void decode(float* x) const {
     const float scale = f16_to_f32(d), minimum = f16_to_f32(m);
     for (int i = 0; i < elements; ++i) x[i] = scale * q[i] + minimum;
+  }
+
+  /// From the lowest, which takes 0, to the highest, which takes 31.
+  void encode(const float* x) {
+    const auto [lowest, highest] = std::minmax_element(x, x + elements);
+    const float minimum = *lowest, scale = (*highest - minimum) / 31;
+    d = f32_to_f16(scale);
+    m = f32_to_f16(minimum);
+    const float inverse = scale > 0 ? 1 / scale : 0;
+    uint8_t quants[elements];
+    for (int i = 0; i < elements; ++i) {
+      quants[i] = static_cast<uint8_t>(std::clamp(std::lrintf((x[i] - minimum) * inverse), 0l, 31l));
+    }
+    q.set(quants);
   }
 };
 static_assert(sizeof(BlockQ5_1) == 24);

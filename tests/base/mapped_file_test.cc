@@ -43,6 +43,16 @@ class MappedFileTest : public testing::Test {
   std::filesystem::path folder_;
 };
 
+TEST_F(MappedFileTest, NamesAGitLfsPointer) {
+  const std::string pointer = file("model.gguf", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n");
+  EXPECT_THAT(error(pointer), AllOf(HasSubstr(pointer), HasSubstr("Git LFS pointer"), HasSubstr("git lfs pull")));
+  EXPECT_TRUE(is_git_lfs_pointer(pointer));
+  const std::string text = file("text", "version https://git-lfs");
+  EXPECT_EQ(error(text), "");
+  EXPECT_FALSE(is_git_lfs_pointer(text));
+  EXPECT_FALSE(is_git_lfs_pointer(text + ".missing"));
+}
+
 TEST_F(MappedFileTest, ShowsTheBytes) {
   const std::string path = file("a", "hello");
   const MappedFile mapped(path);

@@ -10,6 +10,7 @@
 #include "engine/logits.h"
 #include "files/gguf_writer.h"
 #include "files/support.h"
+#include "support/log_watch.h"
 #include "support/random_model.h"
 
 namespace contexture {
@@ -165,8 +166,49 @@ TEST(Convert, TypesAreWhereTheyShouldBe) {
   EXPECT_EQ(file.find("blk.0.attn_q.weight")->format, Format::q4_k);
   EXPECT_EQ(file.find("token_embd.weight")->format, Format::q4_k);
   EXPECT_EQ(file.find("output.weight")->format, Format::q6_k);
-  EXPECT_EQ(file.find("blk.0.ffn_down.weight")->format, Format::q8_0) << "rows of 288 are no whole blocks of 256";
+  EXPECT_EQ(file.find("blk.0.ffn_down.weight")->format, Format::q5_0) << "rows of 288 are no whole blocks of 256";
   EXPECT_EQ(file.find("blk.0.attn_norm.weight")->format, Format::f32);
+}
+
+TEST(Convert, SaysWhatFallsBackToWhat) {
+  const auto convert = [](const RandomModel& model, Format type) {
+    const TemporaryFile in, out;
+    write_random_model(model, in.path());
+    return convert_model({.in = in.path(), .out = out.path(), .type = type});
+  };
+  const std::vector<std::string> downs = {"blk.0.ffn_down.weight", "blk.1.ffn_down.weight"};
+  const LogWatch log;
+  const Conversion some = convert({.dim = 256, .ffn_dim = 288, .tied = false}, Format::q4_k);
+  ASSERT_EQ(some.fallbacks.size(), 1u);
+  EXPECT_EQ(some.fallbacks[0].wanted, Format::q4_k);
+  EXPECT_EQ(some.fallbacks[0].written, Format::q5_0);
+  EXPECT_EQ(some.fallbacks[0].tensors, downs);
+  EXPECT_EQ(some.formats,
+            (std::map<Format, size_t>{{Format::f32, 5}, {Format::q5_0, 2}, {Format::q4_k, 13}, {Format::q6_k, 1}}));
+  EXPECT_THAT(log.text(),
+              HasSubstr("no whole blocks of q4_k, so q5_0 instead: blk.*.ffn_down.weight (tensors: 2 of 21)"));
+
+  const Conversion all = convert({.dim = 64, .ffn_dim = 100, .tied = false}, Format::q4_k);
+  ASSERT_EQ(all.fallbacks.size(), 3u);  // in the order of the tensors
+  for (const Conversion::Fallback& fallback : all.fallbacks) {
+    const Format written = fallback.tensors == downs         ? Format::f16
+                           : fallback.wanted == Format::q6_k ? Format::q8_0
+                                                             : Format::q5_0;
+    EXPECT_EQ(fallback.written, written) << fallback.tensors[0];
+  }
+  EXPECT_TRUE(convert({.dim = 256, .ffn_dim = 512}, Format::q4_k).fallbacks.empty());
+  EXPECT_TRUE(convert({.dim = 64, .ffn_dim = 96}, Format::q4_0).fallbacks.size() == 1) << "the output's q6_k alone";
+  EXPECT_TRUE(convert({.dim = 64, .ffn_dim = 96}, Format::q8_0).fallbacks.empty());
+}
+
+TEST(Convert, WithoutATokenizerTheFileSaysSo) {
+  const TemporaryFile in, out;
+  write_random_model({.vocabulary = 80}, in.path());
+  convert_model({.in = in.path(), .out = out.path(), .type = std::nullopt});
+  const ModelFile file = open_model(out.path());
+  EXPECT_EQ(file.metadata.get_string("tokenizer.ggml.model"), "no_vocab");
+  EXPECT_EQ(file.metadata.get_int("llama.vocab_size", 0, 100), 80);
+  EXPECT_FALSE(open_with_tokenizer(out.path()).tokenizer);
 }
 
 // What a format does to the result of one product with normal weights: half a last bit (f16, bf16); the step of a block
@@ -204,22 +246,19 @@ TEST(Convert, KeepsTheTokenizer) {
   EXPECT_EQ(before.need_tokenizer().encode(text), after.need_tokenizer().encode(text));
 }
 
+std::string conversion_error(const ConvertTask& task) {
+  return error_of([&] { convert_model(task); });
+}
+
 TEST(Convert, FailuresLeaveTheOldFile) {
   const TemporaryFile in, out;
   write_random_model({}, in.path());
   std::ofstream(out.path()) << "old";
   const std::atomic<bool> cancelled{true};
-  const auto error_of = [&](const ConvertTask& task) {
-    try {
-      convert_model(task);
-    } catch (const Error& e) {
-      return std::string(e.what());
-    }
-    return std::string("no error");
-  };
-  EXPECT_THAT(error_of({.in = in.path(), .out = out.path(), .type = Format::f16, .cancelled = &cancelled}),
+  EXPECT_THAT(conversion_error(
+                  {.in = in.path(), .out = out.path(), .type = Format::f16, .force = true, .cancelled = &cancelled}),
               HasSubstr("interrupted"));
-  EXPECT_THAT(error_of({.in = in.path(), .out = "/nonexistent/x.gguf", .type = Format::f16}),
+  EXPECT_THAT(conversion_error({.in = in.path(), .out = "/nonexistent/x.gguf", .type = Format::f16}),
               HasSubstr("/nonexistent/x.gguf"));
 
   const ModelFile good = open_model(in.path());
@@ -230,10 +269,109 @@ TEST(Convert, FailuresLeaveTheOldFile) {
   tensors[0].data = huge;
   const TemporaryFile bad;
   write_gguf(bad.path(), good.metadata, tensors);
-  EXPECT_THAT(error_of({.in = bad.path(), .out = out.path(), .type = Format::f16}), HasSubstr("65504"));
+  EXPECT_THAT(conversion_error({.in = bad.path(), .out = out.path(), .type = Format::f16, .force = true}),
+              HasSubstr("65504"));
   std::string kept;
   std::ifstream(out.path()) >> kept;
   EXPECT_EQ(kept, "old");
+}
+
+/// Writes the parts of a split model as PREFIX-00001-of-0000N.gguf.
+std::vector<std::string> write_parts(const TemporaryFolder& folder, int64_t parts) {
+  const TemporaryFile whole;
+  write_random_model({}, whole.path());
+  const ModelFile model = open_model(whole.path());
+  std::vector<std::string> paths;
+  for (int64_t part = 0; part < parts; ++part) {
+    Metadata metadata = part == 0 ? model.metadata : Metadata();
+    metadata.set_int("split.no", part);
+    metadata.set_int("split.count", parts);
+    metadata.set_int("split.tensors.count", static_cast<int64_t>(model.tensors.size()));
+    const auto first = model.tensors.begin() + part * static_cast<int64_t>(model.tensors.size()) / parts,
+               last = model.tensors.begin() + (part + 1) * static_cast<int64_t>(model.tensors.size()) / parts;
+    paths.push_back(folder.file(fmt::format("n-{:05}-of-{:05}.gguf", part + 1, parts)));
+    write_gguf(paths.back(), metadata, std::vector(first, last));
+  }
+  return paths;
+}
+
+/// A llama2.c model of zeros: one layer of 8 channels, 4 tokens.
+Bytes llama2c_model() {
+  Bytes bytes;
+  for (const int32_t field : {8, 8, 1, 1, 1, 4, 8}) bytes.number(field);
+  const int layer = 2 * 8 + 4 * 8 * 8 + 3 * 8 * 8, tables = 8 * 8, ends = 4 * 8 + 8;
+  return bytes.zeros(sizeof(float) * (layer + tables + ends));
+}
+
+// A glob of parts gives IN and OUT.
+TEST(Convert, NeverWritesOverWhatItReads) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> parts = write_parts(folder, 3);
+  std::filesystem::create_symlink(parts[1], folder.file("symbolic.gguf"));
+  std::filesystem::create_hard_link(parts[2], folder.file("hard.gguf"));
+  std::filesystem::create_directory(folder.file("sub"));
+  std::filesystem::create_directory_symlink(folder.path(), folder.file("other"));
+  for (const std::string& out :
+       {parts[0], parts[1], parts[2], folder.file("symbolic.gguf"), folder.file("hard.gguf"),
+        folder.file("sub/../n-00002-of-00003.gguf"), folder.file("other/n-00003-of-00003.gguf")}) {
+    const std::vector<std::byte> before = load(out);
+    for (const bool force : {false, true}) {
+      EXPECT_THAT(conversion_error({.in = parts[0], .out = out, .type = std::nullopt, .force = force}),
+                  testing::AllOf(HasSubstr(out), HasSubstr("reads")));
+    }
+    EXPECT_EQ(load(out), before);
+  }
+  EXPECT_EQ(conversion_error({.in = parts[1], .out = folder.file("whole.gguf"), .type = std::nullopt}), "");
+  const auto over_part = [&](bool force) {
+    return conversion_error({.in = folder.file("whole.gguf"), .out = parts[1], .type = std::nullopt, .force = force});
+  };
+  EXPECT_THAT(over_part(false), HasSubstr("no whole GGUF model")) << "not read then, but a part";
+  EXPECT_EQ(over_part(true), "");
+}
+
+TEST(Convert, NeverWritesOverTheFolderOrTheTokenizerThatItReads) {
+  const TemporaryFolder folder, elsewhere;
+  const TemporaryFile in;
+  write_random_model({.vocabulary = 259}, in.path());
+  // Not read far enough to matter: what counts is that they are not replaced.
+  for (const char* name : {"tokenizer.json", "tokenizer.model"}) save(elsewhere.file(name), Bytes().raw("{}"));
+  const std::string tokenizer = elsewhere.file("tokenizer.model");
+  for (const auto& [given, out] : {std::pair{tokenizer, tokenizer},
+                                   {elsewhere.path().string(), tokenizer},
+                                   {elsewhere.path().string(), elsewhere.file("tokenizer.json")}}) {
+    EXPECT_THAT(
+        conversion_error({.in = in.path(), .out = out, .tokenizer = given, .type = std::nullopt, .force = true}),
+        HasSubstr("reads"));
+  }
+
+  // A llama2.c model's tokenizer lies beside it.
+  const std::string bin = folder.file("stories.bin"), beside = folder.file("tokenizer.bin");
+  save(bin, llama2c_model());
+  save(beside, Bytes().raw("any"));
+  for (const std::string& out : {bin, beside}) {
+    EXPECT_THAT(conversion_error({.in = bin, .out = out, .type = std::nullopt, .force = true}), HasSubstr("reads"));
+  }
+}
+
+TEST(Convert, ReplacesNoFileThatIsNoModelUnasked) {
+  const TemporaryFolder folder;
+  const TemporaryFile in;
+  write_random_model({}, in.path());
+  const std::string out = folder.file("out.gguf");
+  const auto convert = [&](bool force) {
+    return conversion_error({.in = in.path(), .out = out, .type = std::nullopt, .force = force});
+  };
+  save(out, Bytes().raw("my thesis"));
+  EXPECT_THAT(convert(false), testing::AllOf(HasSubstr(out), HasSubstr("no whole GGUF model"), HasSubstr("--force")));
+  EXPECT_EQ(load(out).size(), 9u);
+  EXPECT_EQ(convert(true), "");
+  EXPECT_EQ(convert(false), "") << "now it is a model";
+  write_gguf(out, {}, {});
+  EXPECT_THAT(convert(false), HasSubstr("no whole GGUF model")) << "GGUF, but what? Traces are such files";
+  save(out, Bytes());
+  EXPECT_EQ(convert(false), "") << "nothing is lost";
+  EXPECT_THAT(conversion_error({.in = in.path(), .out = folder.path().string(), .type = std::nullopt, .force = true}),
+              HasSubstr("is a folder"));
 }
 
 }  // namespace

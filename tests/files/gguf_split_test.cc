@@ -124,7 +124,7 @@ TEST_F(GgufSplit, RefusesAbsurdCountsAtOnce) {
   };
   EXPECT_THAT(error_for({.count = 99999, .tensor = "a"}), HasSubstr("absurd-00002-of-99999.gguf is missing"));
   EXPECT_THAT(error_for({.count = 100000, .tensor = "a"}), HasSubstr("split.count is 100000"));
-  EXPECT_THAT(error_for({.count = 0, .tensor = "a"}), HasSubstr("split.count is 0"));
+  EXPECT_THAT(error_for({.count = -1, .tensor = "a"}), HasSubstr("split.count is -1"));
   EXPECT_THAT(error_for({.number = 3, .count = 3, .tensor = "a"}), HasSubstr("split.no is 3"));
 }
 
@@ -134,11 +134,36 @@ TEST_F(GgufSplit, OpensTwoParts) {
   EXPECT_EQ(open_model(folder_.file("two-00002-of-00002.gguf")).tensors.size(), 2u);
 }
 
-TEST_F(GgufSplit, ASinglePartMayHaveAnyName) {
-  write(folder_.file("whole.gguf"), {.count = 1, .tensors = 1, .tensor = "a"});
-  EXPECT_EQ(open_model(folder_.file("whole.gguf")).kind, "GGUF v3");
-  write(folder_.file("whole.gguf"), {.count = 1, .tensors = 2, .tensor = "a"});
-  EXPECT_THAT(error_of([&] { (void)open_model(folder_.file("whole.gguf")); }), HasSubstr("split.tensors.count says 2"));
+TEST_F(GgufSplit, OneFileIsWholeWhateverElseItSays) {
+  // 0 is what the usual tool leaves behind when it merges parts.
+  for (const int64_t count : {0, 1}) {
+    write(folder_.file("whole.gguf"), {.count = count, .tensors = 1, .tensor = "a"});
+    EXPECT_EQ(open_model(folder_.file("whole.gguf")).kind, "GGUF v3");
+    write(folder_.file("whole.gguf"), {.number = 2, .count = count, .tensors = 2, .tensor = "a"});
+    EXPECT_EQ(open_model(folder_.file("whole.gguf")).tensors.size(), 1u);
+  }
+}
+
+TEST_F(GgufSplit, SaysWhatPartsJoinedEndToEndAre) {
+  const auto joined = [&](std::vector<std::string> parts) {
+    Bytes all;
+    for (const std::string& part : parts) {
+      const std::vector<std::byte> bytes = load(part);
+      all.raw({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    }
+    save(folder_.file("joined.gguf"), all);
+    return error_of([&] { (void)open_model(folder_.file("joined.gguf")); });
+  };
+  EXPECT_THAT(joined({part(1), part(2), part(3)}), AllOf(HasSubstr("end to end"), HasSubstr("--merge")));
+  EXPECT_THAT(joined({part(2)}), AllOf(HasSubstr("part 2 of 3"), HasSubstr("-00002-of-00003.gguf")));
+  // A first part that holds metadata alone.
+  Metadata metadata;
+  metadata.set_int("split.no", 0);
+  metadata.set_int("split.count", 3);
+  metadata.set_int("split.tensors.count", 2);
+  write_gguf(part(1), metadata, {});
+  EXPECT_THAT(joined({part(1), part(2), part(3)}), HasSubstr("end to end"));
+  EXPECT_THAT(joined({part(1)}), HasSubstr("part 1 of 3"));
 }
 
 }  // namespace

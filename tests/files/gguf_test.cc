@@ -171,6 +171,18 @@ TEST(Gguf, RefusesWrongNumbersOfDimensions) {
   EXPECT_EQ(gguf_error(one_tensor({1, 2, 2, 2}, ggml_f32, 0)), "");
 }
 
+TEST(Gguf, OuterDimensionsOfOneAreDropped) {
+  const auto shape = [](const std::vector<uint64_t>& dimensions, const GgufUse& use = {}) {
+    return read_gguf(one_tensor(dimensions, ggml_f32, 0), "tiny.gguf", use).tensors[0].shape;
+  };
+  EXPECT_THAT(shape({8, 1}), ElementsAre(8));
+  EXPECT_THAT(shape({4, 4, 1, 1}), ElementsAre(4, 4));
+  EXPECT_THAT(shape({4, 1, 4, 1}), ElementsAre(4, 1, 4));
+  EXPECT_THAT(shape({1, 1, 1, 1}), ElementsAre(1));
+  EXPECT_THAT(shape({1, 8}), ElementsAre(8, 1)) << "a column stays one";
+  EXPECT_THAT(shape({8, 1}, {.with_integers = true}), ElementsAre(1, 8)) << "a trace's dimensions are as they are";
+}
+
 TEST(Gguf, RefusesAbsurdDimensions) {
   EXPECT_THAT(gguf_error(one_tensor({0}, ggml_f32, 0)), HasSubstr("dimension of size 0"));
   EXPECT_THAT(gguf_error(one_tensor({UINT64_MAX}, ggml_f32, 0)), HasSubstr("dimension of size 18446744073709551615"));

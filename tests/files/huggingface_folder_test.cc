@@ -165,6 +165,8 @@ TEST(HuggingFaceTensors, TheHeadIsSharedWhereTheFileSaysSo) {
   EXPECT_TRUE(has_output({}, {"model.embed_tokens.weight", "lm_head.weight"}));
   EXPECT_FALSE(has_output({}, {"model.embed_tokens.weight"}));
   EXPECT_FALSE(has_output({{"tie_word_embeddings", true}}, {"model.embed_tokens.weight", "lm_head.weight"}));
+  const HuggingFaceFolder gemma(config_of("gemma"), tensors_named({"model.embed_tokens.weight", "lm_head.weight"}));
+  EXPECT_EQ(open_model(gemma.path()).find("output.weight"), nullptr) << "as the family does where the file is silent";
   EXPECT_THAT(error_of([&] {
                 has_output({{"tie_word_embeddings", false}}, {"model.embed_tokens.weight"});
               }),
@@ -246,6 +248,48 @@ TEST(HuggingFaceFolders, ShardsAreOpenedWhole) {
   wrong["weight_map"]["model.norm.weight"] = "model-00003-of-00002.safetensors";
   folder.write("model.safetensors.index.json", wrong);
   EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("cannot open"));
+}
+
+TEST(HuggingFaceFolders, NeedNoWeightsWhereNoneAreAskedFor) {
+  const auto without = [](const HuggingFaceFolder& folder) { return open_model(folder.path(), {.weights = false}); };
+  const char* const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+  HuggingFaceFolder folder;
+  folder.write("config.json", config_of("llama", {{"torch_dtype", "bfloat16"}}));
+  const ModelFile bare = without(folder);
+  ASSERT_TRUE(bare.absent);
+  EXPECT_EQ(bare.absent->format, Format::bf16);
+  EXPECT_THAT(bare.absent->names, ElementsAre("output.weight"));
+  EXPECT_THAT(bare.absent->why, AllOf(HasSubstr("model.safetensors is missing"), HasSubstr("bfloat16")));
+  EXPECT_EQ(number(bare, "llama.block_count"), 2);
+
+  folder.write("config.json", config_of("llama", {{"tie_word_embeddings", true}, {"dtype", "float16"}}));
+  folder.write("model.safetensors", pointer);
+  EXPECT_EQ(without(folder).absent->format, Format::f16);
+  EXPECT_TRUE(without(folder).absent->names.empty());
+  EXPECT_THAT(without(folder).absent->why, HasSubstr("is a Git LFS pointer"));
+  EXPECT_THAT(error_in_folder(folder.path()), AllOf(HasSubstr("model.safetensors"), HasSubstr("Git LFS pointer")));
+
+  save(folder.file("model.safetensors"), safetensors(tensors_named({"model.embed_tokens.weight"})));
+  EXPECT_FALSE(without(folder).absent);
+  EXPECT_THAT(names(without(folder)), ElementsAre("token_embd.weight"));
+}
+
+TEST(HuggingFaceFolders, MayLackSomeShardsWhereNoneAreAskedFor) {
+  HuggingFaceFolder folder;
+  folder.write("config.json", config_of("llama"));
+  folder.write("model.safetensors.index.json",
+               json{{"weight_map",
+                     {{"model.norm.weight", "model-00001-of-00002.safetensors"},
+                      {"model.layers.0.mlp.up_proj.weight", "model-00002-of-00002.safetensors"},
+                      {"lm_head.weight", "model-00002-of-00002.safetensors"}}}});
+  save(folder.file("model-00001-of-00002.safetensors"), safetensors(tensors_named({"model.norm.weight"})));
+  const ModelFile part = open_model(folder.path(), {.weights = false});
+  EXPECT_THAT(names(part), ElementsAre("output_norm.weight"));
+  ASSERT_TRUE(part.absent);
+  EXPECT_EQ(part.absent->format, Format::f32) << "config.json does not say";
+  EXPECT_THAT(part.absent->names, ElementsAre("blk.0.ffn_up.weight", "output.weight"));
+  EXPECT_THAT(part.absent->why, AllOf(HasSubstr("model-00002-of-00002.safetensors is missing"), HasSubstr("float32")));
+  EXPECT_THAT(error_in_folder(folder.path()), HasSubstr("model-00002-of-00002.safetensors"));
 }
 
 TEST(HuggingFaceFolders, SayWhatIsMissing) {

@@ -45,7 +45,7 @@ TEST(HuggingFaceConfig, HeadsMayBeSaidOrNot) {
 
 TEST(HuggingFaceConfig, SaysHowQAndKAreStoredWhereGgufDiffers) {
   for (const char* type : {"llama", "mistral", "mixtral", "smollm3", "granite"}) {
-    const ModelFile m = model_of(config_of(type, {{"num_local_experts", 4}, {"num_experts_per_tok", 2}}));
+    const ModelFile m = model_of(config_of(type));
     EXPECT_EQ(m.metadata.get_string(m.metadata.get_string("general.architecture") + ".rope.style", ""), "halves")
         << type;
   }
@@ -106,7 +106,6 @@ TEST(HuggingFaceConfig, Mixtral) {
   EXPECT_EQ(m.metadata.get_string("general.architecture"), "llama");
   EXPECT_EQ(number(m, "llama.expert_count"), 8);
   EXPECT_EQ(number(m, "llama.expert_used_count"), 2);
-  EXPECT_THAT(error_in(config_of("mixtral")), HasSubstr("num_local_experts is missing"));
 }
 
 TEST(HuggingFaceConfig, Qwen) {
@@ -114,7 +113,9 @@ TEST(HuggingFaceConfig, Qwen) {
   const ModelFile two = model_of(config_of("qwen2", {{"use_sliding_window", false}, {"sliding_window", 128}}));
   EXPECT_EQ(number(two, "qwen2.embedding_length"), 32);
   EXPECT_FALSE(two.metadata.has("qwen2.attention.sliding_window"));
-  EXPECT_THAT(error_in(config_of("qwen2", {{"use_sliding_window", true}})), HasSubstr("use_sliding_window"));
+  const json sliding = {{"use_sliding_window", true}, {"max_window_layers", 1}};
+  EXPECT_THAT(error_in(config_of("qwen2", sliding)), HasSubstr("use_sliding_window"));
+  EXPECT_EQ(error_in(config_of("qwen2", {{"use_sliding_window", true}, {"max_window_layers", 2}})), "") << "never";
   EXPECT_THAT(error_in(config_of("qwen3", {{"layer_types", {"full_attention", "sliding_attention"}}})),
               HasSubstr("layer 1"));
   EXPECT_EQ(number(model_of(config_of("qwen3")), "qwen3.attention.key_length"), 128);  // as the library assumes
@@ -136,6 +137,7 @@ TEST(HuggingFaceConfig, QwenWithExperts) {
   EXPECT_THAT(with({{"mlp_only_layers", {1}}}), HasSubstr("mlp_only_layers"));
   EXPECT_THAT(with({{"decoder_sparse_step", 2}}), HasSubstr("decoder_sparse_step"));
   EXPECT_THAT(with({{"norm_topk_prob", false}}), HasSubstr("norm_topk_prob"));
+  EXPECT_THAT(with({{"use_sliding_window", true}, {"max_window_layers", 48}}), HasSubstr("use_sliding_window"));
 }
 
 TEST(HuggingFaceConfig, SmolLM3) {
@@ -143,7 +145,9 @@ TEST(HuggingFaceConfig, SmolLM3) {
   EXPECT_EQ(error_in(config_of("smollm3", {{"no_rope_layer_interval", 4}})), "");
   EXPECT_THAT(error_in(config_of("smollm3", {{"no_rope_layers", {1, 0, 1, 0}}})), HasSubstr("no_rope_layers"));
   EXPECT_THAT(error_in(config_of("smollm3", {{"no_rope_layer_interval", 6}})), HasSubstr("every fourth"));
-  EXPECT_THAT(error_in(config_of("smollm3", {{"use_sliding_window", true}})), HasSubstr("use_sliding_window"));
+  EXPECT_THAT(error_in(config_of("smollm3", {{"use_sliding_window", true}, {"sliding_window", 64}})),
+              HasSubstr("use_sliding_window"));
+  EXPECT_EQ(error_in(config_of("smollm3", {{"use_sliding_window", true}})), "") << "with none to use";
 }
 
 TEST(HuggingFaceConfig, Granite) {
@@ -247,6 +251,114 @@ TEST(HuggingFaceConfig, Gemma3WithVisionHasItsTextInside) {
   EXPECT_EQ(number(m, "gemma3.context_length"), 131072);
   EXPECT_EQ(number(m, "gemma3.attention.sliding_window"), 1024);
   EXPECT_EQ(real(m, "gemma3.attention.scale"), 0.0625);
+}
+
+// What the library's classes assume, family by family (configuration_*.py of Hugging Face's transformers).
+TEST(HuggingFaceConfig, ClassDefaultsApplyWhereAFieldIsLeftOut) {
+  struct Class {
+    const char* model_type;
+    int64_t layers, embedding, feed_forward, heads, kv_heads, context, vocabulary, head_dim;
+    double epsilon, theta;
+  };
+  for (const Class& c : {Class{"llama", 32, 4096, 11008, 32, 32, 2048, 32000, -1, 1e-6, 1e4},
+                         {"mistral", 32, 4096, 14336, 32, 8, 131072, 32000, -1, 1e-6, 1e4},
+                         {"mixtral", 32, 4096, 14336, 32, 8, 131072, 32000, -1, 1e-5, 1e6},
+                         {"qwen2", 32, 4096, 22016, 32, 32, 32768, 151936, -1, 1e-6, 1e4},
+                         {"qwen3", 32, 4096, 22016, 32, 32, 32768, 151936, 128, 1e-6, 1e4},
+                         {"smollm3", 36, 2048, 11008, 16, 4, 32768, 128256, -1, 1e-6, 2e6},
+                         {"granite", 32, 4096, 11008, 32, 32, 2048, 32000, -1, 1e-6, 1e4},
+                         {"phi3", 32, 3072, 8192, 32, 32, 4096, 32064, -1, 1e-5, 1e4},
+                         {"gemma", 28, 3072, 24576, 16, 16, 8192, 256000, 256, 1e-6, 1e4},
+                         {"gemma2", 26, 2304, 9216, 8, 4, 8192, 256000, 256, 1e-6, 1e4},
+                         {"gemma3_text", 26, 2304, 9216, 8, 4, 131072, 262208, 256, 1e-6, 1e6}}) {
+    const ModelFile m = model_of({{"model_type", c.model_type}});
+    const auto key = [&](const char* name) { return m.metadata.get_string("general.architecture") + "." + name; };
+    EXPECT_EQ(number(m, key("block_count")), c.layers) << c.model_type;
+    EXPECT_EQ(number(m, key("embedding_length")), c.embedding) << c.model_type;
+    EXPECT_EQ(number(m, key("feed_forward_length")), c.feed_forward) << c.model_type;
+    EXPECT_EQ(number(m, key("attention.head_count")), c.heads) << c.model_type;
+    EXPECT_EQ(number(m, key("attention.head_count_kv")), c.kv_heads) << c.model_type;
+    EXPECT_EQ(number(m, key("context_length")), c.context) << c.model_type;
+    EXPECT_EQ(number(m, key("vocab_size")), c.vocabulary) << c.model_type;
+    EXPECT_EQ(number(m, key("attention.key_length")), c.head_dim) << c.model_type;
+    EXPECT_FLOAT_EQ(static_cast<float>(real(m, key("attention.layer_norm_rms_epsilon"))),
+                    static_cast<float>(c.epsilon));
+    EXPECT_EQ(real(m, key("rope.freq_base")), c.theta) << c.model_type;
+  }
+  const ModelFile experts = model_of({{"model_type", "qwen3_moe"}, {"norm_topk_prob", true}});
+  EXPECT_EQ(number(experts, "qwen3moe.expert_count"), 128);
+  EXPECT_EQ(number(experts, "qwen3moe.expert_used_count"), 8);
+  EXPECT_EQ(number(experts, "qwen3moe.expert_feed_forward_length"), 768);
+  EXPECT_EQ(number(model_of({{"model_type", "mixtral"}}), "llama.expert_count"), 8);
+}
+
+TEST(HuggingFaceConfig, FieldsThatChangeTheAnswerAreCarriedOutOrRefused) {
+  const auto with = [](const char* type, const char* field, const json& value) {
+    return error_in(config_of(type, {{field, value}}));
+  };
+  struct Case {
+    const char* field;
+    json neutral, other;
+  };
+  for (const Case& c : {Case{"logit_scale", 1, 0.5},
+                        {"logits_scaling", 1.0, 8},
+                        {"attn_logit_softcapping", 0, 50},
+                        {"final_logit_softcapping", nullptr, 30},
+                        {"query_pre_attn_scalar", nullptr, 128},
+                        {"attention_multiplier", nullptr, 0.1},
+                        {"sliding_window", nullptr, 4096},
+                        {"mlp_bias", false, true},
+                        {"use_qk_norm", false, true},
+                        {"num_local_experts", 0, 8},
+                        {"no_rope_layers", json::array(), {1, 0}},
+                        {"use_bidirectional_attention", false, true},
+                        {"clip_qkv", nullptr, 8.0},
+                        {"layer_types", {"full_attention"}, {"linear_attention"}}}) {
+    EXPECT_EQ(with("llama", c.field, c.neutral), "") << c.field;
+    EXPECT_THAT(with("llama", c.field, c.other), HasSubstr(c.field));
+  }
+  EXPECT_THAT(with("gemma", "use_bidirectional_attention", true), HasSubstr("is true"));
+  EXPECT_THAT(with("qwen3", "n_shared_experts", 1),
+              HasSubstr("n_shared_experts is 1, which is not supported in a qwen3"));
+  EXPECT_EQ(with("gemma2", "attn_logit_softcapping", 50), "");
+  EXPECT_EQ(with("granite", "logits_scaling", 8), "");
+  EXPECT_EQ(with("qwen3", "use_qk_norm", true), "") << "which it has";
+  EXPECT_THAT(with("mistral", "layer_types", {"full_attention", "sliding_attention"}), HasSubstr("layer_types"));
+}
+
+TEST(HuggingFaceConfig, FieldsOfARotationBelongToItsType) {
+  const auto with = [](const json& rope) { return error_in(config_of("llama", {{"rope_scaling", rope}})); };
+  EXPECT_EQ(with({{"rope_type", "default"}, {"factor", 1.0}}), "");
+  EXPECT_THAT(with({{"factor", 4.0}}), AllOf(HasSubstr("factor"), HasSubstr("type default")));
+  EXPECT_THAT(with({{"rope_type", "default"}, {"mrope_section", {16, 24, 24}}}), HasSubstr("mrope_section"));
+  EXPECT_THAT(with({{"rope_type", "linear"}, {"factor", 4.0}, {"alpha", 1000}}), HasSubstr("alpha"));
+  EXPECT_THAT(with({{"rope_type", "linear"}, {"factor", 4.0}, {"attention_factor", 1.2}}),
+              HasSubstr("attention_factor"));
+  EXPECT_THAT(with({{"full_attention", {{"rope_type", "default"}}}}), HasSubstr("full_attention"));
+  EXPECT_THAT(error_in(config_of("llama", {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 4}}},
+                                           {"rope_parameters", {{"rope_type", "default"}}}})),
+              HasSubstr("contradict"));
+  EXPECT_THAT(
+      error_in(config_of("gemma3_text", {{"rope_parameters",
+                                          {{"full_attention", {{"rope_type", "default"}}},
+                                           {"sliding_attention", {{"rope_type", "default"}, {"factor", 8}}}}}})),
+      HasSubstr("factor"));
+  EXPECT_THAT(with({{"rope_type", "linear"}}), HasSubstr("factor is missing"));
+  EXPECT_THAT(with({{"rope_type", "llama3"}, {"factor", 8.0}}), HasSubstr("low_freq_factor is missing"));
+}
+
+TEST(HuggingFaceConfig, ActivationsAreKnownByTheirNames) {
+  const auto with = [](const char* type, const char* field, const char* name) {
+    return error_in(config_of(type, {{field, name}}));
+  };
+  EXPECT_EQ(with("llama", "hidden_act", "swish"), "");
+  for (const char* name : {"gelu_pytorch_tanh", "gelu_new", "gelu_fast"}) {
+    EXPECT_EQ(with("gemma2", "hidden_activation", name), "");
+  }
+  EXPECT_EQ(with("gemma", "hidden_act", "gelu"), "") << "the first files say so and mean the tanh form";
+  EXPECT_THAT(with("gemma", "hidden_activation", "gelu"), HasSubstr("hidden_activation gelu is not supported"));
+  EXPECT_THAT(with("gemma2", "hidden_activation", "gelu_10"), HasSubstr("gelu_10"));
+  EXPECT_THAT(with("llama", "hidden_act", "gelu_new"), HasSubstr("gelu_new"));
 }
 
 TEST(HuggingFaceConfig, RefusesWhatItCannotCarryOver) {

@@ -224,6 +224,23 @@ TEST(Meta, ScaledRotationIsLlama3s) {
   EXPECT_EQ(said.metadata.get_float("llama.rope.scaling.factor"), 8);
 }
 
+TEST(Meta, FieldsThatChangeTheAnswerAreCarriedOutOrRefused) {
+  const auto error = [](const json& more) {
+    const MetaFolder folder(with(more));
+    return error_of([&] { (void)open_model(folder.path()); });
+  };
+  const ModelFile windows = open_model(MetaFolder(with({{"sliding_window", 4096}})).path());
+  EXPECT_EQ(windows.metadata.get_int("llama.attention.sliding_window", 0, anything), 4096) << "as Mistral's has it";
+  const ModelFile low = open_model(MetaFolder(with({{"use_scaled_rope", true}, {"low_freq_factor", 2}})).path());
+  EXPECT_EQ(low.metadata.get_float("llama.rope.scaling.low_freq_factor"), 2);
+  EXPECT_EQ(error({{"use_hf_rope", false}, {"moe", false}, {"partial_rotary_factor", 1.0}, {"lora_args", nullptr}}),
+            "");
+  EXPECT_THAT(error({{"use_hf_rope", true}}), AllOf(HasSubstr("params.json"), HasSubstr("use_hf_rope is true")));
+  EXPECT_THAT(error({{"moe", {{"num_experts", 8}}}}), HasSubstr("moe is object"));
+  EXPECT_THAT(error({{"partial_rotary_factor", 0.5}}), HasSubstr("partial_rotary_factor is 0.5"));
+  EXPECT_THAT(error({{"quantization_args", {{"group_size", 32}}}}), HasSubstr("quantization_args"));
+}
+
 TEST(Meta, TheContextIsSaidOrTheUsualOne) {
   const auto context = [](const json& more) {
     return number(open_model(MetaFolder(with(more)).path()), "llama.context_length");

@@ -81,6 +81,25 @@ TEST(Metadata, RefusesIntegersOutsideTheRange) {
   EXPECT_THAT(error_of([&] { (void)m.get_ints("ids"); }), HasSubstr("18446744073709551615"));
 }
 
+TEST(Metadata, NumbersOfLayersMayBeOneOrAnArrayOfAnyIntegers) {
+  Metadata m = sample();
+  const auto of = [&](MetadataType element, std::vector<int64_t> data) {
+    m.set("each", {.type = MetadataType::array, .element = element, .data = std::move(data)});
+    return m.get_one_or_each("each", 0, 100);
+  };
+  EXPECT_THAT(m.get_one_or_each("layers", 0, 100), ElementsAre(12));
+  EXPECT_THAT(m.get_one_or_each("tied", 0, 100), ElementsAre(1));
+  for (const MetadataType type : {MetadataType::u8, MetadataType::i8, MetadataType::u16, MetadataType::i32,
+                                  MetadataType::u64, MetadataType::i64, MetadataType::boolean}) {
+    EXPECT_THAT(of(type, {1, 0, 1}), ElementsAre(1, 0, 1)) << name(type);
+  }
+  EXPECT_THAT(error_of([&] { of(MetadataType::i32, {1, -1}); }), HasSubstr("each is -1, outside 0 to 100"));
+  EXPECT_THAT(error_of([&] { of(MetadataType::u64, {1, -1}); }), HasSubstr("18446744073709551615"));
+  EXPECT_THAT(error_of([&] { (void)m.get_one_or_each("huge", 0, 100); }), HasSubstr("18446744073709551615"));
+  EXPECT_THAT(error_of([&] { (void)m.get_one_or_each("scores", 0, 100); }), HasSubstr("array of f32"));
+  EXPECT_THAT(error_of([&] { (void)m.get_one_or_each("name", 0, 100); }), HasSubstr("string, not an integer"));
+}
+
 TEST(Metadata, RefusesFloatsThatAreNotFinite) {
   Metadata m;
   m.set_float("epsilon", std::numeric_limits<double>::quiet_NaN());

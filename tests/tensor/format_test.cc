@@ -73,14 +73,20 @@ TEST(Formats, EncodingErrsByHalfAStepAtMost) {
     for (size_t at = 0; at < count; at += 32) {
       float largest = 0;
       for (size_t i = at; i < at + 32; ++i) largest = std::max(largest, std::fabs(x[i]));
+      const auto [low, high] =
+          std::minmax_element(x.begin() + static_cast<long>(at), x.begin() + static_cast<long>(at) + 32);
+      const double range = *high - *low;
       for (size_t i = at; i < at + 32; ++i) {
         double bound = 0;
         // Half a step, and the scale's own rounding to f16 (2^-11) on the full range. q4_0 has -8..7: on the shorter
-        // side the last value may be a whole step away.
+        // side the last value may be a whole step away; so with q5_0, of -16..15. q5_1 spans the block's own range,
+        // with its lowest number rounded to f16 too.
         if (f.format == Format::f16) bound = std::fabs(x[i]) * 0x1p-11;
         if (f.format == Format::bf16) bound = std::fabs(x[i]) * 0x1p-8;
         if (f.format == Format::q8_0) bound = largest / 127 * 0.5 + largest * 0x1p-11;
         if (f.format == Format::q4_0) bound = largest / 8 + largest * 0x1p-11;
+        if (f.format == Format::q5_0) bound = largest / 16 + largest * 0x1p-11;
+        if (f.format == Format::q5_1) bound = range / 31 * 0.5 + (range + largest) * 0x1p-11;
         ASSERT_NEAR(back[i], x[i], bound * 1.0001) << f.name;
       }
     }
@@ -148,6 +154,28 @@ TEST(Formats, FitsBeatPlainRounding) {
   EXPECT_LT(four, squared_error(through(Format::q4_0, x), x, 0, x.size()));
   // Two bits more are a quarter of the step: a sixteenth of the squared error, nearly.
   EXPECT_LT(squared_error(through(Format::q6_k, x), x, 0, x.size()), four / 8);
+}
+
+// One block each, where every step of the range is taken once: they come back as they were, and so does a constant.
+TEST(Formats, FiveBitsHoldAllTheirSteps) {
+  std::vector<float> x(64);
+  for (size_t i = 0; i < 32; ++i) x[i] = 0.25f * static_cast<float>((i * 7) % 32) - 4;  // -4 to 3.75
+  std::fill(x.begin() + 32, x.end(), -1.5f);
+  EXPECT_EQ(through(Format::q5_0, x), x);
+  EXPECT_EQ(through(Format::q5_1, x), x);
+  for (float& v : x) v = 100 - v;  // far from 0, which q5_1 alone can hold so finely
+  EXPECT_EQ(through(Format::q5_1, x), x);
+}
+
+// Each bit more halves the step, which quarters the squared error; a scale that also spans the sign loses nothing on
+// it.
+TEST(Formats, FiveBitsErrLessThanFour) {
+  std::mt19937 random = fresh_random();
+  const std::vector<float> x = random_floats(random, 32 * 256, 0.05f);
+  const auto error = [&](Format format) { return squared_error(through(format, x), x, 0, x.size()); };
+  EXPECT_LT(error(Format::q5_0), error(Format::q4_0) / 3);
+  EXPECT_LT(error(Format::q5_1), error(Format::q5_0));
+  EXPECT_LT(error(Format::q8_0), error(Format::q5_1) / 16);
 }
 
 TEST(Formats, PackedScalesHoldWhatWasSet) {
