@@ -7,7 +7,7 @@ from=$PWD
 cd "$here"
 source tools/setup.sh
 install_packages
-build release contexture
+build release program
 cd "$from" # so that paths in arguments mean what they say
 if (($# == 0)); then set -- -p "Once upon a time"; fi
 exec "$here/build/contexture" run "$@"

@@ -40,13 +40,66 @@ TEST(Cli, HelpAndWrongUsage) {
   }
   for (const char* wrong : {"", "frobnicate", "run --no-such-flag", "run -n many", "run --ctk q3_k", "logits",
                             "run -p a -f b", "run -c -1 -p a", "run -n -2", "run --temp nan", "run --temp -1",
-                            "run --top-p 2", "run -s -1", "run --repeat-penalty 0", "run -t 0", "plan --memory -5",
+                            "run --top-p 2", "run -s -2", "run --repeat-penalty 0", "run -t 0", "plan --memory -5",
                             "eval needle --depths 1", "logits --tokens 1 -o x --chunk 0"}) {
     const Ended ended = run_program(wrong);
     EXPECT_EQ(ended.status, 2) << wrong;
     EXPECT_EQ(ended.out, "") << wrong;
     EXPECT_NE(ended.err, "") << wrong;
   }
+}
+
+/// llama.cpp's users type these.
+TEST(Cli, OtherProgramsFlagsAreFollowedOrSaidToMeanNothing) {
+  const auto run = [](const std::string& flags) {
+    return run_program("run -p 'Once upon a time' -n 8 --temp 0 " + flags);
+  };
+  const std::string story = run("").out;
+  for (const char* flags : {"-ngl 0", "--n-gpu-layers 0", "-fa", "-fa on", "--flash-attn auto", "-b 512 -ub 64",
+                            "--batch-size=512", "--mlock", "--no-mmap", "-fa --mlock"}) {
+    const Ended ended = run(flags);
+    EXPECT_EQ(ended.status, 0) << flags << ended.err;
+    EXPECT_EQ(ended.out, story) << flags;
+    EXPECT_THAT(ended.err, HasSubstr("has no effect")) << flags;
+  }
+  EXPECT_EQ(run("--ctx-size 64 --cache-type-k q8_0 --cache-type-v q8_0").out, run("-c 64 -ctk q8_0 -ctv q8_0").out);
+  EXPECT_EQ(run("-r young").out, run("--stop young").out);
+  EXPECT_EQ(run("-r young --reverse-prompt was").out, run("--stop was").out);
+  EXPECT_EQ(run("--n-predict 3").status, 2) << "it was given twice";
+  const json whole = json::parse(run_program("plan --json").out),
+             own = json::parse(run_program("plan -c 0 --json").out);
+  EXPECT_EQ(own, whole);
+  EXPECT_THAT(run("-c 0 -v").err, HasSubstr(fmt::format("{} tokens", whole["max_context"].get<size_t>())));
+}
+
+TEST(Cli, ASeedOfMinusOneIsARandomOne) {
+  const auto text = [](const char* seed) {
+    return run_program(fmt::format("run -p 'Once upon a time' -n 30 --temp 2 -s {}", seed)).out;
+  };
+  EXPECT_EQ(text("7"), text("7"));
+  EXPECT_NE(text("-1"), text("-1"));
+}
+
+TEST(Cli, NoWordIsReadAsAFlagWithAValueGluedOn) {
+  const auto refused = [](const std::string& flags, const std::string& says) {
+    const Ended ended = run_program("run -p a -t 1 " + flags);
+    EXPECT_EQ(ended.status, 2) << flags;
+    EXPECT_EQ(ended.out, "") << flags;
+    EXPECT_THAT(ended.err, StartsWith(says)) << flags;
+  };
+  refused("-ngl 99", "-ngl: ");
+  refused("-ngl", "-ngl: ");
+  refused("-hf owner/model", "-hf: ");
+  refused("--hf-repo owner/model", "--hf-repo: ");
+  refused("-tb 4", "-tb: ");
+  refused("-nope", "-nope: ");
+  refused("-mmodel.gguf", "-mmodel.gguf: ");
+  refused("-vn 5", "-vn: ");
+  EXPECT_EQ(run_program("run -p a -n3 -t1").status, 0) << "a number may be";
+  EXPECT_EQ(run_program("run -vv -p a -n 3").status, 0) << "so may flags that take nothing";
+  const Ended prompt = run_program("run -n 1 -p -ngl");
+  EXPECT_EQ(prompt.status, 0) << "a prompt may look like a flag";
+  EXPECT_THAT(prompt.out, StartsWith("-ngl"));
 }
 
 TEST(Cli, WhatIsNotUnderstoodIsNamedInOrder) {
