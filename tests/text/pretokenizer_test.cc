@@ -292,7 +292,7 @@ TEST(Pretokenizer, WhatIsKnownOfAKind) {
   EXPECT_FALSE(Pretokenizer("gpt-2").ignores_merges());
   EXPECT_TRUE(Pretokenizer::begin_is_usual("llama3"));
   EXPECT_FALSE(Pretokenizer::begin_is_usual("qwen2"));
-  EXPECT_FALSE(Pretokenizer::is_known("superbpe"));
+  EXPECT_FALSE(Pretokenizer::is_known("unheard-of"));
   for (const char* kind : kKinds) {
     EXPECT_TRUE(Pretokenizer::is_known(kind));
     EXPECT_THAT(Pretokenizer::names(), ::testing::HasSubstr(kind));

@@ -304,22 +304,16 @@ TEST(HuggingFace, UnknownComponentsAreRefusedByName) {
   refuse("/normalizer", R"({"type": "Prepend", "prepend": "▁"})", "other handling of spaces");
   refuse("/normalizer", R"({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})", "both ByteLevel and");
   refuse("/pre_tokenizer", R"({"type": "Whitespace"})", "Whitespace");
-  refuse("/pre_tokenizer", R"({"type": "ByteLevel", "add_prefix_space": true})", "add_prefix_space");
   refuse("/pre_tokenizer", R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false})", "not known: ");
   refuse("/pre_tokenizer", "null", "neither ByteLevel nor");
-  refuse("/post_processor", R"({"type": "BertProcessing"})", "BertProcessing");
   refuse("/model/end_of_word_suffix", R"("</w>")", "end_of_word_suffix");
   refuse("/model/dropout", "0.1", "dropout");
-  refuse("/added_tokens/0/single_word", "true", "single_word");
   json file = byte_level();
   file["pre_tokenizer"] = json::parse(test::splits_json({"(a+)+" + std::string(1000, 'x')}));
   EXPECT_THAT([&] { read(file); },
               ThrowsMessage<Error>(AllOf(HasSubstr("(a+)+xxx"), ::testing::Not(HasSubstr(std::string(300, 'x'))))));
   file["pre_tokenizer"] = json::parse(test::splits_json({"a"}, "MergedWithNext"));
   expect_tokenizer_refused(file, "MergedWithNext");
-  file = metaspace();
-  file["model"]["byte_fallback"] = file["model"]["fuse_unk"] = false;
-  expect_tokenizer_refused(file, "fuse_unk");
   file = metaspace();
   file["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "_"}};
   expect_tokenizer_refused(file, "U+2581");
