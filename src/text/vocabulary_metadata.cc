@@ -204,7 +204,8 @@ void guess_strips(const Metadata& metadata, Vocabulary& vocabulary) {
                                                                                                        : "";
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
     const std::string& piece = vocabulary.pieces[id];
-    const bool is_special = vocabulary.types[id] == PieceType::control || vocabulary.types[id] == PieceType::unknown;
+    const PieceType type = vocabulary.types[id];
+    const bool is_special = type == PieceType::control || type == PieceType::user_defined || type == PieceType::unknown;
     const bool keeps = piece == "<unk>" || piece == "<s>" || piece == "<|endoftext|>";
     if (is_phi3 && ((is_special && !keeps) || piece == "</s>")) vocabulary.strips_right.push_back(id);
     if (!mask.empty() && piece == mask) vocabulary.strips_left.push_back(id);
