@@ -43,13 +43,16 @@ bool touches_word(std::string_view text, size_t begin, size_t end) {
 
 /// Cuts the special pieces out of a text, with the white space that they swallow: visit(part, where it begins) for what
 /// lies between them, and their ids into `ids`. What one has swallowed is looked through for the next all the same, as
-/// Hugging Face's tokenizers do it.
+/// Hugging Face's tokenizers do it. What touches `content` is no control piece.
 template <typename Visit>
-void cut_text(std::string_view text, const SpecialTokens& specials, const Vocabulary& vocabulary,
-              std::vector<TokenId>& ids, Visit visit) {
+void cut_text(std::string_view text, std::span<const ByteRange> content, const SpecialTokens& specials,
+              const Vocabulary& vocabulary, std::vector<TokenId>& ids, Visit visit) {
+  const auto counts = [&](const SpecialTokens::Match& match) {
+    return vocabulary.types[match.id] != PieceType::control || !touches(content, match.at, match.at + match.size);
+  };
   size_t part = 0;  // where what lies before the next special piece begins
   for (size_t at = 0; at < text.size();) {
-    const SpecialTokens::Match match = specials.find(text, at);
+    const SpecialTokens::Match match = content.empty() ? specials.find(text, at) : specials.find(text, at, counts);
     if (match.size == 0) break;
     at = match.at + match.size;
     if (contains(vocabulary.single_words, match.id) && touches_word(text, match.at, at)) continue;
@@ -78,6 +81,22 @@ struct Specials {
   bool has_normalized = false;
 };
 
+/// A stretch of a text, and which of its bytes are content.
+struct Part {
+  std::string_view text;
+  std::vector<ByteRange> content;
+  bool is_first;
+};
+
+/// Where content lies once a text has been changed. A border is found by what becomes of all that is before it.
+template <typename Change>
+std::vector<ByteRange> content_after(const Part& part, Change change) {
+  const auto place = [&](size_t at) { return change(std::string(part.text.substr(0, at)) + "x").size() - 1; };
+  std::vector<ByteRange> content;
+  for (const ByteRange& range : part.content) content.push_back({place(range.begin), place(range.end)});
+  return content;
+}
+
 struct Tokenizer::Impl {
   Vocabulary vocabulary;
   Algorithm algorithm;
@@ -94,9 +113,9 @@ struct Tokenizer::Impl {
   bool restarts_text(TokenId id) const;
   std::string normalized(std::string_view piece) const;
   std::string with_space(std::string text, bool is_first) const;
-  void encode_text(std::string_view text, const Specials& specials, std::vector<TokenId>& ids) const;
-  void encode_part(std::string_view part, bool is_first, const Specials& specials, std::vector<TokenId>& ids) const;
-  void encode_marked(std::string_view part, bool is_first, const Specials& specials, std::vector<TokenId>& ids) const;
+  void encode_text(const Part& whole, const Specials& specials, std::vector<TokenId>& ids) const;
+  void encode_part(const Part& part, const Specials& specials, std::vector<TokenId>& ids) const;
+  void encode_marked(const Part& part, const Specials& specials, std::vector<TokenId>& ids) const;
   void encode_plain(std::string_view part, bool is_first, std::vector<TokenId>& ids) const;
   void run(std::string_view text, std::vector<TokenId>& ids) const;
   TokenId check(TokenId id) const;
@@ -170,31 +189,37 @@ void Tokenizer::Impl::encode_plain(std::string_view part, bool is_first, std::ve
 }
 
 /// A part with normalized pieces, which know spaces as U+2581.
-void Tokenizer::Impl::encode_marked(std::string_view part, bool is_first, const Specials& specials,
-                                    std::vector<TokenId>& ids) const {
-  std::string text = std::get<SentencePieceBpe>(algorithm).normalize(part);
-  if (text.empty()) return;
-  if (!vocabulary.prefix_if_absent) text = with_space(text, is_first);
-  cut_text(marks_for_spaces(text), specials.normalized, vocabulary, ids, [&](std::string_view between, size_t at) {
-    const std::string spaced = spaces_for_marks(between);
-    run(vocabulary.prefix_if_absent ? with_space(spaced, is_first && at == 0) : spaced, ids);
-  });
+void Tokenizer::Impl::encode_marked(const Part& part, const Specials& specials, std::vector<TokenId>& ids) const {
+  const auto marked = [&](std::string_view text) {
+    const std::string normal = std::get<SentencePieceBpe>(algorithm).normalize(vocabulary.nfc ? nfc(text) : text);
+    return marks_for_spaces(vocabulary.prefix_if_absent ? normal : with_space(normal, part.is_first));
+  };
+  if (std::get<SentencePieceBpe>(algorithm).normalize(part.text).empty()) return;
+  cut_text(marked(part.text), content_after(part, marked), specials.normalized, vocabulary, ids,
+           [&](std::string_view between, size_t at) {
+             const std::string spaced = spaces_for_marks(between);
+             run(vocabulary.prefix_if_absent ? with_space(spaced, part.is_first && at == 0) : spaced, ids);
+           });
 }
 
 /// What lies between the special pieces of the text as it is given.
-void Tokenizer::Impl::encode_part(std::string_view part, bool is_first, const Specials& specials,
-                                  std::vector<TokenId>& ids) const {
-  std::string composed;
-  if (vocabulary.nfc) part = composed = nfc(part);
-  if (!specials.has_normalized) return encode_plain(part, is_first, ids);
-  if (is_sentencepiece() && !vocabulary.marks_after_cutting) return encode_marked(part, is_first, specials, ids);
-  cut_text(part, specials.normalized, vocabulary, ids,
-           [&](std::string_view between, size_t at) { encode_plain(between, is_first && at == 0, ids); });
+void Tokenizer::Impl::encode_part(const Part& part, const Specials& specials, std::vector<TokenId>& ids) const {
+  if (specials.has_normalized && is_sentencepiece() && !vocabulary.marks_after_cutting) {
+    return encode_marked(part, specials, ids);
+  }
+  const auto composed = [&](std::string_view text) { return vocabulary.nfc ? nfc(text) : std::string(text); };
+  const std::string text = composed(part.text);
+  if (!specials.has_normalized) return encode_plain(text, part.is_first, ids);
+  cut_text(text, content_after(part, composed), specials.normalized, vocabulary, ids,
+           [&](std::string_view between, size_t at) { encode_plain(between, part.is_first && at == 0, ids); });
 }
 
-void Tokenizer::Impl::encode_text(std::string_view text, const Specials& specials, std::vector<TokenId>& ids) const {
-  cut_text(text, specials.given, vocabulary, ids,
-           [&](std::string_view part, size_t at) { encode_part(part, at == 0, specials, ids); });
+void Tokenizer::Impl::encode_text(const Part& whole, const Specials& specials, std::vector<TokenId>& ids) const {
+  cut_text(whole.text, whole.content, specials.given, vocabulary, ids, [&](std::string_view text, size_t at) {
+    std::vector<ByteRange> content;
+    if (specials.has_normalized) content = part_of(whole.content, at, at + text.size());
+    encode_part({text, std::move(content), at == 0}, specials, ids);
+  });
 }
 
 Tokenizer::Tokenizer(Vocabulary vocabulary) : impl_(std::make_unique<Impl>(std::move(vocabulary))) {}
@@ -207,7 +232,8 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
   const Vocabulary& vocabulary = impl_->vocabulary;
   std::vector<TokenId> ids;
   if (options.add_begin && vocabulary.add_begin) ids.push_back(*vocabulary.begin);
-  impl_->encode_text(text, options.parse_special ? impl_->special : impl_->user_defined, ids);
+  impl_->encode_text({text, {options.content.begin(), options.content.end()}, /*is_first=*/true},
+                     options.parse_special ? impl_->special : impl_->user_defined, ids);
   if (options.add_begin && vocabulary.add_end) ids.push_back(*vocabulary.end);
   return ids;
 }
