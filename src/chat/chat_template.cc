@@ -90,7 +90,8 @@ ChatTemplate ChatTemplate::choose(const Metadata& metadata, const Vocabulary& vo
 }
 
 /// With all that transformers passes where nobody asks for more.
-Rendering ChatTemplate::render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
+Rendering ChatTemplate::render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt,
+                                        const jinja::Bounds& bounds) const {
   using Json = nlohmann::ordered_json;
   Json list = Json::array();
   for (const ChatMessage& message : messages) {
@@ -104,7 +105,7 @@ Rendering ChatTemplate::render_as_it_is(std::span<const ChatMessage> messages, b
   own["documents"] = nullptr;
   own["add_generation_prompt"] = add_generation_prompt;
   const Json content = {{"messages", std::move(list)}};
-  const jinja::MarkedText text = template_.render(jinja::Variables{own, content, kRoles});
+  const jinja::MarkedText text = template_.render(jinja::Variables{own, content, kRoles}, bounds);
   return {text.bytes(), text.content()};
 }
 
@@ -112,6 +113,11 @@ Rendering ChatTemplate::render(std::span<const ChatMessage> messages, bool add_g
   if (takes_system_) return render_as_it_is(messages, add_generation_prompt);
   const std::optional<std::vector<ChatMessage>> without_system = folded(messages);
   return render_as_it_is(without_system ? *without_system : messages, add_generation_prompt);
+}
+
+/// The text of a short conversation, which is little work.
+std::string ChatTemplate::try_out(std::span<const ChatMessage> messages) const {
+  return render_as_it_is(messages, /*add_generation_prompt=*/true, {.work = size_t{1} << 23, .seconds = 2}).text;
 }
 
 /// Found by a conversation whose messages would be seen. Most templates take strings; some read parts alone, and write
@@ -128,7 +134,7 @@ ChatTemplate::Typed ChatTemplate::find_typed() {
       typed_ = typed;
       std::string text;
       try {
-        text = render_as_it_is(conversation, /*add_generation_prompt=*/true).text;
+        text = try_out(conversation);
       } catch (const Error&) {
         continue;
       }
@@ -159,7 +165,7 @@ ChatTemplate::Typed ChatTemplate::find_typed() {
 bool ChatTemplate::takes_system() const {
   const ChatMessage conversation[] = {{"system", "SYSTEM1"}, {"user", "QUESTION1"}};
   try {
-    return render_as_it_is(conversation, /*add_generation_prompt=*/true).text.find("SYSTEM1") != std::string::npos;
+    return try_out(conversation).find("SYSTEM1") != std::string::npos;
   } catch (const Error&) {
     return false;
   }

@@ -58,7 +58,9 @@ class ChatTemplate {
   /// Whose contents are given as [{"type": "text", "text": ...}] and not as a string.
   enum class Typed { none, all, all_but_system };
 
-  Rendering render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
+  Rendering render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt,
+                            const jinja::Bounds& bounds = {}) const;
+  std::string try_out(std::span<const ChatMessage> messages) const;
   Typed find_typed();
   bool takes_system() const;
 

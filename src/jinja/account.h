@@ -24,10 +24,10 @@ template <typename... Args>
 struct Bounds {
   size_t work = size_t{1} << 27;  ///< steps (a byte moved is one, a statement 32): about a second
   size_t work_a_byte = 4096;      ///< ... and as many more for each byte of the variables and the template
-  size_t memory = size_t{192} << 20;
-  size_t memory_a_byte = 64;
+  size_t memory = size_t{64} << 20;
+  size_t memory_a_byte = 256;  ///< a text taken apart into characters takes about 160
   double seconds = 20;
-  size_t output = size_t{64} << 20;  ///< bytes
+  size_t output = size_t{16} << 20;  ///< bytes
 };
 
 /// Every byte made and every step taken is paid for from here.

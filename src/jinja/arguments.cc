@@ -55,7 +55,8 @@ void check_arguments(const NamedBuiltin& builtin, const Arguments& arguments) {
     if (!is_known && !parameters.takes_more_names) raise("{} takes no argument '{}'", name, argument);
   }
   for (size_t i = 0; i < most; ++i) {
-    const auto& [parameter, is_needed] = parameters.all[i];
+    const std::string_view parameter = parameters.all[i].name;
+    const bool is_needed = parameters.all[i].is_needed;
     const auto is_it = [&](const auto& named) { return named.first == parameter; };
     const bool is_named = parameters.takes_names && std::any_of(arguments.named.begin(), arguments.named.end(), is_it);
     if (i < given && is_named) raise("{} has two values for the argument '{}'", name, parameter);

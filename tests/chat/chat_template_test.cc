@@ -234,6 +234,24 @@ TEST(ChatTemplate, OfARealFile) {
   EXPECT_EQ(tokenizer.piece(*chat.turn_end(tokenizer).token), "<|end|>");
 }
 
+TEST(ChatTemplates, OfAllFamiliesTakeLongConversations) {
+  const Vocabulary vocabulary = vocabulary_with({});
+  const auto conversation = [](size_t turns, size_t size) {
+    std::vector<ChatMessage> messages;
+    for (size_t i = 0; i < turns; ++i)
+      messages.push_back({i % 2 ? "assistant" : "user", std::string(size, 'x') + "\n"});
+    messages.push_back({"user", "Bye"});
+    return messages;
+  };
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder / "templates")) {
+    const ChatTemplate chat(read(entry.path()), vocabulary);
+    for (const auto& [turns, size] : {std::pair<size_t, size_t>{2000, 200}, {400, 1000}, {2, 200000}}) {
+      const std::string text = chat.render(conversation(turns, size)).text;
+      EXPECT_GT(text.size(), turns * size) << entry.path() << ": " << turns << " of " << size;
+    }
+  }
+}
+
 const std::vector<std::string> kControl = {
     "<|im_start|>",      "<|im_end|>",      "<|eot_id|>",      "<|start_header_id|>",
     "<end_of_turn>",     "<start_of_turn>", "<|end|>",         "<|end_header_id|>",
