@@ -124,6 +124,7 @@ struct ChatMessage {
 struct ConversationOptions {
   std::string system = {};       ///< what the assistant is told beforehand; empty: nothing
   std::string chat_format = {};  ///< "chatml", "llama3"...; empty: the chat template that the model file brings
+  bool parse_special = false;    ///< "<|eot_id|>" in a message is that token, so that a message can write turns
 };
 
 /// One of several prompts that are completed side by side.

@@ -1,5 +1,6 @@
 #include "chat/chat_template.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -17,9 +18,28 @@ std::string format_names() {
   return names;
 }
 
-std::string piece_of(const Vocabulary& vocabulary, std::optional<TokenId> id) {
-  return id ? vocabulary.pieces.at(static_cast<size_t>(*id)) : std::string();
+/// The names by which transformers gives templates the special tokens that there are.
+nlohmann::ordered_json special_tokens(const Vocabulary& vocabulary, const Metadata& metadata) {
+  nlohmann::ordered_json tokens = nlohmann::ordered_json::object();
+  const auto add = [&](const char* name, std::optional<int64_t> id) {
+    if (!id || *id < 0 || static_cast<size_t>(*id) >= vocabulary.pieces.size()) return;
+    tokens[name] = vocabulary.pieces[static_cast<size_t>(*id)];
+  };
+  const auto named = [&](const char* key) {
+    return metadata.has(key) ? std::optional(metadata.get_int(key, INT64_MIN, INT64_MAX)) : std::nullopt;
+  };
+  add("bos_token", vocabulary.begin);
+  add("eos_token", vocabulary.end);
+  add("unk_token", vocabulary.unknown);
+  add("sep_token", named("tokenizer.ggml.seperator_token_id"));  // so the field spells it
+  add("pad_token", named("tokenizer.ggml.padding_token_id"));
+  add("cls_token", named("tokenizer.ggml.cls_token_id"));
+  add("mask_token", named("tokenizer.ggml.mask_token_id"));
+  return tokens;
 }
+
+/// Roles that templates build control tokens of ("<|" ~ role ~ "|>"): as the templates' own words they are no content.
+constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool", "function", "ipython"};
 
 bool is_space(char c) {
   return c == ' ' || (c >= '\t' && c <= '\r');
@@ -46,65 +66,133 @@ std::optional<std::vector<ChatMessage>> folded(std::span<const ChatMessage> mess
 
 }  // namespace
 
-ChatTemplate::ChatTemplate(std::string_view source, const Vocabulary& vocabulary)
+ChatTemplate::ChatTemplate(std::string_view source, const Vocabulary& vocabulary, const Metadata& metadata,
+                           bool parse_special)
     : template_(source),
-      begin_(piece_of(vocabulary, vocabulary.begin)),
-      end_(piece_of(vocabulary, vocabulary.end)),
+      tokens_(special_tokens(vocabulary, metadata).dump()),
+      parse_special_(parse_special),
+      typed_(find_typed()),
       takes_system_(takes_system()) {}
 
-ChatTemplate ChatTemplate::choose(const Metadata& metadata, const Vocabulary& vocabulary, const std::string& format) {
+ChatTemplate ChatTemplate::choose(const Metadata& metadata, const Vocabulary& vocabulary, const std::string& format,
+                                  bool parse_special) {
   if (!format.empty()) {
     const ChatFormat* found = find_chat_format(format);
     if (!found) fail("there is no chat format '{}'; choose one of {}", printable(format), format_names());
-    return {found->source, vocabulary};
+    return {found->source, vocabulary, metadata, parse_special};
   }
   const std::string source = metadata.get_string("tokenizer.chat_template", "");
   if (source.empty()) {
     fail("{} brings no chat template; name its format with --chat-format ({})", printable(metadata.origin(), 400),
          format_names());
   }
-  return {source, vocabulary};
+  return {source, vocabulary, metadata, parse_special};
 }
 
-std::string ChatTemplate::render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
-  nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const ChatMessage& message : messages) list.push_back({{"role", message.role}, {"content", message.content}});
-  return template_.render({{"messages", std::move(list)},
-                           {"bos_token", begin_},
-                           {"eos_token", end_},
-                           {"add_generation_prompt", add_generation_prompt}});
+/// With all that transformers passes where nobody asks for more.
+Rendering ChatTemplate::render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt,
+                                        const jinja::Bounds& bounds) const {
+  using Json = nlohmann::ordered_json;
+  Json list = Json::array();
+  for (const ChatMessage& message : messages) {
+    const bool typed = typed_ == Typed::all || (typed_ == Typed::all_but_system && message.role != "system");
+    Json content = message.content;
+    if (typed) content = Json::array({{{"type", "text"}, {"text", message.content}}});
+    list.push_back({{"role", message.role}, {"content", std::move(content)}});
+  }
+  Json own = Json::parse(tokens_);
+  own["tools"] = nullptr;
+  own["documents"] = nullptr;
+  own["add_generation_prompt"] = add_generation_prompt;
+  const Json content = {{"messages", std::move(list)}};
+  const jinja::MarkedText text = template_.render(jinja::Variables{own, content, kRoles}, bounds);
+  return {text.bytes(), text.content()};
 }
 
-std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
+Rendering ChatTemplate::render(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
   if (takes_system_) return render_as_it_is(messages, add_generation_prompt);
   const std::optional<std::vector<ChatMessage>> without_system = folded(messages);
   return render_as_it_is(without_system ? *without_system : messages, add_generation_prompt);
+}
+
+/// The text of a short conversation, which is little work.
+std::string ChatTemplate::try_out(std::span<const ChatMessage> messages) const {
+  return render_as_it_is(messages, /*add_generation_prompt=*/true, {.work = size_t{1} << 23, .seconds = 2}).text;
+}
+
+/// Found by a conversation whose messages would be seen. Most templates take strings; some read parts alone, and write
+/// nothing of a string.
+ChatTemplate::Typed ChatTemplate::find_typed() {
+  // Digits, which no template writes otherwise.
+  const ChatMessage messages[] = {{"system", "48170"}, {"user", "48171"}, {"assistant", "48172"}, {"user", "48173"}};
+  const std::span<const ChatMessage> all(messages);
+  bool leaves_out = false;
+  for (const auto& conversation : {all, all.subspan(1), all.subspan(3)}) {
+    std::optional<Typed> best;
+    std::ptrdiff_t most = 0;
+    for (const Typed typed : {Typed::none, Typed::all, Typed::all_but_system}) {
+      typed_ = typed;
+      std::string text;
+      try {
+        text = try_out(conversation);
+      } catch (const Error&) {
+        continue;
+      }
+      const auto is_seen = [&](const ChatMessage& m) {
+        const size_t at = text.find(m.content);
+        const bool is_quoted =
+            typed != Typed::none && at != text.npos && at > 0 && (text[at - 1] == '\'' || text[at - 1] == '"');
+        return at != text.npos && !is_quoted;  // quoted: as the list of parts
+      };
+      leaves_out |= !is_seen(conversation.back());
+      const std::ptrdiff_t seen = std::count_if(conversation.begin(), conversation.end(), is_seen);
+      if (!is_seen(conversation.back()) || seen <= most) continue;
+      best = typed;
+      most = seen;
+    }
+    if (best) return *best;
+  }
+  if (leaves_out) {
+    fail(
+        "the chat template leaves out what the user says, as text and as typed parts; name a format with "
+        "--chat-format ({})",
+        format_names());
+  }
+  return Typed::none;  // it refuses these conversations; perhaps not others
 }
 
 /// Found by a conversation whose system message would be seen.
 bool ChatTemplate::takes_system() const {
   const ChatMessage conversation[] = {{"system", "SYSTEM1"}, {"user", "QUESTION1"}};
   try {
-    return render_as_it_is(conversation, /*add_generation_prompt=*/true).find("SYSTEM1") != std::string::npos;
+    return try_out(conversation).find("SYSTEM1") != std::string::npos;
   } catch (const Error&) {
     return false;
   }
 }
 
-std::vector<TokenId> ChatTemplate::encode(const Tokenizer& tokenizer, std::string_view rendering) const {
+std::vector<TokenId> ChatTemplate::encode(const Tokenizer& tokenizer, const Rendering& rendering) const {
   const Vocabulary& vocabulary = tokenizer.vocabulary();
-  std::vector<TokenId> ids = tokenizer.encode(rendering, {.add_begin = false, .parse_special = true});
+  std::vector<TokenId> ids = encode_rest(tokenizer, rendering, 0);
   if (vocabulary.add_begin && vocabulary.begin && (ids.empty() || ids.front() != *vocabulary.begin)) {
     ids.insert(ids.begin(), *vocabulary.begin);
   }
   return ids;
 }
 
+std::vector<TokenId> ChatTemplate::encode_rest(const Tokenizer& tokenizer, const Rendering& rendering,
+                                               size_t from) const {
+  std::vector<ByteRange> content;
+  if (!parse_special_) content = part_of(rendering.content, from, rendering.text.size());
+  return tokenizer.encode(std::string_view(rendering.text).substr(from),
+                          {.add_begin = false, .parse_special = true, .content = content});
+}
+
 TurnEnd ChatTemplate::turn_end(const Tokenizer& tokenizer) const {
   const ChatMessage conversation[] = {{"user", "QUESTION1"}, {"assistant", "ANSWER1"}, {"user", "QUESTION2"}};
   std::string text;
   try {
-    text = render(conversation);
+    text = render(conversation).text;
   } catch (const Error&) {
     return {};
   }

@@ -105,13 +105,15 @@ struct Chat {
   StaticFlags compiled;
   RingFlags ring;
   std::string system, format, session;
+  bool parse_special = false;
 
   void run() {
     if (ring.given({{"--context-dir", compiled.given()}})) return run_ring();
     if (compiled.given()) return run_compiled();
     const OpenedModel opened = model.open();
     const Tokenizer& tokenizer = opened.need_tokenizer();
-    const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
+    const ChatTemplate chat_template =
+        ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format, parse_special);
     RunOptions options = cache.options(opened.file.metadata);
     if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(opened.file.metadata));
     Runtime runtime(opened.file, options);
@@ -144,7 +146,8 @@ struct Chat {
     const OpenedModel& opened = shared.opened();
     const Tokenizer& tokenizer = opened.need_tokenizer();
     GenerateOptions generate = sampling.options(opened.file.metadata);
-    const ChatTemplate chat_template = ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format);
+    const ChatTemplate chat_template =
+        ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format, parse_special);
     agree_on_sampling(ranks, generate);
     RunOptions options = cache.options(opened.file.metadata);
     options.ranks = static_cast<size_t>(ranks.ranks());
@@ -168,7 +171,7 @@ struct Chat {
     StaticModel loaded(compiled.options(model.tokenizer, cache.threads));
     const Metadata& metadata = loaded.metadata_file().metadata;
     const Tokenizer& tokenizer = loaded.tokenizer();
-    const ChatTemplate chat_template = ChatTemplate::choose(metadata, tokenizer.vocabulary(), format);
+    const ChatTemplate chat_template = ChatTemplate::choose(metadata, tokenizer.vocabulary(), format, parse_special);
     StaticRunner& runner = loaded.runner();
     CachedConversation conversation(static_turns(runner, tokenizer), tokenizer, chat_template);
     talk(conversation, sampling.options(metadata),
@@ -361,6 +364,9 @@ void add_chat(CLI::App& app) {
   std::vector<std::string> names;
   for (const ChatFormat& format : chat_formats()) names.emplace_back(format.name);
   command->add_option("--chat-format", self->format, format_help())->check(CLI::IsMember(names));
+  command->add_flag("--parse-special", self->parse_special,
+                    "a control token's text in a message (\"<|im_end|>\") is that token, so that a message can write "
+                    "turns; without it, such text is text");
   self->compiled.add_to(*command);
   self->ring.add_to(*command);
   command

@@ -159,8 +159,8 @@ struct Conversation::Impl {
       : load(given),
         opened(open_with_tokenizer(load.model_path, load.tokenizer_path)),
         runtime(opened.file, with_context(opened.file, run_options(load))),
-        chat_template(
-            ChatTemplate::choose(opened.file.metadata, opened.need_tokenizer().vocabulary(), options.chat_format)),
+        chat_template(ChatTemplate::choose(opened.file.metadata, opened.need_tokenizer().vocabulary(),
+                                           options.chat_format, options.parse_special)),
         conversation(runtime, opened.need_tokenizer(), chat_template) {
     if (!options.system.empty()) conversation.set_messages({{"system", options.system}});
   }

@@ -65,17 +65,16 @@ CachedConversation::CachedConversation(std::unique_ptr<TurnMaker> turns, const T
 /// An answer's tokens need not be those that its text would be cut into. Where the text goes on from the last turn's
 /// with the token that ends an answer (a special one: it cuts the text), the tokens of that turn are kept as they were.
 std::vector<TokenId> CachedConversation::tokens_of(const std::vector<ChatMessage>& messages) const {
-  const std::string text = template_.render(messages);
-  if (!said_.empty() && turn_end_.token && text.starts_with(said_)) {
-    const std::vector<TokenId> rest =
-        tokenizer_.encode(std::string_view(text).substr(said_.size()), {.add_begin = false, .parse_special = true});
+  const Rendering rendering = template_.render(messages);
+  if (!said_.empty() && turn_end_.token && rendering.text.starts_with(said_)) {
+    const std::vector<TokenId> rest = template_.encode_rest(tokenizer_, rendering, said_.size());
     if (!rest.empty() && rest[0] == *turn_end_.token) {
       std::vector<TokenId> tokens = said_tokens_;
       tokens.insert(tokens.end(), rest.begin(), rest.end());
       return tokens;
     }
   }
-  return template_.encode(tokenizer_, text);
+  return template_.encode(tokenizer_, rendering);
 }
 
 /// The tokens of a conversation that leaves room for an answer; turns are dropped where it would not. Then half of the
@@ -124,7 +123,7 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
     return made;
   }
   // Tokens of a stop text are generated and not part of the answer.
-  said_ = made.finish_reason == FinishReason::stop ? std::string() : template_.render(messages) + made.text;
+  said_ = made.finish_reason == FinishReason::stop ? std::string() : template_.render(messages).text + made.text;
   said_tokens_ = std::move(all);
   messages.push_back({"assistant", made.text});
   messages_ = std::move(messages);

@@ -1,57 +1,69 @@
-#include <map>
-
 #include "jinja/builtins.h"
-#include "jinja/strings.h"
 
 namespace contexture::jinja {
 namespace {
 
-Value range(Interpreter& in, Value, const Arguments& arguments) {
+/// The sandbox's longest.
+constexpr size_t kLongestRange = 100000;
+
+Value range(In in, const Value&, Args a) {
   int64_t bounds[3] = {0, 0, 1};
-  const size_t count = arguments.positional.size();
-  if (count < 1 || count > 3 || !arguments.named.empty()) raise("range takes one to three numbers");
-  for (size_t i = 0; i < count; ++i) {
-    if (!arguments.positional[i].is_whole()) raise("range needs whole numbers");
-    bounds[count == 1 ? 1 : i] = arguments.positional[i].whole();
-  }
-  const auto [start, stop, step] = bounds;
-  if (step == 0) raise("range's step is zero");
-  std::vector<Value> items;
-  for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
-    in.heap().spend(16);
-    items.push_back(Value::of(i));
-    if (__builtin_add_overflow(i, step, &i)) break;
-  }
-  return in.heap().list(std::move(items));
+  const size_t count = a.positional.size();
+  for (size_t i = 0; i < count; ++i) bounds[count == 1 ? 1 : i] = whole_argument(a, i, "start", 0);
+  const Range made{bounds[0], bounds[1], bounds[2]};
+  if (made.step == 0) raise("range's step is zero");
+  if (made.size() > kLongestRange) raise("a range of more than {} numbers", kLongestRange);
+  return in.heap().range(made);
 }
 
-Value filled(Interpreter& in, Kind kind, const Arguments& arguments) {
-  const Value value = in.heap().dict(kind);
-  for (const Value& from : arguments.positional) {
-    if (!from.is(Kind::dict)) raise("it is filled from a dictionary and not {}", kind_name(from));
-    const std::vector<std::pair<Value, Value>> entries = from.dict->entries;
-    for (const auto& [key, item] : entries) in.heap().set(*value.dict, key, item);
+/// Python's dict(a, b=c).
+std::vector<std::pair<Value, Value>> filled(In in, Args a) {
+  std::vector<std::pair<Value, Value>> entries;
+  if (!a.positional.empty()) {
+    const Value& from = a.positional[0];
+    Iterator pairs(in.heap(), from.is(Kind::dict) ? items_view_of(in.heap(), from) : from);
+    for (Value pair; pairs.next(pair);) {
+      const std::vector<Value> parts = items_of(in.heap(), pair);
+      if (parts.size() != 2) raise("a dictionary is made of pairs of a key and a value");
+      in.heap().set(entries, parts[0], parts[1]);
+    }
   }
-  for (const auto& [name, item] : arguments.named) {
-    in.heap().set(*value.dict, in.heap().string(std::string(name)), item);
-  }
-  return value;
+  for (const auto& [name, item] : a.named) in.heap().set(entries, in.heap().string(name), item);
+  return entries;
 }
 
-Value name_space(Interpreter& in, Value, const Arguments& arguments) {
-  return filled(in, Kind::name_space, arguments);
-}
-Value dict(Interpreter& in, Value, const Arguments& arguments) {
-  return filled(in, Kind::dict, arguments);
+Value name_space(In in, const Value&, Args a) {
+  const Value made = in.heap().name_space();
+  made.space->entries = filled(in, a);
+  in.heap().account().take_memory(made.space->entries.size() * 2 * sizeof(Value));
+  return made;
 }
 
-Value raise_exception(Interpreter& in, Value, const Arguments& arguments) {
-  raise("{}", text_of(in.heap(), arguments.need(0, "message")));
+Value dict(In in, const Value&, Args a) {
+  return in.heap().dict(filled(in, a));
+}
+
+Value cycler(In in, const Value&, Args a) {
+  if (a.positional.empty()) raise("cycler() has nothing to choose from");
+  return in.heap().cycler(a.positional, Kind::cycler);
+}
+
+/// Nothing the first time it is called, then what separates.
+Value joiner(In in, const Value&, Args a) {
+  return in.heap().cycler({in.heap().string(""), a.get(0, "sep", in.heap().string(", "))}, Kind::joiner);
+}
+
+Value lipsum(In, const Value&, Args) {
+  raise("'lipsum' gives another text every time, and is not known here");
+}
+
+Value raise_exception(In in, const Value&, Args a) {
+  raise("{}", string_of(in.heap(), a.need(0, "message")).text());
 }
 
 /// One conversion at a time: a format with a width could ask for gigabytes.
-Value strftime_now(Interpreter& in, Value, const Arguments& arguments) {
-  const std::string format = text_of(in.heap(), arguments.need(0, "format"));
+Value strftime_now(In in, const Value&, Args a) {
+  const std::string& format = string_argument(a, 0, "format").bytes();
   const std::time_t now = in.now();
   std::tm parts = {};
   localtime_r(&now, &parts);
@@ -72,21 +84,23 @@ Value strftime_now(Interpreter& in, Value, const Arguments& arguments) {
     in.heap().spend(sizeof(buffer));
     out.append(buffer, std::strftime(buffer, sizeof(buffer), conversion.c_str(), &parts));
   }
-  return in.heap().string(std::move(out));
+  return in.heap().string(out);
 }
 
 }  // namespace
 
-Builtin find_global(std::string_view name) {
-  static const std::map<std::string_view, Builtin> table = {
-      {"range", range},
-      {"namespace", name_space},
-      {"dict", dict},
-      {"raise_exception", raise_exception},
-      {"strftime_now", strftime_now},
+const NamedBuiltin* find_global(std::string_view name) {
+  static const Table table = {
+      {"range", {range, "/ start stop? step?"}},
+      {"namespace", {name_space, "/ values? **"}},
+      {"dict", {dict, "/ values? **"}},
+      {"cycler", {cycler, "*"}},
+      {"joiner", {joiner, "sep?"}},
+      {"lipsum", {lipsum, "* **"}},
+      {"raise_exception", {raise_exception, "message"}},
+      {"strftime_now", {strftime_now, "format"}},
   };
-  const auto found = table.find(name);
-  return found == table.end() ? nullptr : found->second;
+  return find_in(table, name);
 }
 
 }  // namespace contexture::jinja

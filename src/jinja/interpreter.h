@@ -8,18 +8,19 @@
 
 namespace contexture::jinja {
 
-/// What bounds a rendering, whatever the template does.
-struct Limits {
-  size_t work = size_t{1} << 27;     ///< bytes made and steps taken (32 each): about a second, and 200 MB
-  size_t output = size_t{16} << 20;  ///< bytes
+/// What a template is rendered with.
+struct Variables {
+  const nlohmann::ordered_json& own;      ///< the template's own: an object whose entries it sees as its variables
+  const nlohmann::ordered_json& content;  ///< the same, from outside
+  std::span<const std::string_view> own_words = {};  ///< texts that are no content wherever they come from
 };
 
 /// Runs a template once. Raises Fault; line() then says where.
 class Interpreter {
  public:
-  Interpreter(const Tree& tree, const Limits& limits, std::time_t now);
+  Interpreter(const Tree& tree, const Bounds& bounds, size_t input, std::time_t now);
 
-  std::string run(const nlohmann::ordered_json& variables);
+  MarkedText run(const Variables& variables);
   int line() const { return line_; }
 
   // What built-in functions, filters and tests use.
@@ -29,26 +30,31 @@ class Interpreter {
   Value filter(const std::string& name, const Value& input, const Arguments& arguments);
   bool test(const std::string& name, const Value& input, const Arguments& arguments);
   /// Python's object.name; undefined where there is no such thing.
-  Value attribute(const Value& object, const std::string& name);
+  Value attribute(const Value& object, const Value& name);
   /// Python's object[key]; undefined where there is no such thing.
   Value item(const Value& object, const Value& key);
 
- private:
-  enum class Flow { on, break_, continue_ };
+  /// One more level of expressions, statements, macros or generators in each other while it lives.
   class Level;
 
-  Flow run_body(const std::vector<const Statement*>& body, Scope* scope, std::string& out);
-  Flow run_statement(const Statement& s, Scope* scope, std::string& out);
-  Flow run_if(const Statement& s, Scope* scope, std::string& out);
-  Flow run_for(const Statement& s, Scope* scope, std::string& out);
-  Flow run_with(const Statement& s, Scope* scope, std::string& out);
-  void run_set_member(const Statement& s, Scope* scope);
-  void run_call(const Statement& s, Scope* scope, std::string& out);
+ private:
+  enum class Flow { on, break_, continue_ };
+  class Block;
+
+  Flow run_body(const std::vector<const Statement*>& body, Scope* scope, Writer& out);
+  Flow run_statement(const Statement& s, Scope* scope, Writer& out);
+  Flow run_if(const Statement& s, Scope* scope, Writer& out);
+  Flow run_for(const Statement& s, Scope* scope, Writer& out);
+  Flow run_loop(const Statement& s, Scope* scope, const Value& items, size_t depth, Writer& out);
+  Flow run_with(const Statement& s, Scope* scope, Writer& out);
+  void run_call(const Statement& s, Scope* scope, Writer& out);
   Value run_macro(const Function& function, const Arguments& arguments);
+  void bind_arguments(const Function& function, const Arguments& arguments, Scope* scope);
   Value captured(const Statement& s, Scope* scope);
-  std::vector<Value> loop_items(const Statement& s, Scope* scope);
-  void assign(const Statement& s, Scope* scope, const Value& value);
-  void write(std::string& out, std::string_view text);
+  std::function<bool(Value&)> loop_source(const Statement& s, Scope* scope, const Value& items);
+  void assign(const Target& target, Scope* scope, const Value& value);
+  void set_member(const Target& target, Scope* scope, const Value& value);
+  void write(Writer& out, const MarkedText& text);
 
   Value evaluate(const Expression& e, Scope* scope);
   Value evaluate_name(const Expression& e, Scope* scope);
@@ -62,18 +68,35 @@ class Interpreter {
   Arguments evaluate_arguments(const Expression& e, Scope* scope);
   bool compare(const std::string& op, const Value& a, const Value& b);
   void set(Scope* scope, std::string_view name, const Value& value);
+  Value run_builtin(const NamedBuiltin& builtin, const Value& self, const Arguments& arguments);
+  Value method(const NamedBuiltin& builtin, const Value& self);
 
   const Tree& tree_;
-  const Limits limits_;
+  const size_t longest_output_;
   const std::time_t now_;
   Heap heap_;
   int line_ = 1;
   int depth_ = 0;
 };
 
-/// Python's `value in container`.
-bool contains(Heap& heap, const Value& container, const Value& value);
+class Interpreter::Level {
+ public:
+  explicit Level(Interpreter& interpreter) : depth_(interpreter.depth_) {
+    constexpr int kDeepest = 400;  // the stack that a rendering may use
+    interpreter.heap_.spend(32);
+    if (depth_ >= kDeepest) raise("nested deeper than {} levels; does a macro call itself without end?", kDeepest);
+    ++depth_;
+  }
+  ~Level() { --depth_; }
+
+ private:
+  int& depth_;
+};
+
 /// Python's + - * / // % **.
-Value arithmetic(Heap& heap, std::string_view op, const Value& a, const Value& b);
+Value arithmetic(Interpreter& in, std::string_view op, const Value& a, const Value& b);
+
+/// Of a loop, macro, range, cycler, group or generator: what is no method. Undefined where there is none of this name.
+Value special_attribute(Interpreter& in, const Value& object, std::string_view name);
 
 }  // namespace contexture::jinja

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cctype>
+#include <charconv>
 #include <cstdint>
 
 #include "jinja/strings.h"
@@ -224,6 +226,7 @@ class Lexer {
 
   void read_number() {
     const bool after_dot = at_ > 0 && text_[at_ - 1] == '.';  // a.0.1 is two looks into lists
+    if (text_[at_] == '0' && at_ + 1 < text_.size() && read_based_number()) return;
     size_t end = skip_digits(at_);
     bool whole = true;
     const auto digit_at = [&](size_t i) { return i < text_.size() && is_digit(text_[i]); };
@@ -244,6 +247,26 @@ class Lexer {
     }
     add(whole ? TokenType::integer : TokenType::floating, digits);
     move_to(end);
+  }
+
+  /// "0x1F", "0b101", "0o17".
+  bool read_based_number() {
+    const char letter = lower(text_[at_ + 1]);
+    const int base = letter == 'x' ? 16 : letter == 'b' ? 2 : letter == 'o' ? 8 : 0;
+    if (base == 0) return false;
+    std::string digits;
+    size_t end = at_ + 2;
+    for (; end < text_.size() && (text_[end] == '_' || std::isalnum(static_cast<unsigned char>(text_[end]))); ++end) {
+      if (text_[end] != '_') digits += text_[end];
+    }
+    int64_t value = 0;
+    const auto [last, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
+    if (digits.empty() || error != std::errc() || last != digits.data() + digits.size()) {
+      fail(fmt::format("{} is no number, or too large", text_.substr(at_, std::min<size_t>(end - at_, 40))));
+    }
+    add(TokenType::integer, std::to_string(value));
+    move_to(end);
+    return true;
   }
 
   void read_string(char quote) {
@@ -281,6 +304,7 @@ class Lexer {
       append_utf8(value, code);
       return at;
     }
+    if (c == 'N') fail("a string names a character with \\N; write it itself");
     value += '\\';
     return at;
   }

@@ -1,14 +1,13 @@
 #include <cmath>
 
-#include "jinja/interpreter.h"
-#include "jinja/strings.h"
+#include "jinja/format.h"
 
 namespace contexture::jinja {
 namespace {
 
 [[noreturn]] void raise_operands(std::string_view op, const Value& a, const Value& b) {
   for (const Value& value : {a, b}) {
-    if (value.is(Kind::undefined) && value.name) raise("'{}' is undefined", *value.name);
+    if (value.is(Kind::undefined)) raise_undefined(value);
   }
   raise("'{}' does not work between {} and {}", op, kind_name(a), kind_name(b));
 }
@@ -36,6 +35,7 @@ Value whole_arithmetic(std::string_view op, int64_t a, int64_t b) {
   }
   if (op == "+" || op == "-" || op == "*") return Value::of(result);
   if (op == "**") {
+    if (a == 0 && b < 0) raise("division by zero");
     if (b < 0) return Value::of(std::pow(static_cast<double>(a), static_cast<double>(b)));
     return Value::of(power(a, b));
   }
@@ -51,7 +51,11 @@ Value float_arithmetic(std::string_view op, double a, double b) {
   if (op == "+") return Value::of(a + b);
   if (op == "-") return Value::of(a - b);
   if (op == "*") return Value::of(a * b);
-  if (op == "**") return Value::of(std::pow(a, b));
+  if (op == "**") {
+    if (a == 0 && b < 0) raise("division by zero");
+    if (a < 0 && b != std::floor(b)) raise("a power that is no real number");
+    return Value::of(std::pow(a, b));
+  }
   if (b == 0) raise("division by zero");
   if (op == "/") return Value::of(a / b);
   double rest = std::fmod(a, b);
@@ -62,36 +66,46 @@ Value float_arithmetic(std::string_view op, double a, double b) {
 /// A text or list, `count` times.
 Value repeated(Heap& heap, const Value& value, int64_t count) {
   const size_t times = count > 0 ? static_cast<size_t>(count) : 0;
-  const size_t size = value.is(Kind::string) ? value.string->size() : value.list->items.size() * 16;
-  size_t bytes = 0;
-  if (__builtin_mul_overflow(size, times, &bytes)) raise("a value repeated {} times", times);
-  heap.spend(bytes);
   if (value.is(Kind::string)) {
-    std::string text;
-    for (size_t i = 0; i < times && size > 0; ++i) text += *value.string;
-    return heap.string(std::move(text));
+    Writer out(heap);
+    if (value.text().empty()) return value;
+    size_t bytes = 0;
+    if (__builtin_mul_overflow(value.text().size(), times, &bytes)) raise("a value repeated {} times", times);
+    heap.account().check_memory(bytes);
+    for (size_t i = 0; i < times; ++i) out.add(value.string());
+    return heap.string(out.text(), value.is_markup());
   }
-  std::vector<Value> items;
-  for (size_t i = 0; i < times && size > 0; ++i) {
-    items.insert(items.end(), value.list->items.begin(), value.list->items.end());
-  }
-  return heap.list(std::move(items), value.kind);
+  const std::vector<Value>& items = value.items();
+  size_t bytes = 0;
+  if (__builtin_mul_overflow(items.size() * sizeof(Value), times, &bytes)) raise("a value repeated {} times", times);
+  heap.account().check_memory(bytes);
+  std::vector<Value> all;
+  for (size_t i = 0; i < times && !items.empty(); ++i) all.insert(all.end(), items.begin(), items.end());
+  return heap.list(std::move(all), value.kind);
+}
+
+/// Markup escapes what is added to it.
+Value joined_texts(Heap& heap, const Value& a, const Value& b) {
+  const bool markup = a.is_markup() || b.is_markup();
+  Writer out(heap, markup);
+  out.add(a);
+  out.add(b);
+  return out.take();
 }
 
 }  // namespace
 
-Value arithmetic(Heap& heap, std::string_view op, const Value& a, const Value& b) {
+Value arithmetic(In in, std::string_view op, const Value& a, const Value& b) {
+  Heap& heap = in.heap();
   if (a.is_number() && b.is_number()) {
     if (a.is_whole() && b.is_whole()) return whole_arithmetic(op, a.whole(), b.whole());
     return float_arithmetic(op, a.number(), b.number());
   }
-  if (op == "+" && a.is(Kind::string) && b.is(Kind::string)) {
-    heap.spend(a.string->size() + b.string->size());
-    return heap.string(*a.string + *b.string);
-  }
+  if (op == "+" && a.is(Kind::string) && b.is(Kind::string)) return joined_texts(heap, a, b);
+  if (op == "%" && a.is(Kind::string)) return percent_format(in, a.string(), b);
   if (op == "+" && a.is_list() && a.kind == b.kind) {
-    std::vector<Value> items = items_of(heap, a);
-    for (const Value& item : items_of(heap, b)) items.push_back(item);
+    std::vector<Value> items = a.items();
+    items.insert(items.end(), b.items().begin(), b.items().end());
     return heap.list(std::move(items), a.kind);
   }
   if (op == "*") {
@@ -99,27 +113,6 @@ Value arithmetic(Heap& heap, std::string_view op, const Value& a, const Value& b
     if ((b.is(Kind::string) || b.is_list()) && a.is_whole()) return repeated(heap, b, a.whole());
   }
   raise_operands(op, a, b);
-}
-
-bool contains(Heap& heap, const Value& container, const Value& value) {
-  switch (container.kind) {
-    case Kind::undefined:
-      return false;
-    case Kind::string:
-      if (!value.is(Kind::string)) raise_operands("in", value, container);
-      heap.spend_search(container.string->size(), value.string->size());
-      return container.string->find(*value.string) != std::string::npos;
-    case Kind::list:
-    case Kind::tuple:
-      for (const Value& item : container.list->items) {
-        if (equal(heap, item, value)) return true;
-      }
-      return false;
-    case Kind::dict:
-      return heap.find(*container.dict, value) != nullptr;
-    default:
-      raise_operands("in", value, container);
-  }
 }
 
 }  // namespace contexture::jinja

@@ -1,19 +1,18 @@
 #include "jinja/parser.h"
 
-#include <charconv>
+#include <algorithm>
 
-#include "jinja/cursor.h"
+#include "jinja/expression_parser.h"
 
 namespace contexture::jinja {
 namespace {
 
-constexpr int kDeepestSource = 200;
 constexpr size_t kLongestSource = size_t{1} << 20;
-constexpr size_t kMostArguments = 64;
 
-class Parser : private Cursor {
+/// Reads statements.
+class Parser : private ExpressionParser {
  public:
-  explicit Parser(std::string_view source) : Cursor(tokenize(source)) {}
+  explicit Parser(std::string_view source) : ExpressionParser(source) {}
 
   Tree run() {
     tree_.body = statements({});
@@ -22,49 +21,14 @@ class Parser : private Cursor {
   }
 
  private:
-  using Children = std::vector<const Expression*>;
   using Body = std::vector<const Statement*>;
 
-  /// Counts levels of nesting while it lives.
-  class Level {
-   public:
-    explicit Level(Parser& parser) : parser_(parser) {
-      if (++parser_.depth_ > kDeepestSource) parser_.fail(fmt::format("nested deeper than {} levels", kDeepestSource));
-    }
-    ~Level() { --parser_.depth_; }
-
-   private:
-    Parser& parser_;
-  };
-
-  // Nodes.
-
-  Expression* node(ExpressionKind kind, Children children = {}, std::string text = {}) {
-    Expression& e = tree_.expressions.emplace_back();
-    e.kind = kind;
-    e.line = now().line;
-    e.children = std::move(children);
-    e.text = std::move(text);
-    return &e;
-  }
-  Expression* literal(Value value) {
-    Expression* e = node(ExpressionKind::literal);
-    e->value = value;
-    return e;
-  }
-  Expression* text_literal(std::string text) {
-    Expression* e = node(ExpressionKind::literal, {}, std::move(text));
-    e->value = Value::view(&e->text);
-    return e;
-  }
   Statement* statement(StatementKind kind) {
     Statement& s = tree_.statements.emplace_back();
     s.kind = kind;
     s.line = now().line;
     return &s;
   }
-
-  // Statements.
 
   /// Up to a tag that starts with one of these words, which is left standing after its {%; or to the end.
   Body statements(const std::vector<std::string_view>& ends) {
@@ -73,13 +37,13 @@ class Parser : private Cursor {
     while (!is(TokenType::end)) {
       if (is(TokenType::data)) {
         Statement* s = statement(StatementKind::data);
-        s->text = now().text;
+        s->data = MarkedText(now().text);
         step();
         body.push_back(s);
       } else if (is(TokenType::variable_begin)) {
         step();
         Statement* s = statement(StatementKind::print);
-        s->expression = tuple_or_expression();
+        s->expressions = {tuple_or_expression()};
         need(TokenType::variable_end, "'}}'");
         body.push_back(s);
       } else {
@@ -125,7 +89,40 @@ class Parser : private Cursor {
       end_block();
       return s;
     }
+    if (word == "print") return print_statement();
+    if (word == "include" || word == "import" || word == "from" || word == "extends") return refused(word);
+    if (word == "block" || word == "autoescape") return refused_block(word);
     fail(fmt::format("the statement '{}' is not known here", word.substr(0, 40)));
+  }
+
+  const Statement* print_statement() {
+    Statement* s = statement(StatementKind::print);
+    while (!is(TokenType::block_end)) {
+      if (!s->expressions.empty()) need_symbol(",");
+      s->expressions.push_back(expression());
+    }
+    end_block();
+    return s;
+  }
+
+  /// What needs other templates, of which there are none. A template may have it where it is never reached.
+  Statement* refused(const std::string& word) {
+    Statement* s = statement(StatementKind::refused);
+    s->text = word;
+    while (!is(TokenType::block_end)) {
+      if (is(TokenType::end)) fail(fmt::format("'{}' has no end", word));
+      step();
+    }
+    step();
+    return s;
+  }
+
+  const Statement* refused_block(const std::string& word) {
+    Statement* s = refused(word);
+    statements({"end" + word});
+    while (!is(TokenType::block_end) && !is(TokenType::end)) step();
+    end_block();
+    return s;
   }
 
   const Statement* if_statement() {
@@ -148,25 +145,39 @@ class Parser : private Cursor {
     }
   }
 
-  void targets(Statement* s) {
-    s->unpacks = take_symbol("(");
-    const bool bracket = s->unpacks;
-    s->names.push_back(need_name());
+  /// `a`, `a.b` (of a namespace), `a, b`, `(a, (b, c))`.
+  Target target(bool with_members) {
+    Target first = one_target(with_members);
+    if (!is_symbol(",")) return first;
+    Target all;
+    all.parts.push_back(std::move(first));
     while (take_symbol(",")) {
-      s->unpacks = true;
-      if (!is(TokenType::name) || is_word("in")) break;
-      s->names.push_back(need_name());
+      if (!is_symbol("(") && (!is(TokenType::name) || is_word("in"))) break;
+      all.parts.push_back(one_target(with_members));
     }
-    if (bracket) need_symbol(")");
+    return all;
+  }
+
+  Target one_target(bool with_members) {
+    const Level level(*this);
+    if (take_symbol("(")) {
+      Target inner = target(with_members);
+      need_symbol(")");
+      return inner;
+    }
+    Target one{.name = need_name()};
+    if (with_members && take_symbol(".")) one.member = Value::literal(need_name());
+    return one;
   }
 
   const Statement* for_statement() {
     Statement* s = statement(StatementKind::for_);
-    targets(s);
+    s->target = target(/*with_members=*/false);
+    if (s->target.name == "loop") fail("'loop' belongs to the for statement");
     need_word("in");
     s->expression = tuple_or_expression(/*with_condition=*/false);
     if (take_word("if")) s->condition = expression();
-    if (is_word("recursive")) fail("recursive loops are not known here");
+    s->is_recursive = take_word("recursive");
     end_block();
     ++loops_;
     s->body = statements({"else", "endfor"});
@@ -182,20 +193,12 @@ class Parser : private Cursor {
 
   const Statement* set_statement() {
     Statement* s = statement(StatementKind::set);
-    if (next().type == TokenType::symbol && next().text == ".") {
-      s->kind = StatementKind::set_member;
-      s->names = {need_name()};
-      step();
-      s->names.push_back(need_name());
-    } else {
-      targets(s);
-    }
+    s->target = target(/*with_members=*/true);
     if (take_symbol("=")) {
       s->expression = tuple_or_expression();
       end_block();
       return s;
     }
-    if (s->kind == StatementKind::set_member || s->unpacks) fail(fmt::format("expected '=' and not {}", shown()));
     s->kind = StatementKind::set_block;
     while (take_symbol("|")) s->filters.push_back(filter(nullptr));
     s->body = body_until("endset");
@@ -209,25 +212,40 @@ class Parser : private Cursor {
       if (!list.empty()) need_symbol(",");
       if (list.size() == kMostArguments) fail(fmt::format("a macro of more than {} arguments", kMostArguments));
       Statement::Parameter parameter{need_name(), nullptr};
-      if (take_symbol("=")) parameter.fallback = expression();
+      if (take_symbol("=")) {
+        parameter.fallback = expression();
+      } else if (!list.empty() && list.back().fallback) {
+        fail(fmt::format("the argument '{}' needs a default, as the one before it has", parameter.name));
+      }
       list.push_back(std::move(parameter));
     }
     return list;
   }
 
-  /// A body that is run elsewhere: no break or continue in it can reach a loop around it.
-  Body function_body(std::string_view end) {
+  /// Parameters and a body that is run elsewhere: no break or continue in it can reach a loop around it. What it names
+  /// says which arguments it takes; a macro around it counts as naming them too.
+  void function(Statement* s, std::string_view end) {
+    const bool caller = std::exchange(names_caller_, false), varargs = std::exchange(names_varargs_, false),
+               kwargs = std::exchange(names_kwargs_, false);
     const int loops = std::exchange(loops_, 0);
-    Body body = body_until(end);
+    s->body = body_until(end);
     loops_ = loops;
-    return body;
+    const auto is_parameter = [&](std::string_view name) {
+      return std::any_of(s->parameters.begin(), s->parameters.end(), [&](const auto& p) { return p.name == name; });
+    };
+    s->takes_caller = names_caller_ && !is_parameter("caller");
+    s->takes_varargs = names_varargs_ && !is_parameter("varargs");
+    s->takes_kwargs = names_kwargs_ && !is_parameter("kwargs");
+    names_caller_ |= caller;
+    names_varargs_ |= varargs;
+    names_kwargs_ |= kwargs;
   }
 
   const Statement* macro_statement() {
     Statement* s = statement(StatementKind::macro);
     s->text = need_name();
     s->parameters = parameters();
-    s->body = function_body("endmacro");
+    function(s, "endmacro");
     return s;
   }
 
@@ -236,7 +254,7 @@ class Parser : private Cursor {
     if (is_symbol("(")) s->parameters = parameters();
     s->expression = expression();
     if (s->expression->kind != ExpressionKind::call) fail("{% call %} needs a call, such as {% call name() %}");
-    s->body = function_body("endcall");
+    function(s, "endcall");
     return s;
   }
 
@@ -253,309 +271,15 @@ class Parser : private Cursor {
     Statement* s = statement(StatementKind::with);
     while (!is(TokenType::block_end)) {
       if (!s->assignments.empty()) need_symbol(",");
-      std::string name = need_name();
+      Target given = target(/*with_members=*/false);
       need_symbol("=");
-      s->assignments.emplace_back(std::move(name), expression());
+      s->assignments.emplace_back(std::move(given), expression());
     }
     s->body = body_until("endwith");
     return s;
   }
 
-  // Expressions, from the loosest operator to the tightest.
-
-  /// `a, b` is a tuple where no bracket says so.
-  const Expression* tuple_or_expression(bool with_condition = true) {
-    const Expression* first = with_condition ? expression() : or_();
-    if (!is_symbol(",")) return first;
-    Children items = {first};
-    while (take_symbol(",")) {
-      if (is(TokenType::variable_end) || is(TokenType::block_end)) break;
-      items.push_back(with_condition ? expression() : or_());
-    }
-    return node(ExpressionKind::tuple, std::move(items));
-  }
-
-  const Expression* expression() {
-    const Level level(*this);
-    const Expression* value = or_();
-    while (take_word("if")) {
-      const Expression* condition = or_();
-      const Expression* otherwise = take_word("else") ? expression() : nullptr;
-      value = node(ExpressionKind::condition, {value, condition, otherwise});
-    }
-    return value;
-  }
-
-  const Expression* or_() {
-    const Expression* first = and_();
-    if (!is_word("or")) return first;
-    Children children = {first};
-    while (take_word("or")) children.push_back(and_());
-    return node(ExpressionKind::or_, std::move(children));
-  }
-
-  const Expression* and_() {
-    const Expression* first = not_();
-    if (!is_word("and")) return first;
-    Children children = {first};
-    while (take_word("and")) children.push_back(not_());
-    return node(ExpressionKind::and_, std::move(children));
-  }
-
-  const Expression* not_() {
-    if (!take_word("not")) return compare();
-    const Level level(*this);
-    return node(ExpressionKind::not_, {not_()});
-  }
-
-  std::string comparison() {
-    for (const std::string_view symbol : {"==", "!=", "<", "<=", ">", ">="}) {
-      if (take_symbol(symbol)) return std::string(symbol);
-    }
-    if (take_word("in")) return "in";
-    if (is_word("not") && next().type == TokenType::name && next().text == "in") {
-      step();
-      step();
-      return "not in";
-    }
-    return {};
-  }
-
-  const Expression* compare() {
-    const Expression* first = sum();
-    Children children = {first};
-    std::vector<std::string> operators;
-    for (std::string op = comparison(); !op.empty(); op = comparison()) {
-      operators.push_back(std::move(op));
-      children.push_back(sum());
-    }
-    if (operators.empty()) return first;
-    Expression* e = node(ExpressionKind::compare, std::move(children));
-    e->operators = std::move(operators);
-    return e;
-  }
-
-  const Expression* sum() {
-    const Expression* left = concatenation();
-    while (is_symbol("+") || is_symbol("-")) {
-      std::string op = now().text;
-      step();
-      left = node(ExpressionKind::arithmetic, {left, concatenation()}, std::move(op));
-    }
-    return left;
-  }
-
-  const Expression* concatenation() {
-    const Expression* first = product();
-    if (!is_symbol("~")) return first;
-    Children children = {first};
-    while (take_symbol("~")) children.push_back(product());
-    return node(ExpressionKind::concatenate, std::move(children));
-  }
-
-  const Expression* product() {
-    const Expression* left = power();
-    while (is_symbol("*") || is_symbol("/") || is_symbol("//") || is_symbol("%")) {
-      std::string op = now().text;
-      step();
-      left = node(ExpressionKind::arithmetic, {left, power()}, std::move(op));
-    }
-    return left;
-  }
-
-  const Expression* power() {
-    const Expression* left = unary(true);
-    while (take_symbol("**")) left = node(ExpressionKind::arithmetic, {left, unary(true)}, "**");
-    return left;
-  }
-
-  const Expression* unary(bool with_filters) {
-    const Level level(*this);
-    const Expression* e;
-    if (take_symbol("-")) {
-      e = node(ExpressionKind::negate, {unary(false)});
-    } else if (take_symbol("+")) {
-      e = node(ExpressionKind::positive, {unary(false)});
-    } else {
-      e = primary();
-    }
-    return postfix(e, with_filters);
-  }
-
-  /// `.a`, `[b]`, `(c)`, and with filters `|d` and `is e`, as many as there are.
-  const Expression* postfix(const Expression* e, bool with_filters) {
-    bool filtered = false;
-    while (true) {
-      if (!filtered && take_symbol(".")) {
-        e = member(e);
-      } else if (!filtered && take_symbol("[")) {
-        e = subscript(e);
-      } else if (is_symbol("(")) {
-        Expression* call = node(ExpressionKind::call, {e});
-        arguments(call);
-        e = call;
-      } else if (with_filters && take_symbol("|")) {
-        e = filter(e);
-        filtered = true;
-      } else if (with_filters && take_word("is")) {
-        e = test(e);
-        filtered = true;
-      } else {
-        return e;
-      }
-    }
-  }
-
-  const Expression* member(const Expression* object) {
-    if (is(TokenType::integer)) {
-      const Expression* index = primary();
-      return node(ExpressionKind::item, {object, index});
-    }
-    return node(ExpressionKind::attribute, {object}, need_name());
-  }
-
-  const Expression* subscript(const Expression* object) {
-    Children parts = {object};
-    bool slice = false;
-    for (int i = 0; i < 3; ++i) {
-      parts.push_back(is_symbol(":") || is_symbol("]") ? nullptr : expression());
-      if (!take_symbol(":")) break;
-      slice = true;
-    }
-    need_symbol("]");
-    if (!slice) {
-      if (!parts[1]) fail("[] without an index");
-      return node(ExpressionKind::item, std::move(parts));
-    }
-    parts.resize(4);
-    return node(ExpressionKind::slice, std::move(parts));
-  }
-
-  void arguments(Expression* call) {
-    need_symbol("(");
-    for (size_t i = 0; !take_symbol(")"); ++i) {
-      if (i > 0) need_symbol(",");
-      if (take_symbol(")")) return;
-      if (i == kMostArguments) fail(fmt::format("more than {} arguments", kMostArguments));
-      if (is_symbol("*") || is_symbol("**")) fail("* and ** in arguments are not known here");
-      if (is(TokenType::name) && next().type == TokenType::symbol && next().text == "=") {
-        std::string name = need_name();
-        step();
-        call->named.emplace_back(std::move(name), expression());
-      } else {
-        if (!call->named.empty()) fail("an argument without a name follows one with a name");
-        call->children.push_back(expression());
-      }
-    }
-  }
-
-  const Expression* filter(const Expression* input) {
-    Expression* e = node(ExpressionKind::filter, {input}, need_name());
-    while (take_symbol(".")) e->text.append(".").append(need_name());
-    if (is_symbol("(")) arguments(e);
-    return e;
-  }
-
-  const Expression* test(const Expression* input) {
-    const bool negated = take_word("not");
-    Expression* e = node(ExpressionKind::test, {input}, need_name());
-    while (take_symbol(".")) e->text.append(".").append(need_name());
-    if (is_symbol("(")) {
-      arguments(e);
-    } else if (starts_argument()) {
-      e->children.push_back(postfix(primary(), /*with_filters=*/false));
-    }
-    return negated ? node(ExpressionKind::not_, {e}) : e;
-  }
-
-  /// `is divisibleby 3`: the argument of a test needs no brackets.
-  bool starts_argument() const {
-    if (is(TokenType::name)) {
-      for (const std::string_view word : {"else", "or", "and", "is", "if", "in", "not", "recursive"}) {
-        if (now().text == word) return false;
-      }
-      return true;
-    }
-    return is(TokenType::string) || is(TokenType::integer) || is(TokenType::floating) || is_symbol("[") ||
-           is_symbol("{");
-  }
-
-  const Expression* primary() {
-    const Token token = now();
-    switch (token.type) {
-      case TokenType::name:
-        step();
-        if (token.text == "true" || token.text == "True") return literal(Value::of(true));
-        if (token.text == "false" || token.text == "False") return literal(Value::of(false));
-        if (token.text == "none" || token.text == "None") return literal(Value::none());
-        return node(ExpressionKind::name, {}, token.text);
-      case TokenType::string: {
-        std::string text;
-        for (; is(TokenType::string); step()) text += now().text;
-        return text_literal(std::move(text));
-      }
-      case TokenType::integer:
-        step();
-        return literal(Value::of(number<int64_t>(token.text)));
-      case TokenType::floating:
-        step();
-        return literal(Value::of(number<double>(token.text)));
-      default:
-        if (take_symbol("(")) return bracketed();
-        if (take_symbol("[")) return node(ExpressionKind::list, sequence("]"));
-        if (take_symbol("{")) return dictionary();
-        fail(fmt::format("unexpected {}", shown()));
-    }
-  }
-
-  template <typename Number>
-  Number number(const std::string& text) const {
-    Number value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size())
-      fail(fmt::format("the number {} is too large", text.substr(0, 40)));
-    return value;
-  }
-
-  Children sequence(std::string_view close) {
-    Children items;
-    while (!take_symbol(close)) {
-      if (!items.empty()) need_symbol(",");
-      if (take_symbol(close)) break;
-      items.push_back(expression());
-    }
-    return items;
-  }
-
-  const Expression* bracketed() {
-    if (take_symbol(")")) return node(ExpressionKind::tuple);
-    const Expression* first = expression();
-    if (take_symbol(")")) return first;
-    need_symbol(",");
-    Children items = {first};
-    while (!take_symbol(")")) {
-      if (items.size() > 1) need_symbol(",");
-      if (take_symbol(")")) break;
-      items.push_back(expression());
-    }
-    return node(ExpressionKind::tuple, std::move(items));
-  }
-
-  const Expression* dictionary() {
-    Children items;
-    while (!take_symbol("}")) {
-      if (!items.empty()) need_symbol(",");
-      if (take_symbol("}")) break;
-      items.push_back(expression());
-      need_symbol(":");
-      items.push_back(expression());
-    }
-    return node(ExpressionKind::dict, std::move(items));
-  }
-
-  int depth_ = 0;
   int loops_ = 0;  // open ones around the present statement
-  Tree tree_;
 };
 
 }  // namespace

@@ -6,8 +6,9 @@
 
 namespace contexture::jinja {
 
-/// Throws SyntaxFault (lexer.h): also for what Jinja2 knows and chat templates do not use (import, include, extends,
-/// block, recursive loops), for nesting deeper than 200 levels, and for more than 64 arguments or parameters of a call.
+/// Throws SyntaxFault (lexer.h): also for nesting deeper than 200 levels, and for more than 64 arguments or parameters of
+/// a call. What Jinja2 knows and there is no use for (import, include, extends, block, autoescape) parses, and is refused
+/// where it is reached.
 Tree parse(std::string_view source);
 
 }  // namespace contexture::jinja

@@ -107,6 +107,7 @@ std::vector<std::string> byte_bpe_merges_by_id(const Vocabulary& vocabulary) {
 ByteBpe::ByteBpe(const Vocabulary& vocabulary)
     : pretokenizer_(vocabulary.pretokenizer),
       ignore_merges_(vocabulary.ignore_merges.value_or(pretokenizer_.ignores_merges())),
+      fuse_unknown_(vocabulary.fuse_unknown),
       size_(vocabulary.pieces.size()),
       unknown_(vocabulary.unknown.value_or(-1)),
       symbols_(text_pieces(vocabulary)) {
@@ -121,12 +122,22 @@ ByteBpe::ByteBpe(const Vocabulary& vocabulary)
   }
 }
 
+/// A merge may give a user-defined piece, which stands in the text where it was no word of its own, or not normalized.
+/// It gives no control piece, which a text could forge.
 void ByteBpe::add_merges(const Vocabulary& vocabulary) {
+  SymbolMap specials;
+  for (size_t id = 0; id < size_; ++id) {
+    if (!is_text(vocabulary.types[id])) specials.try_emplace(vocabulary.pieces[id], id);
+  }
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const std::string_view merge = vocabulary.merges[rank];
     const size_t space = merge.find(' ', 1);
     const std::string left = bytes_of_printable(merge.substr(0, space));
     const std::string right = bytes_of_printable(merge.substr(space + 1));
+    if (const auto special = specials.find(std::string(merge).erase(space, 1)); special != specials.end()) {
+      if (vocabulary.types[special->second] != PieceType::user_defined) continue;
+      symbols_.try_emplace(left + right, special->second);
+    }
     const int32_t left_symbol = find_or_add(left), right_symbol = find_or_add(right);
     merges_.add(left_symbol, right_symbol, rank, find_or_add(left + right));
   }
@@ -165,12 +176,15 @@ void ByteBpe::encode_word(std::string_view word, std::vector<Symbol>& symbols, s
   symbols.clear();
   for (const char c : word) symbols.push_back({bytes_[static_cast<uint8_t>(c)], 1});
   merges_.merge(symbols);
+  bool after_unknown = false;
   for (const Symbol& symbol : symbols) {
+    const bool is_unknown = symbol.id < 0 && unknown_ >= 0;
     if (is_piece(symbol.id)) {
       ids.push_back(symbol.id);
-    } else {
+    } else if (!is_unknown || !after_unknown || !fuse_unknown_) {
       emit_bytes(word.substr(0, symbol.size), ids);
     }
+    after_unknown = is_unknown;
     word.remove_prefix(symbol.size);
   }
 }

@@ -31,7 +31,7 @@ class ByteBpe {
   void emit_bytes(std::string_view text, std::vector<TokenId>& ids) const;
 
   Pretokenizer pretokenizer_;
-  bool ignore_merges_;
+  bool ignore_merges_, fuse_unknown_;
   size_t size_;                     ///< of the vocabulary; symbols from here on are parts of merges but no pieces
   TokenId unknown_;                 ///< -1: none
   SymbolMap symbols_;               ///< by the bytes that they stand for

@@ -18,10 +18,13 @@ std::string collapsed(std::string_view text) {
   return out;
 }
 
-/// Only these may come out of a merge. User-defined pieces are cut out of the text beforehand; control and byte pieces
-/// are no text.
-bool merges_into(PieceType type) {
-  return type == PieceType::normal || type == PieceType::unused;
+/// What may come out of a merge. Control pieces may not, whatever a list says: a text could forge them. User-defined
+/// pieces that are a part of the text around them are there before anything merges; others have been cut out where the
+/// text spells them, and where U+2581 stands for a space it does not.
+bool merges_into(const Vocabulary& vocabulary, size_t id) {
+  const PieceType type = vocabulary.types[id];
+  return type == PieceType::normal || type == PieceType::unused ||
+         (type == PieceType::user_defined && vocabulary.user_defined_restarts_text);
 }
 
 /// The first character of a text that is not empty; one byte where it is not UTF-8.
@@ -70,6 +73,7 @@ std::string marks_for_spaces(std::string_view text) {
 SentencePieceBpe::SentencePieceBpe(const Vocabulary& vocabulary)
     : size_(vocabulary.pieces.size()),
       collapse_spaces_(vocabulary.collapse_spaces),
+      fuse_unknown_(vocabulary.fuse_unknown),
       unknown_(vocabulary.unknown.value_or(-1)) {
   byte_pieces_.fill(-1);
   ascii_.fill(-1);
@@ -94,9 +98,9 @@ SymbolMap SentencePieceBpe::read_pieces(const Vocabulary& vocabulary) {
     const std::string bytes = sentencepiece_bytes(vocabulary, id);
     if (vocabulary.types[id] == PieceType::byte) {
       byte_pieces_[static_cast<uint8_t>(bytes[0])] = id;
-    } else if (merges_into(vocabulary.types[id]) && !bytes.empty()) {
+    } else if (merges_into(vocabulary, id) && !bytes.empty()) {
       symbols.try_emplace(bytes, id);  // of two equal pieces the first counts
-    } else if (vocabulary.types[id] == PieceType::user_defined && !vocabulary.user_defined_restarts_text) {
+    } else if (vocabulary.types[id] == PieceType::user_defined) {
       user_defined_.add(bytes, id);
     }
   }
@@ -114,7 +118,7 @@ void SentencePieceBpe::add_merges_by_score(const Vocabulary& vocabulary, SymbolM
     return symbols.emplace(text, static_cast<int32_t>(size_ + symbols.size())).first->second;
   };
   for (size_t id = 0; id < size_; ++id) {
-    if (!merges_into(vocabulary.types[id])) continue;
+    if (!merges_into(vocabulary, id)) continue;
     const std::string bytes = sentencepiece_bytes(vocabulary, id);
     const std::string_view text = bytes;
     if (text.empty() || symbols.at(bytes) != static_cast<int32_t>(id)) continue;
@@ -130,6 +134,10 @@ void SentencePieceBpe::add_merges_by_score(const Vocabulary& vocabulary, SymbolM
 }
 
 void SentencePieceBpe::add_listed_merges(const Vocabulary& vocabulary, SymbolMap& symbols) {
+  StringSet controls;
+  for (size_t id = 0; id < size_; ++id) {
+    if (vocabulary.types[id] == PieceType::control) controls.insert(sentencepiece_bytes(vocabulary, id));
+  }
   const auto find_or_add = [&](std::string_view text) {
     const auto found = symbols.find(text);
     if (found != symbols.end()) return found->second;
@@ -140,6 +148,7 @@ void SentencePieceBpe::add_listed_merges(const Vocabulary& vocabulary, SymbolMap
     const size_t space = merge.find(' ', 1);
     const std::string left = spaces_for_marks(merge.substr(0, space)),
                       right = spaces_for_marks(merge.substr(space + 1));
+    if (controls.contains(left + right)) continue;
     const int32_t left_symbol = find_or_add(left), right_symbol = find_or_add(right);
     merges_.add(left_symbol, right_symbol, rank, find_or_add(left + right));
   }
@@ -198,9 +207,8 @@ void SentencePieceBpe::encode(std::string_view text, std::vector<TokenId>& ids) 
     const size_t before = ids.size();
     emit(symbol, text.substr(at, symbol.size), ids);
     at += symbol.size;
-    // A run of unknown characters is one unknown token, as SentencePiece has it.
     const bool is_unknown = ids.size() == before + 1 && ids.back() == unknown_;
-    if (is_unknown && after_unknown) ids.pop_back();
+    if (is_unknown && after_unknown && fuse_unknown_) ids.pop_back();
     after_unknown = is_unknown;
   }
 }

@@ -45,7 +45,7 @@ class SentencePieceBpe {
   void emit(const Symbol& symbol, std::string_view text, std::vector<TokenId>& ids) const;
 
   size_t size_;  ///< of the vocabulary; symbols from here on are characters that are parts of pieces but no pieces
-  bool collapse_spaces_;
+  bool collapse_spaces_, fuse_unknown_;
   TokenId unknown_;                             ///< -1: none
   std::array<TokenId, 256> byte_pieces_;        ///< -1: none
   std::array<int32_t, 128> ascii_;              ///< the symbols of ASCII characters; -1: none

@@ -23,7 +23,17 @@ SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from) con
   return {};
 }
 
-SpecialTokens::Match SpecialTokens::longest_at(std::string_view text, size_t at) const {
+SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from,
+                                         const std::function<bool(const Match&)>& counts) const {
+  for (size_t at = from; at < text.size(); ++at) {
+    const Match match = longest_at(text, at, &counts);
+    if (match.size > 0) return match;
+  }
+  return {};
+}
+
+SpecialTokens::Match SpecialTokens::longest_at(std::string_view text, size_t at,
+                                               const std::function<bool(const Match&)>* counts) const {
   Match match{at, 0, -1};
   if (!starts_[static_cast<uint8_t>(text[at])]) return match;
   uint32_t node = 0;
@@ -31,7 +41,8 @@ SpecialTokens::Match SpecialTokens::longest_at(std::string_view text, size_t at)
     const auto child = children_.find(uint64_t{node} << 8 | static_cast<uint8_t>(text[end]));
     if (child == children_.end()) break;
     node = child->second;
-    if (ids_[node] >= 0) match = {at, end + 1 - at, ids_[node]};
+    const Match longer{at, end + 1 - at, ids_[node]};
+    if (longer.id >= 0 && (!counts || (*counts)(longer))) match = longer;
   }
   return match;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -24,9 +25,11 @@ class SpecialTokens {
   };
   /// The first one at or after `from`. O(text × longest special piece) in the worst case.
   Match find(std::string_view text, size_t from) const;
+  /// The same of those for which `counts` is true.
+  Match find(std::string_view text, size_t from, const std::function<bool(const Match&)>& counts) const;
 
   /// The longest one that starts at `at`; its size is 0 where there is none.
-  Match longest_at(std::string_view text, size_t at) const;
+  Match longest_at(std::string_view text, size_t at, const std::function<bool(const Match&)>* counts = nullptr) const;
 
  private:
   std::unordered_map<uint64_t, uint32_t> children_;  ///< node << 8 | byte -> node

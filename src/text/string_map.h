@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace contexture {
 
@@ -14,5 +15,7 @@ struct StringHash {
 
 /// From a text to a symbol of the merge table; a lookup needs no std::string.
 using SymbolMap = std::unordered_map<std::string, int32_t, StringHash, std::equal_to<>>;
+
+using StringSet = std::unordered_set<std::string, StringHash, std::equal_to<>>;
 
 }  // namespace contexture

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/byte_range.h"
 #include "text/vocabulary.h"
 
 namespace contexture {
@@ -14,6 +15,9 @@ struct EncodeOptions {
   bool add_begin = true;      ///< the begin (and end) token as the file asks; false: neither
   bool parse_special = true;  ///< "<|eot_id|>" in the text is that token; false: it is text like any other
   bool goes_on = false;       ///< other text comes before it: no space is put in front
+  /// With parse_special: bytes of the text that came from elsewhere, ascending and apart. What touches them is no
+  /// control token.
+  std::span<const ByteRange> content = {};
 };
 
 /// Text to token ids and back. Immutable once made; safe to use from several threads.

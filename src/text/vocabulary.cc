@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cmath>
 #include <filesystem>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -89,7 +90,10 @@ void check_vocabulary(const Vocabulary& vocabulary, const std::string& name) {
   check_id(vocabulary, vocabulary.end, "end", name);
   check_id(vocabulary, vocabulary.unknown, "unknown", name);
   for (const TokenId id : vocabulary.end_tokens) check_id(vocabulary, id, "end", name);
-  for (const TokenId id : vocabulary.strips_right) check_id(vocabulary, id, "strips_right", name);
+  for (const auto* ids :
+       {&vocabulary.strips_left, &vocabulary.strips_right, &vocabulary.single_words, &vocabulary.normalized}) {
+    for (const TokenId id : *ids) check_id(vocabulary, id, "special", name);
+  }
   for (size_t i = 0; i < vocabulary.merges.size(); ++i) {
     const std::string_view merge = vocabulary.merges[i];
     const size_t space = merge.find(' ', 1);  // the left part may begin with one
@@ -105,6 +109,22 @@ void check_vocabulary(const Vocabulary& vocabulary, const std::string& name) {
 
 void check_piece_count(size_t count, const std::string& name) {
   if (count > kMaxPieces) fail("{}: more than {} pieces; the file is damaged", name, kMaxPieces);
+}
+
+void score_by_merges(Vocabulary& vocabulary) {
+  std::unordered_map<std::string_view, size_t> ids;
+  ids.reserve(vocabulary.pieces.size());
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) ids.try_emplace(vocabulary.pieces[id], id);
+  vocabulary.scores.assign(vocabulary.pieces.size(), -static_cast<float>(vocabulary.merges.size()) - 1);
+  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
+    std::string result = vocabulary.merges[rank];
+    const size_t space = result.find(' ', 1);
+    if (space == result.npos) continue;  // damage, which check_vocabulary finds
+    const auto found = ids.find(result.erase(space, 1));
+    if (found == ids.end()) continue;
+    float& score = vocabulary.scores[found->second];
+    score = std::max(score, -static_cast<float>(rank));
+  }
 }
 
 void collect_end_tokens(Vocabulary& vocabulary) {

@@ -39,7 +39,8 @@ struct Vocabulary {
   std::vector<TokenId> end_tokens;  ///< every token that ends a text: end, end of turn, end of message
   bool add_begin = true;            ///< the begin token precedes a prompt
   bool add_end = false;
-  bool add_space_prefix = true;   ///< sentencepiece_bpe: a text starts as if a space preceded it
+  /// A text starts as if a space preceded it. (byte_bpe: only with prefix_if_absent.)
+  bool add_space_prefix = true;
   bool prefix_once = false;       ///< ... but not what follows a special piece
   bool prefix_if_absent = false;  ///< ... and not where a space is there already
   bool collapse_spaces = false;   ///< sentencepiece_bpe: runs of spaces count as one, those at the ends as none
@@ -48,8 +49,15 @@ struct Vocabulary {
   /// reads .model.
   bool user_defined_restarts_text = true;
   bool nfc = false;  ///< text is brought to Unicode's Normalization Form C between the special pieces (Qwen's)
-  /// Special pieces that swallow the white space before or after them (Phi-3's); ascending.
+  /// sentencepiece_bpe: a run of unknown characters is one unknown token. byte_bpe: the same of a word's bytes.
+  bool fuse_unknown = true;
+  /// Special pieces that swallow the white space before or after them (Phi-3's); ascending, as are the next two.
   std::vector<TokenId> strips_left, strips_right;
+  std::vector<TokenId> single_words;  ///< special pieces that are none where they touch a letter or a digit
+  /// Special pieces that are looked for after the others have been cut out, and in the text as it is then: brought to
+  /// Form C, and of sentencepiece_bpe with U+2581 for spaces and in front ("▁<x>"), unless that is done later.
+  std::vector<TokenId> normalized;
+  bool marks_after_cutting = false;  ///< it is: a pre-tokenizer of tokenizer.json writes U+2581, and no normalizer
 };
 
 /// From the keys tokenizer.ggml.* . Throws Error where they are missing, contradict each other or name an unknown

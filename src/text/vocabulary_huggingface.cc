@@ -5,7 +5,9 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "text/byte_bpe.h"
 #include "text/pretokenizer.h"
+#include "text/pretokenizer_kinds.h"
 #include "text/string_map.h"
 #include "text/vocabulary_readers.h"
 
@@ -13,14 +15,16 @@
 ///
 ///   model           {"type": "BPE", "vocab": {piece: id}, "merges": ["a b" or ["a", "b"]], "unk_token",
 ///                   "byte_fallback", "fuse_unk", "ignore_merges"}
-///   added_tokens    [{"id", "content", "special", "lstrip", "rstrip"}]: cut out of a text before all else
+///   added_tokens    [{"id", "content", "special", "lstrip", "rstrip", "single_word", "normalized"}]: cut out of a text
+///                   before all else, the normalized ones after the normalizer
 ///   normalizer      rewrites what is left: NFC; " " to "▁"; "▁" before it
-///   pre_tokenizer   splits it into words: regular expressions; ByteLevel, which also writes bytes as characters; or
-///                   Metaspace, which writes "▁" for spaces
+///   pre_tokenizer   splits it into words: regular expressions, digits, punctuation; ByteLevel, which also writes bytes
+///                   as characters; or Metaspace, which writes "▁" for spaces
 ///   post_processor  the tokens that a whole text begins and ends with
 ///
 /// With ByteLevel it is byte_bpe, with "▁" it is sentencepiece_bpe. Everything that would change ids and is not known
-/// is refused by its name. Truncation and padding are for training; the decoder says nothing that the others do not.
+/// is refused by its name. Truncation and padding are for training, and transformers turns them off; the decoder says
+/// nothing that the others do not.
 namespace contexture {
 namespace {
 
@@ -55,8 +59,12 @@ class Reader {
  private:
   template <typename... Args>
   [[noreturn]] void refuse(fmt::format_string<Args...> format, Args&&... args) const {
-    fail("{}: {}; convert the model to GGUF with its own tools", name_,
+    fail("{}: {}; use another form of the model, such as GGUF, or another model", name_,
          fmt::format(format, std::forward<Args>(args)...));
+  }
+  [[noreturn]] void refuse_type(std::string_view type) const {
+    fail("{}: a tokenizer of type \"{}\"; only BPE is known, in whatever form the model comes; use another model",
+         name_, printable(type));
   }
   [[noreturn]] void damaged(std::string_view what) const { fail("{}: {}; download the file again", name_, what); }
 
@@ -74,10 +82,14 @@ class Reader {
   void read_normalizer(const json& node);
   void read_pretokenizer(const json& node);
   void read_split(const json& node);
+  void read_digits(const json& node);
+  void read_punctuation(const json& node);
   void read_metaspace(const json& node);
   void read_byte_level(const json& node);
   void read_post_processor(const json& node);
   void read_template(const json& node);
+  void read_pair(const json& node);
+  void choose_byte_bpe(const json& model);
   void choose_algorithm(const json& model);
   void read_merges(const json& model);
   std::pair<std::string, std::string> merge_of(const json& value, size_t rank) const;
@@ -85,12 +97,14 @@ class Reader {
 
   const std::string& name_;
   Vocabulary vocabulary_;
-  std::vector<bool> taken_;        ///< by id: a piece is there
-  bool spaces_are_marks_ = false;  ///< some component writes "▁" for spaces
+  std::vector<bool> taken_;         ///< by id: a piece is there
+  bool normalizes_spaces_ = false;  ///< the normalizer writes "▁" for spaces
+  bool has_metaspace_ = false;      ///< ... or the pre-tokenizer does
   bool is_byte_level_ = false;
-  bool splits_at_spaces_ = false;         ///< merges stay within words that begin with "▁"
-  bool has_space_split_ = false;          ///< a Split at " ", which does nothing once spaces are "▁"
-  std::vector<std::string> expressions_;  ///< of the pre-tokenizer
+  bool drops_gaps_ = false;                ///< what lies between matches is no word
+  bool splits_at_spaces_ = false;          ///< merges stay within words that begin with "▁"
+  bool has_space_split_ = false;           ///< a Split at " ", which does nothing once spaces are "▁"
+  std::vector<Pretokenizer::Step> steps_;  ///< of the pre-tokenizer
 };
 
 /// Null where the key is missing, or null in the file.
@@ -131,8 +145,13 @@ TokenId Reader::id_of(const json& value, std::string_view piece) const {
 
 void Reader::read_model(const json& model) {
   const json* type = find(model, "type");
-  if (type != nullptr && *type != "BPE") {
-    refuse("a tokenizer of type \"{}\"; only BPE is known", printable(type->is_string() ? text(model, "type") : "?"));
+  const json* vocab = find(model, "vocab");
+  if (type != nullptr && !type->is_string()) damaged("\"type\" is no text");
+  if (type != nullptr && *type != "BPE") refuse_type(text(model, "type"));
+  // Older files do not say what they are.
+  if (type == nullptr && vocab != nullptr && vocab->is_array()) refuse_type("Unigram");
+  if (type == nullptr && !model.contains("merges")) {
+    refuse_type(model.contains("max_input_chars_per_word") ? "WordPiece" : "WordLevel");
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (find(model, key) != nullptr && !text(model, key).empty()) refuse("uses {}, which is not known", key);
@@ -140,13 +159,14 @@ void Reader::read_model(const json& model) {
   const json* dropout = find(model, "dropout");
   if (dropout != nullptr && *dropout != 0) refuse("uses dropout, which is for training");
   vocabulary_.ignore_merges = flag(model, "ignore_merges", false);
+  vocabulary_.fuse_unknown = flag(model, "fuse_unk", false);
 }
 
 /// Ids may have holes; they become unused pieces.
 void Reader::read_pieces(const json& model, const json& added) {
   const json* vocab = find(model, "vocab");
   if (vocab == nullptr || !vocab->is_object()) damaged("\"vocab\" is missing or no object");
-  const bool has_bytes = flag(model, "byte_fallback", false);
+  const bool has_bytes = !is_byte_level_ && flag(model, "byte_fallback", false);
   const size_t entries = vocab->size() + added.size();
   size_t size = 0;
   for (const auto& [piece, id] : vocab->items()) size = std::max<size_t>(size, id_of(id, piece) + size_t{1});
@@ -186,13 +206,17 @@ void Reader::read_added(const json& added, const json& vocab) {
     if (in_vocab != vocab.end() && *in_vocab != id) {
       damaged(fmt::format("\"{}\" has the ids {} and {}", printable(content), in_vocab->get<uint64_t>(), id));
     }
-    if (flag(token, "single_word", false)) refuse("the token \"{}\" is a single_word", printable(content));
     place(content, id, flag(token, "special", false) ? PieceType::control : PieceType::user_defined);
-    if (flag(token, "lstrip", false)) vocabulary_.strips_left.push_back(id);
-    if (flag(token, "rstrip", false)) vocabulary_.strips_right.push_back(id);
   }
-  for (std::vector<TokenId>* ids : {&vocabulary_.strips_left, &vocabulary_.strips_right}) {
-    std::sort(ids->begin(), ids->end());
+  const std::pair<const char*, std::vector<TokenId>&> kMarks[] = {{"lstrip", vocabulary_.strips_left},
+                                                                  {"rstrip", vocabulary_.strips_right},
+                                                                  {"single_word", vocabulary_.single_words},
+                                                                  {"normalized", vocabulary_.normalized}};
+  for (const auto& [key, ids] : kMarks) {
+    for (const json& token : added) {
+      if (flag(token, key, false)) ids.push_back(id_of(token.at("id"), key));
+    }
+    std::sort(ids.begin(), ids.end());
   }
 }
 
@@ -221,7 +245,7 @@ void Reader::read_normalizer(const json& node) {
     vocabulary_.add_space_prefix = true;
   } else if (type == "Replace" && find(node, "pattern") != nullptr && *find(node, "pattern") == json{{"String", " "}} &&
              text(node, "content") == kSpaceMark) {
-    spaces_are_marks_ = true;
+    normalizes_spaces_ = true;
   } else {
     refuse("the normalizer {} is not known in this form", printable(node.dump(-1, ' ', true)));
   }
@@ -229,13 +253,14 @@ void Reader::read_normalizer(const json& node) {
 
 void Reader::read_pretokenizer(const json& node) {
   const std::string type = text(node, "type");
-  if (is_byte_level_) refuse("the pre-tokenizer {} comes after ByteLevel", printable(type));
   if (type == "Sequence") {
     for (const json& part : list(node, "pretokenizers")) read_pretokenizer(part);
   } else if (type == "Split") {
     read_split(node);
   } else if (type == "Digits") {
-    expressions_.push_back(flag(node, "individual_digits", false) ? "\\p{N}" : "\\p{N}+");
+    read_digits(node);
+  } else if (type == "Punctuation") {
+    read_punctuation(node);
   } else if (type == "ByteLevel") {
     read_byte_level(node);
   } else if (type == "Metaspace") {
@@ -245,7 +270,7 @@ void Reader::read_pretokenizer(const json& node) {
   }
 }
 
-/// Matches and what lies between them are words, or (inverted, for expressions that match everything) matches alone.
+/// Matches and what lies between them are words, or (inverted) matches alone.
 void Reader::read_split(const json& node) {
   const json* pattern = find(node, "pattern");
   const std::string behavior = text(node, "behavior");
@@ -254,16 +279,41 @@ void Reader::read_split(const json& node) {
     has_space_split_ = true;
   } else if (pattern != nullptr && pattern->is_object() && pattern->contains("Regex") &&
              ((behavior == "Isolated" && !is_inverted) || (behavior == "Removed" && is_inverted))) {
-    expressions_.push_back(text(*pattern, "Regex"));
+    drops_gaps_ = drops_gaps_ || is_inverted;
+    steps_.push_back({text(*pattern, "Regex"), is_byte_level_ ? Regex::Of::bytes : Regex::Of::characters});
   } else {
     refuse("the pre-tokenizer {} is not known in this form", printable(node.dump(-1, ' ', true)));
   }
 }
 
+void Reader::read_digits(const json& node) {
+  const bool is_individual = flag(node, "individual_digits", false);
+  if (!is_byte_level_) {
+    steps_.push_back({is_individual ? split_expressions::kDigit : split_expressions::kDigits});
+  } else if (!is_individual) {
+    steps_.push_back({split_expressions::kDigitsOfBytes, Regex::Of::bytes});
+  } else {
+    refuse("Digits, one by one, after ByteLevel is not known");
+  }
+}
+
+void Reader::read_punctuation(const json& node) {
+  const std::string behavior = find(node, "behavior") == nullptr ? "Isolated" : text(node, "behavior");
+  if (is_byte_level_ || (behavior != "Isolated" && behavior != "Contiguous")) {
+    refuse("Punctuation {} is not known", is_byte_level_ ? "after ByteLevel" : printable(behavior));
+  }
+  const bool is_single = behavior == "Isolated";
+  steps_.push_back({is_single ? split_expressions::kPunctuationMarks : split_expressions::kPunctuationRuns});
+}
+
 void Reader::read_byte_level(const json& node) {
+  if (is_byte_level_) refuse("the pre-tokenizer ByteLevel comes twice");
   is_byte_level_ = true;
-  if (flag(node, "add_prefix_space", true)) refuse("ByteLevel with add_prefix_space is not known");
-  if (flag(node, "use_regex", true)) expressions_.push_back(Pretokenizer::kByteLevelExpression);
+  if (flag(node, "add_prefix_space", true)) {
+    if (!steps_.empty()) refuse("ByteLevel with add_prefix_space puts a space before every word");
+    vocabulary_.prefix_if_absent = true;
+  }
+  if (flag(node, "use_regex", true)) steps_.push_back({split_expressions::kByteLevel});
 }
 
 void Reader::read_metaspace(const json& node) {
@@ -275,7 +325,8 @@ void Reader::read_metaspace(const json& node) {
   if (scheme != "always" && scheme != "first" && scheme != "never") {
     refuse("Metaspace's prepend_scheme \"{}\" is not known", printable(scheme));
   }
-  spaces_are_marks_ = true;
+  if (has_metaspace_) refuse("the pre-tokenizer Metaspace comes twice");
+  has_metaspace_ = true;
   splits_at_spaces_ = flag(node, "split", true);
   if (scheme == "never" || vocabulary_.add_space_prefix) return;  // a normalizer may have put it there already
   vocabulary_.add_space_prefix = true;
@@ -289,6 +340,8 @@ void Reader::read_post_processor(const json& node) {
     for (const json& part : list(node, "processors")) read_post_processor(part);
   } else if (type == "TemplateProcessing") {
     read_template(node);
+  } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+    read_pair(node);
   } else if (type != "ByteLevel") {
     refuse("the post-processor {} is not known", printable(type));
   }
@@ -300,6 +353,8 @@ void Reader::read_template(const json& node) {
   for (const json& item : list(node, "single")) {
     const json* special = find(item, "SpecialToken");
     if (special == nullptr) {
+      const json* sequence = find(item, "Sequence");
+      if (sequence == nullptr || text(*sequence, "id") != "A" || is_after_text) refuse("the template is no one text");
       is_after_text = true;
       continue;
     }
@@ -314,31 +369,57 @@ void Reader::read_template(const json& node) {
     adds = true;
     (is_after_text ? vocabulary_.end : vocabulary_.begin) = id;
   }
+  if (!is_after_text) refuse("the template has no text");
+}
+
+/// {"cls": ["<s>", 0], "sep": ["</s>", 2]}
+void Reader::read_pair(const json& node) {
+  for (const auto& [key, id, adds] : {std::tuple("cls", &vocabulary_.begin, &vocabulary_.add_begin),
+                                      std::tuple("sep", &vocabulary_.end, &vocabulary_.add_end)}) {
+    const json& token = list(node, key);
+    if (token.size() != 2 || !token[0].is_string()) damaged(fmt::format("\"{}\" is no token with its id", key));
+    if (*adds) refuse("two post-processors put tokens around a text");
+    *adds = true;
+    *id = id_of(token[1], token[0].get<std::string>());
+  }
 }
 
 // --- what it amounts to
 
+void Reader::choose_byte_bpe(const json& model) {
+  if (vocabulary_.add_space_prefix || has_space_split_) refuse("ByteLevel together with other handling of spaces");
+  vocabulary_.add_space_prefix = vocabulary_.prefix_if_absent;
+  for (int byte = 0; byte < 256 && flag(model, "byte_fallback", false); ++byte) {
+    if (!model.at("vocab").contains(printable_of_bytes(std::string(1, static_cast<char>(byte))))) {
+      refuse("byte_fallback together with ByteLevel, and no piece for the byte {}", byte);
+    }
+  }
+  vocabulary_.algorithm = Vocabulary::Algorithm::byte_bpe;
+  const auto kind = Pretokenizer::find_published(steps_, *vocabulary_.ignore_merges);
+  if (!kind) {
+    std::vector<std::string> expressions;
+    for (const Pretokenizer::Step& step : steps_) expressions.push_back(step.expression);
+    refuse("its pre-tokenizer's expressions are not known: {}",
+           printable(fmt::format("{}", fmt::join(expressions, "  then  ")), 200));
+  }
+  // The expressions that end like this match all of a text.
+  if (drops_gaps_ && (steps_.size() != 1 || !steps_[0].expression.ends_with("|\\s+"))) {
+    refuse("its pre-tokenizer drops what lies between matches");
+  }
+  vocabulary_.pretokenizer = *kind;
+}
+
 void Reader::choose_algorithm(const json& model) {
-  if (is_byte_level_ == spaces_are_marks_) {
+  const bool has_marks = normalizes_spaces_ || has_metaspace_;
+  if (is_byte_level_ == has_marks) {
     refuse("a BPE tokenizer with {}; one of the two is known",
            is_byte_level_ ? "both ByteLevel and U+2581 for spaces" : "neither ByteLevel nor U+2581 for spaces");
   }
-  if (is_byte_level_) {
-    if (vocabulary_.add_space_prefix || has_space_split_) refuse("ByteLevel together with other handling of spaces");
-    vocabulary_.algorithm = Vocabulary::Algorithm::byte_bpe;
-    const auto kind = Pretokenizer::find_published(expressions_, *vocabulary_.ignore_merges);
-    if (!kind) {
-      refuse("its pre-tokenizer's expressions are not known: {}",
-             printable(fmt::format("{}", fmt::join(expressions_, "  then  ")), 200));
-    }
-    vocabulary_.pretokenizer = *kind;
-    return;
-  }
-  if (!expressions_.empty()) refuse("U+2581 for spaces together with the expression {}", printable(expressions_[0]));
+  if (is_byte_level_) return choose_byte_bpe(model);
+  if (!steps_.empty()) refuse("U+2581 for spaces together with the expression {}", printable(steps_[0].expression));
+  if (has_space_split_ && !normalizes_spaces_) refuse("a Split at spaces that are no U+2581 yet");
   if (*vocabulary_.ignore_merges) refuse("ignore_merges without ByteLevel");
-  if (!flag(model, "byte_fallback", false) && !flag(model, "fuse_unk", false)) {
-    refuse("neither byte_fallback nor fuse_unk");
-  }
+  vocabulary_.marks_after_cutting = !normalizes_spaces_;
   vocabulary_.ignore_merges.reset();
 }
 
@@ -365,8 +446,6 @@ void Reader::read_merges(const json& model) {
     if (taken_[id]) ids.emplace(vocabulary_.pieces[id], static_cast<TokenId>(id));
   }
   vocabulary_.merges.reserve(merges.size());
-  const bool has_scores = !is_byte_level_;
-  if (has_scores) vocabulary_.scores.assign(vocabulary_.pieces.size(), -static_cast<float>(merges.size()) - 1);
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const auto [left, right] = merge_of(merges[rank], rank);
     const auto result = ids.find(left + right);
@@ -376,13 +455,10 @@ void Reader::read_merges(const json& model) {
     }
     if (splits_at_spaces_ && (left + right).find(kSpaceMark, 1) != std::string::npos) continue;
     if (left.find(' ') != left.npos || right.find(' ') != right.npos) continue;  // no text has it at this point
-    if (has_scores) {
-      float& score = vocabulary_.scores[result->second];
-      score = std::max(score, -static_cast<float>(rank));
-    }
     vocabulary_.merges.push_back(left + ' ' + right);
   }
   if (vocabulary_.merges.empty()) damaged("there are no merges");
+  if (!is_byte_level_) score_by_merges(vocabulary_);
 }
 
 std::optional<TokenId> Reader::find_special(std::span<const std::string_view> names) const {
@@ -401,9 +477,9 @@ Vocabulary Reader::read(const json& file) {
   read_model(*model);
   const json* added = find(file, "added_tokens");
   if (added != nullptr && !added->is_array()) damaged("\"added_tokens\" is no list");
-  read_pieces(*model, added == nullptr ? json::array() : *added);
   if (const json* node = find(file, "normalizer")) read_normalizer(*node);
   if (const json* node = find(file, "pre_tokenizer")) read_pretokenizer(*node);
+  read_pieces(*model, added == nullptr ? json::array() : *added);
   if (const json* node = find(file, "post_processor")) read_post_processor(*node);
   choose_algorithm(*model);
   read_merges(*model);

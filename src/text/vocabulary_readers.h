@@ -37,6 +37,9 @@ bool is_byte_name(std::string_view piece);
 inline constexpr size_t kMaxPieces = size_t{1} << 22;
 void check_piece_count(size_t count, const std::string& name);
 
+/// Sets `scores` from `merges`, for those who merge by score: minus the best rank of the merges into a piece.
+void score_by_merges(Vocabulary& vocabulary);
+
 /// Sets `end_tokens`: `end`, and every special piece whose name is known to end a turn or a text.
 void collect_end_tokens(Vocabulary& vocabulary);
 

@@ -166,9 +166,15 @@ def render(source, variables):
         return {"error": True}
 
 
+def listed_cases():
+    """Those of language.txt: a template a line, but for its titles."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "language.txt"), encoding="utf-8") as file:
+        return [line.rstrip("\n") for line in file if not line.startswith("# ")]
+
+
 def main():
-    cases = [{"template": source, **render(source, VARIABLES)} for source in CASES]
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "cases.json"), "w") as file:
+    cases = [{"template": source, **render(source, VARIABLES)} for source in CASES + listed_cases()]
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "cases.json"), "w", encoding="utf-8") as file:
         json.dump({"variables": VARIABLES, "cases": cases}, file, indent=1, ensure_ascii=False)
         file.write("\n")
     print(len(cases), "cases,", sum("error" in case for case in cases), "of them errors")

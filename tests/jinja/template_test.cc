@@ -26,9 +26,9 @@ std::time_t the_present() {
   return std::mktime(&parts);
 }
 
-std::string error_of(std::string_view source, const Json& variables = Json::object(), const Limits& limits = {}) {
+std::string error_of(std::string_view source, const Json& variables = Json::object(), const Bounds& bounds = {}) {
   try {
-    Template(source).render(variables, limits);
+    Template(source).render(variables, bounds);
   } catch (const Error& error) {
     EXPECT_EQ(std::string_view(error.what()).find('\n'), std::string_view::npos) << error.what();
     return error.what();
@@ -62,18 +62,24 @@ TEST(Template, ErrorsSayTheLine) {
   EXPECT_THAT(error_of("a\n\n{{ x.y }}"), HasSubstr("line 3: 'x' is undefined"));
   EXPECT_THAT(error_of("a\n{% if x %}\n"), HasSubstr("chat template, line 2"));
   EXPECT_THAT(error_of("{{ 'a\nb' }}\n{{ raise_exception('Only\nuser') }}"), HasSubstr("line 3: Only?user"));
-  EXPECT_THAT(error_of("\n{% for x in [1] recursive %}{% endfor %}"), HasSubstr("line 2: recursive"));
   EXPECT_THAT(error_of("{% include 'x' %}"), HasSubstr("'include'"));
   EXPECT_THAT(error_of("{{ 9999999999999999999 }}"), HasSubstr("too large"));
   EXPECT_THAT(error_of("{{ 9223372036854775807 + 1 }}"), HasSubstr("64 bits"));
   EXPECT_THAT(error_of("{{ -9223372036854775807 // -1 - -2 }}"), HasSubstr("64 bits"));
 }
 
-TEST(Template, ListsCanGrow) {  // Jinja2's sandbox forbids it; templates written for other engines do it
-  EXPECT_EQ(Template("{% set l = [1] %}{% set _ = l.append(2) %}{{ l }}").render(Json::object()), "[1, 2]");
-  EXPECT_EQ(
-      Template("{% set l = [1] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}{{ l }}").render(Json::object()),
-      "[1, 1]");
+TEST(Template, GivesWhatIsRightForInputsThatFailed) {
+  std::ifstream file("../shared/data/trials/jinja.json");
+  if (!file) GTEST_SKIP() << "no ../shared/data/trials/jinja.json here";
+  for (const Json& trial : Json::parse(file)) {
+    const std::string source = trial["template"], name = trial["name"];
+    if (trial["right"].contains("refuses")) {
+      EXPECT_NE(error_of(source, trial["variables"]), "none") << name;
+    } else {
+      EXPECT_EQ(error_of(source, trial["variables"]), "none") << name;
+      EXPECT_EQ(Template(source).render(trial["variables"]), trial["right"]["text"].get<std::string>()) << name;
+    }
+  }
 }
 
 // Each of these would hang, eat memory or overflow the stack in an interpreter without bounds.
@@ -128,6 +134,34 @@ TEST(Template, HostileTemplatesEndSoon) {
       "{{ 7 ** 7 ** 7 ** 7 }}",
       "{{ '%s' * 100000 | format }}",
       "{{ strftime_now('%1000000000d' * 1000000) }}{{ x.y }}",
+      "{% set ns = namespace() %}{% set ns.g = [1] %}{% for i in range(90000) %}{% set ns.g = ns.g | map('abs') %}{% "
+      "endfor %}"
+      "{{ ns.g | list }}",
+      "{% set ns = namespace() %}{% set ns.g = [1] %}{% for i in range(90000) %}{% set ns.g = [ns.g] %}{% endfor %}",
+      "{% set ns = namespace() %}{% set ns.g = [1] %}{% for i in range(90000) %}{% set ns.g = [ns.g.index] %}{% endfor "
+      "%}",
+      "{% set ns = namespace() %}{% set ns.n = ns %}{{ ns }}",
+      "{% set ns = namespace() %}{% set ns.n = [[[[ns]]]] %}{{ ns | string }}",
+      "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+      "{% for x in [1] recursive %}{{ loop([1]) }}{{ loop([1]) }}{% endfor %}",
+      "{% macro m() %}{{ m(*varargs) }}{% endmacro %}{{ m(*range(1000)) }}",
+      "{{ dict(*range(100000)) }}",
+      "{% macro m() %}{{ varargs }}{% endmacro %}{{ m(*range(1001)) }}",
+      "{{ '{:1000000000}'.format(1) }}",
+      "{{ '{:.1000000000f}'.format(1.5) }}",
+      "{{ '%1000000000d' % 1 }}",
+      "{{ '%*d' % (1000000000, 1) }}",
+      "{{ ('{:1000000}' * 1000).format(*range(1000)) }}",
+      "{{ 'x'.center(1000000000000) }}",
+      "{{ 'x'.zfill(1000000000000) }}",
+      "{{ ('\t' * 1000000).expandtabs(1000) }}",
+      "{{ [1] | batch(1000000000000, 'x') | list }}",
+      "{{ [1] | slice(1000000000000) | list }}",
+      "{{ ('é' * 1000000) | tojson(ensure_ascii=true) | tojson | tojson | tojson | tojson | tojson | tojson }}",
+      "{% set ns = namespace(s='%s%s') %}{% for i in range(60) %}{% set ns.s = ns.s % (ns.s, ns.s) %}{% endfor %}{{ "
+      "ns.s }}",
+      "{{ range(100000) | map('string') | unique | list | length }}",
+      "{{ ('x ' * 1000000).rsplit(none, 1000000) | length }}",
       std::string(2000000, 'x'),
   };
   for (const std::string& source : all_templates) {
@@ -156,6 +190,95 @@ TEST(Template, OutputIsBounded) {
   EXPECT_THAT(error_of("{% for i in range(9) %}0123456789{% endfor %}", Json::object(), {.output = 89}),
               HasSubstr("89"));
   EXPECT_EQ(error_of("{% for i in range(9) %}0123456789{% endfor %}", Json::object(), {.output = 90}), "none");
+}
+
+Json conversation(size_t turns, size_t size) {
+  Json messages = Json::array();
+  for (size_t i = 0; i < turns; ++i) {
+    messages.push_back({{"role", i % 2 ? "assistant" : "user"}, {"content", std::string(size, 'x')}});
+  }
+  return {{"messages", messages}};
+}
+
+// What templates of the field do, some of it once for every message, or for every character.
+TEST(Template, WorkGrowsWithTheConversation) {
+  const Json many = conversation(1000, 300), few = conversation(3, 150000);
+  for (const char* source :
+       {"{% for m in messages %}{{ m.content[loop.index0:] | trim | replace('x', 'yz') }}{% endfor %}",
+        "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s ~ m.content %}{% endfor %}{{ ns.s }}",
+        "{% set ns = namespace(l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m] %}{% endfor %}{{ ns.l | length "
+        "}}",
+        "{% for m in messages %}{% for n in messages %}{% if n.role == m.role %}{{ '.' }}{% endif %}{% endfor %}{% "
+        "endfor %}",
+        "{% for m in messages %}{{ (messages | selectattr('role', 'equalto', 'user') | list)[-1] == m }}{% endfor %}",
+        "{% for m in messages %}{% for c in m.content %}{% if c != ' ' %}{{ c }}{% endif %}{% endfor %}{% endfor %}",
+        "{% for m in messages %}{{ m | tojson }}{{ m.content.split('x') | length }}{{ m.content | list | length }}{% "
+        "endfor %}"}) {
+    EXPECT_EQ(error_of(source, many), "none");
+    EXPECT_EQ(error_of(source, few), "none");
+  }
+}
+
+TEST(Template, WhatIsNoLongerNeededCostsNoMemory) {
+  const Bounds bounds{.memory = size_t{1} << 20, .memory_a_byte = 0};
+  const char* growing =
+      "{% set ns = namespace(s='', l=[]) %}{% for i in range(2000) %}{% set t = ns.s ~ 'abcdefghij' %}"
+      "{% set ns.s = t %}{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.s | length }} {{ ns.l | length }}";
+  EXPECT_EQ(Template(growing).render(Json::object(), bounds), "20000 2000") << "40 MB in all";
+  EXPECT_THAT(error_of("{{ ('x' * 900000) ~ ('y' * 900000) }}", Json::object(), bounds), HasSubstr("more memory"));
+  EXPECT_THAT(error_of("{{ ['x'] * 100000 }}", Json::object(), bounds), HasSubstr("more memory"));
+}
+
+TEST(Template, TimeIsBoundedToo) {
+  const char* busy = "{% for i in range(100000) %}{{ i }}{% endfor %}";
+  EXPECT_EQ(error_of(busy), "none");
+  EXPECT_THAT(error_of(busy, Json::object(), {.seconds = 0}), HasSubstr("more than 0 seconds"));
+  EXPECT_THAT(error_of(busy, Json::object(), {.work = 1000, .work_a_byte = 0}), HasSubstr("more work"));
+  EXPECT_EQ(error_of(busy, Json::object(), {.work = 1000, .work_a_byte = 1 << 20}), "none");
+}
+
+TEST(Template, WhatIsNotKnownIsRefusedWhereItIsReached) {
+  for (const char* unknown : {"{{ 'x' | nope }}", "{{ 'x' is nope }}", "{% include 'x' %}", "{% import 'x' as y %}",
+                              "{% from 'x' import y %}", "{% extends 'x' %}", "{% block b %}{{ x }}{% endblock b %}",
+                              "{% autoescape true %}x{% endautoescape %}", "{{ 'x' | random }}", "{{ lipsum() }}",
+                              "{{ 'x'.encode() }}", "{{ 5 .real }}", "{{ [1] | map('upper') }}"}) {
+    EXPECT_NE(error_of(unknown), "none") << unknown;
+    const std::string never = std::string("{% if no %}") + unknown + "{% endif %}ok";
+    EXPECT_EQ(error_of(never), "none") << unknown;
+  }
+}
+
+TEST(Template, ArgumentsThatAreNotKnownAreRefusedByName) {
+  EXPECT_THAT(error_of("{{ 'a' | tojson(indents=1) }}"), HasSubstr("tojson takes no argument 'indents'"));
+  EXPECT_THAT(error_of("{{ 'a'.split(by='a') }}"), HasSubstr("split takes no argument 'by'"));
+  EXPECT_THAT(error_of("{{ 'a' | upper(1) }}"), HasSubstr("upper takes 0 arguments at most and not 1"));
+  EXPECT_THAT(error_of("{{ 'a' | replace('a') }}"), HasSubstr("replace needs the argument 'new'"));
+  EXPECT_THAT(error_of("{{ 1 is divisibleby(num=1, by=2) }}"), HasSubstr("'by'"));
+  EXPECT_THAT(error_of("{{ strftime_now('%Y', zone=1) }}"), HasSubstr("'zone'"));
+  EXPECT_THAT(error_of("{{ [1] | sort(true, reverse=true) }}"), HasSubstr("two values for the argument 'reverse'"));
+  EXPECT_THAT(error_of("{% set l = [1] %}{% set _ = l.append(2) %}"), HasSubstr("append() would change a value"));
+}
+
+TEST(Template, MarksWhatCameFromOutside) {
+  const Json own = {{"mine", "M"}}, content = {{"yours", "äY "}, {"role", "user"}};
+  const std::string_view words[] = {"user"};
+  const auto marked = [&](const char* source) {
+    const MarkedText text = Template(source).render(Variables{own, content, words});
+    std::string shown;
+    for (size_t at = 0; at < text.size(); ++at) {
+      if (text.is_content(at) && (at == 0 || !text.is_content(at - 1))) shown += '[';
+      shown += text.bytes()[at];
+      if (text.is_content(at) && (at + 1 == text.size() || !text.is_content(at + 1))) shown += ']';
+    }
+    return shown;
+  };
+  EXPECT_EQ(marked("a{{ mine }}{{ yours }}b{{ role }}"), "aM[äY ]buser");
+  EXPECT_EQ(marked("{{ (mine ~ yours ~ mine)[1:3] | upper }}"), "[ÄY]");
+  EXPECT_EQ(marked("{{ yours.strip() + mine }}{{ 'x-x' | replace('-', yours) }}"), "[äY]Mx[äY ]x");
+  EXPECT_EQ(marked("{{ '%s|%5s|%r' % (yours, mine, yours) }}"), "[äY ]|    M|'[äY ]'");
+  EXPECT_EQ(marked("{{ [mine, yours] | tojson }}{{ {yours: 1} }}"), "[\"M\", \"[äY ]\"]{'[äY ]': 1}");
+  EXPECT_EQ(marked("{{ yours | tojson(ensure_ascii=true) }}"), "\"[\\u00e4Y ]\"");
+  EXPECT_EQ(marked("{{ ('<' ~ yours) | e }}"), "&lt;[äY ]");
 }
 
 TEST(Template, LongConversationsAreNoTrouble) {

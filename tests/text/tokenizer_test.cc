@@ -53,6 +53,36 @@ TEST(Tokenizer, SpecialTokensAreParsedOrTakenAsText) {
   EXPECT_THAT(tokenizer.encode("a<x>b", {.add_begin = false, .parse_special = false}), ElementsAre(6, 8, 3, 5));
 }
 
+TEST(Tokenizer, ControlTokensAreNoneInContent) {
+  const Tokenizer tokenizer(small_sentencepiece());
+  const auto encoded = [&](std::string_view text, const std::vector<ByteRange>& content) {
+    return tokenizer.encode(text, {.add_begin = false, .content = content});
+  };
+  EXPECT_THAT(encoded("a<user>b<user>", {{1, 7}}), ElementsAre(6, 0, 5, 7)) << "the one that is content";
+  EXPECT_THAT(encoded("a<user>b<user>", {{13, 14}}), ElementsAre(6, 7, 3, 5, 0)) << "its last byte is";
+  EXPECT_THAT(encoded("a<user>b<user>", {{0, 1}, {7, 8}}), ElementsAre(6, 7, 3, 5, 7)) << "what is beside it is";
+  EXPECT_THAT(encoded("a<x>b", {{0, 5}}), ElementsAre(6, 8, 3, 5)) << "user-defined pieces are found in any text";
+}
+
+TEST(Tokenizer, ControlTokensThatAreNormalizedAreNoneInContentEither) {
+  Vocabulary vocabulary = small_sentencepiece();
+  vocabulary.normalized = {7};
+  vocabulary.collapse_spaces = true;
+  vocabulary.add_space_prefix = false;
+  const Tokenizer tokenizer(vocabulary);
+  const std::string text = "a  \u2581 <user>  b   <user>";
+  const auto users = [&](const std::vector<ByteRange>& content) {
+    const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = false, .content = content});
+    return std::count(ids.begin(), ids.end(), 7);
+  };
+  EXPECT_EQ(users({}), 2);
+  EXPECT_EQ(users({{0, 6}}), 2);
+  EXPECT_EQ(users({{7, 13}}), 1);
+  EXPECT_EQ(users({{0, 7}, {15, 17}}), 2);
+  EXPECT_EQ(users({{15, text.size()}}), 1);
+  EXPECT_EQ(users({{7, 13}, {15, text.size()}}), 0);
+}
+
 TEST(Tokenizer, WhereATextStartsItHasItsSpace) {
   Vocabulary vocabulary = small_sentencepiece();
   EXPECT_THAT(Tokenizer(vocabulary).encode("<user>a<user>"), ElementsAre(1, 7, 6, 7));

@@ -149,6 +149,89 @@ TEST(HuggingFace, PreTokenizersAreKnownByTheirExpressions) {
   EXPECT_EQ(read(file).pretokenizer, "llama-bpe");
 }
 
+/// The new ones of those whose expressions are not taken as they are published.
+TEST(HuggingFace, PreTokenizersAreKnownByWhatIsPublished) {
+  const std::string gpt4o =
+      R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+      R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+      R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  const std::string jais =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|)"
+      R"(\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|)"
+      R"(\s{1,2}(?!\S)|\s{1})";
+  const std::string exaone =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|)"
+      R"(\s*[\r\n]|\s+(?!\S)|\s+)";
+  const std::pair<std::string, const char*> kCases[] = {
+      {test::splits_json({R"(\d{1,3}(?=(?:\d{3})*\b))", gpt4o}), "tiny_aya"},
+      {test::splits_json({R"(\p{N}+)", R"((?=(\d{3})+(?!\d)))"}), "superbpe"},
+      {test::splits_json({jais}), "jais-2"},
+      {test::splits_json({exaone}), "exaone-moe"}};
+  for (const auto& [pretokenizer, name] : kCases) {
+    json file = byte_level();
+    file["pre_tokenizer"] = json::parse(pretokenizer);
+    EXPECT_EQ(read(file).pretokenizer, name);
+  }
+}
+
+/// Falcon's: digits are looked for among the characters that ByteLevel writes for bytes, some of which are superscripts
+/// and fractions.
+TEST(HuggingFace, FalconsPunctuationAndDigits) {
+  json file = byte_level();
+  file["pre_tokenizer"] = json::parse(R"({"type": "Sequence", "pretokenizers": [
+      {"type": "Punctuation", "behavior": "Contiguous"},
+      {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+      {"type": "Digits", "individual_digits": false},
+      {"type": "Split", "pattern": {"Regex": "[0-9][0-9][0-9]"}, "behavior": "Isolated", "invert": false}]})");
+  file["model"]["vocab"].update(json{{"1", 9},
+                                     {"11", 10},
+                                     {"111", 11},
+                                     {"Ġ1", 12},
+                                     {"!", 13},
+                                     {"!!", 14},
+                                     {"Ġ!", 15},
+                                     {"Â", 16},
+                                     {"²", 17},
+                                     {"Â²", 18},
+                                     {"a1", 19}});
+  file["model"]["merges"] = {"Ġ 1", "Ġ !", "1 1", "11 1", "! !", "Â ²", "a 1"};
+  const Vocabulary vocabulary = read(file);
+  EXPECT_EQ(vocabulary.pretokenizer, "falcon");
+  const Tokenizer tokenizer(vocabulary);
+  EXPECT_THAT(tokenizer.encode(" 1"), ElementsAre(3, 9));
+  EXPECT_THAT(tokenizer.encode("a11111"), ElementsAre(0, 11, 10));
+  EXPECT_THAT(tokenizer.encode(" !!"), ElementsAre(3, 14));
+  EXPECT_THAT(tokenizer.encode("\u00B2"), ElementsAre(16, 17));
+  for (const char* behavior : {"Removed", "MergedWithPrevious", "MergedWithNext"}) {
+    file["pre_tokenizer"]["pretokenizers"][0]["behavior"] = behavior;
+    expect_tokenizer_refused(file, behavior);
+  }
+}
+
+TEST(HuggingFace, ByteLevelMayPutASpaceBeforeAText) {
+  json file = byte_level();
+  file["pre_tokenizer"]["add_prefix_space"] = true;
+  const Tokenizer tokenizer(read(file));
+  EXPECT_THAT(tokenizer.encode("a<e>a"), ElementsAre(6, 7, 6));
+  EXPECT_THAT(tokenizer.encode(" a"), ElementsAre(6));
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode("abc a")), "abc a");
+  file["pre_tokenizer"] = json::parse(R"({"type": "Sequence", "pretokenizers": [
+      {"type": "Digits", "individual_digits": true}, {"type": "ByteLevel", "add_prefix_space": true}]})");
+  expect_tokenizer_refused(file, "add_prefix_space");
+}
+
+TEST(HuggingFace, UnknownCharactersAreOneTokenWhereTheFileFusesThem) {
+  json file = metaspace();
+  EXPECT_THAT(Tokenizer(read(file)).encode("a!!"), ElementsAre(6, 0));
+  file["model"]["fuse_unk"] = false;
+  EXPECT_THAT(Tokenizer(read(file)).encode("a!!"), ElementsAre(6, 0, 0));
+  file = byte_level();
+  file["model"]["unk_token"] = "<e>";
+  EXPECT_THAT(Tokenizer(read(file)).encode("a!! !"), ElementsAre(0, 7, 7, 3, 7));
+  file["model"]["fuse_unk"] = true;
+  EXPECT_THAT(Tokenizer(read(file)).encode("a!! !"), ElementsAre(0, 7, 3, 7));
+}
+
 TEST(HuggingFace, NfcBringsCharactersTogether) {
   json file = byte_level();
   file["model"]["vocab"].update(json{{"Ã", 9}, {"©", 10}, {"Ã©", 11}, {"e", 12}, {"Ì", 13}, {"ģ", 14}});
@@ -249,6 +332,24 @@ TEST(HuggingFace, TheTemplateSaysWhatATextBeginsAndEndsWith) {
   expect_tokenizer_refused(file, "no one token");
   file["post_processor"]["special_tokens"]["<s>"]["ids"] = {11};
   expect_tokenizer_refused(file, "begin token is 11");
+  file["post_processor"] = template_with("<s>", nullptr);
+  file["post_processor"]["single"][1]["Sequence"]["id"] = "B";
+  expect_tokenizer_refused(file, "no one text");
+  file["post_processor"]["single"].erase(1);
+  expect_tokenizer_refused(file, "no text");
+}
+
+TEST(HuggingFace, BertsAndRobertasPostProcessorsPutTwoTokensAroundAText) {
+  json file = metaspace();
+  for (const char* type : {"BertProcessing", "RobertaProcessing"}) {
+    file["post_processor"] = {{"type", type}, {"cls", {"<s>", 1}}, {"sep", {"</s>", 2}}};
+    EXPECT_THAT(Tokenizer(read(file)).encode("a"), ElementsAre(1, 6, 2));
+  }
+  file["post_processor"] = {{"type", "Sequence"},
+                            {"processors", {file["post_processor"], template_with("<s>", nullptr)}}};
+  expect_tokenizer_refused(file, "before");
+  file["post_processor"] = {{"type", "BertProcessing"}, {"cls", {"<s>"}}, {"sep", {"</s>", 2}}};
+  expect_tokenizer_refused(file, "cls");
 }
 
 TEST(HuggingFace, AddedTokensSwallowSpaces) {
@@ -285,11 +386,22 @@ TEST(HuggingFace, EndTokensAreKnownByName) {
 // --- what is refused
 
 TEST(HuggingFace, OtherModelsAreRefusedByName) {
+  const auto expect = [](const json& file, const char* type) {
+    expect_tokenizer_refused(file, fmt::format("\"{}\"; only BPE is known", type));
+  };
   for (const char* type : {"Unigram", "WordPiece", "WordLevel"}) {
     json file = byte_level();
     file["model"]["type"] = type;
-    expect_tokenizer_refused(file, type);
+    expect(file, type);
   }
+  // Older files do not say it.
+  json file = byte_level();
+  file["model"] = {{"unk_id", 0}, {"vocab", json::parse(R"([["<unk>", 0.0], ["a", -1.5]])")}};
+  expect(file, "Unigram");
+  file["model"] = {{"vocab", {{"a", 0}}}, {"max_input_chars_per_word", 100}};
+  expect(file, "WordPiece");
+  file["model"].erase("max_input_chars_per_word");
+  expect(file, "WordLevel");
 }
 
 TEST(HuggingFace, UnknownComponentsAreRefusedByName) {
@@ -304,27 +416,47 @@ TEST(HuggingFace, UnknownComponentsAreRefusedByName) {
   refuse("/normalizer", R"({"type": "Prepend", "prepend": "▁"})", "other handling of spaces");
   refuse("/normalizer", R"({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})", "both ByteLevel and");
   refuse("/pre_tokenizer", R"({"type": "Whitespace"})", "Whitespace");
-  refuse("/pre_tokenizer", R"({"type": "ByteLevel", "add_prefix_space": true})", "add_prefix_space");
   refuse("/pre_tokenizer", R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false})", "not known: ");
   refuse("/pre_tokenizer", "null", "neither ByteLevel nor");
-  refuse("/post_processor", R"({"type": "BertProcessing"})", "BertProcessing");
+  refuse("/pre_tokenizer", R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": false},
+          {"type": "ByteLevel", "add_prefix_space": false}]})",
+         "twice");
+  refuse("/pre_tokenizer", R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": false},
+          {"type": "Punctuation"}]})",
+         "after ByteLevel");
+  refuse("/pre_tokenizer", R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": false},
+          {"type": "Digits", "individual_digits": true}]})",
+         "after ByteLevel");
+  refuse("/pre_tokenizer", R"({"type": "Split", "pattern": {"String": "x"}, "behavior": "Isolated", "invert": false})",
+         "String");
+  refuse("/model/continuing_subword_prefix", R"("##")", "continuing_subword_prefix");
+  refuse("/model/byte_fallback", "true", "no piece for the byte 0");
   refuse("/model/end_of_word_suffix", R"("</w>")", "end_of_word_suffix");
   refuse("/model/dropout", "0.1", "dropout");
-  refuse("/added_tokens/0/single_word", "true", "single_word");
   json file = byte_level();
   file["pre_tokenizer"] = json::parse(test::splits_json({"(a+)+" + std::string(1000, 'x')}));
   EXPECT_THAT([&] { read(file); },
               ThrowsMessage<Error>(AllOf(HasSubstr("(a+)+xxx"), ::testing::Not(HasSubstr(std::string(300, 'x'))))));
   file["pre_tokenizer"] = json::parse(test::splits_json({"a"}, "MergedWithNext"));
   expect_tokenizer_refused(file, "MergedWithNext");
-  file = metaspace();
-  file["model"]["byte_fallback"] = file["model"]["fuse_unk"] = false;
-  expect_tokenizer_refused(file, "fuse_unk");
+  // Bloom's expression leaves something between its matches.
+  file["pre_tokenizer"] =
+      json::parse(test::splits_json({" ?[^(\\s|.,!?\u2026\u3002\uFF0C\u3001\u0964\u06D4\u060C)]+"}));
+  EXPECT_EQ(read(file).pretokenizer, "bloom");
+  file["pre_tokenizer"]["pretokenizers"][0].update({{"behavior", "Removed"}, {"invert", true}});
+  expect_tokenizer_refused(file, "drops what lies between");
   file = metaspace();
   file["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "_"}};
   expect_tokenizer_refused(file, "U+2581");
   file["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "last"}};
   expect_tokenizer_refused(file, "last");
+  file["pre_tokenizer"] = json::parse(
+      R"({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false})");
+  file["normalizer"] = nullptr;
+  expect_tokenizer_refused(file, "neither ByteLevel nor");
+  file["pre_tokenizer"] = {{"type", "Sequence"},
+                           {"pretokenizers", {file["pre_tokenizer"], {{"type", "Metaspace"}, {"replacement", "▁"}}}}};
+  expect_tokenizer_refused(file, "no U+2581 yet");
 }
 
 TEST(HuggingFace, DamagedTables) {

@@ -54,18 +54,13 @@ void expect_refused(const File& file, const char* message) {
   EXPECT_THAT([&] { file.read(); }, ThrowsMessage<Error>(HasSubstr(message)));
 }
 
-/// Of a vocabulary of six.
-void metadata_is_refused(const char* key) {
-  for (const int64_t id : {int64_t{-1}, int64_t{6}, int64_t{1} << 40}) {
-    Metadata metadata;
-    if (std::string(key).ends_with("ids")) {
-      metadata.set_ints(key, {id});
-    } else {
-      metadata.set_int(key, id);
-    }
-    Vocabulary vocabulary = File().read();
-    EXPECT_THAT([&] { apply_token_metadata(vocabulary, metadata); }, ThrowsMessage<Error>(HasSubstr(key)));
-  }
+/// Of a vocabulary of six: -1 and its 32 bits mean "none", and what is out of range comes to the same.
+constexpr int64_t kNoIds[] = {-1, UINT32_MAX, 6, int64_t{1} << 40};
+
+Vocabulary written_and_read(const Vocabulary& vocabulary) {
+  Metadata metadata;
+  vocabulary_to_metadata(vocabulary, metadata);
+  return vocabulary_from_metadata(metadata);
 }
 
 TEST(VocabularyMetadata, SentencePiece) {
@@ -136,6 +131,58 @@ TEST(VocabularyMetadata, WhetherABeginTokenIsUsualDependsOnTheKind) {
   EXPECT_TRUE(file.read().add_begin);
 }
 
+TEST(VocabularyMetadata, MasksOfSomeModelsSwallowTheSpaceBeforeThem) {
+  File file = byte_bpe();
+  file.tokens->push_back("<mask>"), file.tokens->push_back("[MASK]");
+  file.types->push_back(3), file.types->push_back(3);
+  EXPECT_TRUE(file.read().strips_left.empty());
+  file.strings = {{"tokenizer.ggml.pre", "jina-v2-code"}};
+  EXPECT_THAT(file.read().strips_left, ElementsAre(5));
+  file.strings = {{"tokenizer.ggml.pre", "modern-bert"}, {"general.name", "Modern-BERT base"}};
+  EXPECT_THAT(file.read().strips_left, ElementsAre(6));
+}
+
+/// Gemma 4: pieces with U+2581 and bytes by name, as SentencePiece has them, but merges as a list and no scores.
+TEST(VocabularyMetadata, Gemma4MergesByAListOverSpacesAsMarks) {
+  File file;
+  file.model = "gemma4";
+  file.tokens = {{"<pad>", "<bos>", "\u2581", "a", "b", "\u2581a", "ab", "\n", "\n\n", "<0xC3>", "<0xA9>", "<turn|>"}};
+  file.types = {{3, 3, 1, 1, 1, 1, 1, 1, 1, 6, 6, 3}};
+  file.scores.reset();
+  file.merges = {{"a b", "\u2581 a", "\n \n"}};
+  file.ids = {{"bos_token_id", 1}};
+  file.flags = {{"add_bos_token", false}};  // which llama.cpp overrules
+  const auto expect = [](const File& file, bool begins) {
+    const Vocabulary vocabulary = file.read();
+    EXPECT_EQ(vocabulary.algorithm, Vocabulary::Algorithm::sentencepiece_bpe);
+    EXPECT_EQ(vocabulary.add_begin, begins);
+    for (const Vocabulary& form : {vocabulary, written_and_read(vocabulary)}) {
+      const Tokenizer tokenizer(form);
+      const EncodeOptions plain{.add_begin = false};
+      EXPECT_THAT(tokenizer.encode("a ab a\n\n\n", plain), ElementsAre(3, 2, 6, 5, 8, 7));
+      EXPECT_THAT(tokenizer.encode("\u00E9<turn|>a", plain), ElementsAre(9, 10, 11, 3));
+      EXPECT_EQ(tokenizer.decode(tokenizer.encode(" a  ab")), " a  ab");
+    }
+  };
+  expect(file, true);
+  file.model = "gpt2";
+  file.strings = {{"tokenizer.ggml.pre", "granite-embed-multi-311m"}};
+  expect(file, true);
+  file.strings = {{"tokenizer.ggml.pre", "sarvam-moe"}};
+  expect(file, false);
+  file.flags = {{"add_bos_token", true}};
+  expect(file, true);
+  file.merges.reset();
+  expect_refused(file, "merges is missing");
+}
+
+TEST(VocabularyMetadata, KimiK2MergesByIdWhereTheFileHasNoList) {
+  File file = byte_bpe();
+  file.merges.reset();
+  file.strings = {{"tokenizer.ggml.pre", "kimi-k2"}};
+  EXPECT_THAT(Tokenizer(file.read()).encode("aab"), ElementsAre(0, 2));
+}
+
 TEST(VocabularyMetadata, Phi3sTokensSwallowTheSpaceAfterThem) {
   File file;
   EXPECT_TRUE(file.read().strips_right.empty());
@@ -145,11 +192,19 @@ TEST(VocabularyMetadata, Phi3sTokensSwallowTheSpaceAfterThem) {
 
 TEST(VocabularyMetadata, UnknownKindsAreRefusedByName) {
   File file;
-  file.model = "t5";
-  expect_refused(file, "\"t5\"");
+  for (const auto& [model, what] : {std::pair("t5", "Unigram"), std::pair("bert", "WordPiece"),
+                                    std::pair("rwkv", "RWKV"), std::pair("plamo2", "PLaMo 2")}) {
+    file.model = model;
+    EXPECT_THAT([&] { file.read(); },
+                ThrowsMessage<Error>(AllOf(HasSubstr(model), HasSubstr(what), HasSubstr("use a model with one of"))));
+  }
+  file.model = "unheard-of";
+  expect_refused(file, "\"unheard-of\"");
   file = byte_bpe();
-  file.strings = {{"tokenizer.ggml.pre", "superbpe"}};
-  EXPECT_THAT([&] { file.read(); }, ThrowsMessage<Error>(AllOf(HasSubstr("\"superbpe\""), HasSubstr("qwen2"))));
+  file.strings = {{"tokenizer.ggml.pre", "unheard-of"}};
+  EXPECT_THAT([&] { file.read(); }, ThrowsMessage<Error>(AllOf(HasSubstr("\"unheard-of\""), HasSubstr("qwen2"))));
+  file.strings = {{"tokenizer.ggml.pre", "whitespace"}};
+  expect_refused(file, "drops the spaces");
 }
 
 TEST(VocabularyMetadata, TablesThatDoNotFitAreRefused) {
@@ -182,13 +237,27 @@ TEST(VocabularyMetadata, TablesThatDoNotFitAreRefused) {
   expect_refused(file, "there is none");
 }
 
-TEST(VocabularyMetadata, IdsOutsideTheVocabularyAreRefused) {
-  for (const char* key : {"bos_token_id", "eos_token_id", "unknown_token_id", "eot_token_id", "eom_token_id"}) {
-    for (const int64_t id : {int64_t{-1}, int64_t{6}, int64_t{1} << 40}) {
-      File file;
-      file.ids = {{key, id}};
-      expect_refused(file, key);
+TEST(VocabularyMetadata, AnIdThatIsNoneLeavesNoToken) {
+  for (const int64_t id : kNoIds) {
+    File file;
+    for (const char* key : {"bos_token_id", "eos_token_id", "unknown_token_id", "eot_token_id", "eom_token_id"}) {
+      file.ids.emplace_back(key, id);
     }
+    const Vocabulary vocabulary = file.read();
+    EXPECT_EQ(vocabulary.begin, std::nullopt);  // and none is guessed
+    EXPECT_EQ(vocabulary.end, std::nullopt);
+    EXPECT_EQ(vocabulary.unknown, std::nullopt);
+    EXPECT_FALSE(vocabulary.add_begin);
+    EXPECT_THAT(vocabulary.end_tokens, ElementsAre(2, 5));  // by their names
+    file.flags = {{"add_bos_token", true}, {"add_eos_token", true}};
+    EXPECT_FALSE(file.read().add_begin);  // there is nothing to add
+    EXPECT_FALSE(file.read().add_end);
+    file = byte_bpe();
+    file.ids = {{"bos_token_id", id}, {"eos_token_id", 3}};
+    file.flags = {{"add_bos_token", true}};
+    EXPECT_EQ(file.read().begin, std::nullopt);
+    EXPECT_FALSE(file.read().add_begin);
+    EXPECT_EQ(file.read().end, 3);
   }
 }
 
@@ -202,9 +271,9 @@ TEST(VocabularyMetadata, EveryTurnEndIsAnEndToken) {
   Metadata metadata = file.metadata();
   metadata.set_ints("tokenizer.end_token_ids", {5, 2});
   EXPECT_THAT(vocabulary_from_metadata(metadata).end_tokens, ElementsAre(2, 3, 5));
-  for (const int64_t id : {int64_t{-1}, int64_t{6}, int64_t{1} << 40}) {
-    metadata.set_ints("tokenizer.end_token_ids", {2, id});
-    EXPECT_THAT([&] { vocabulary_from_metadata(metadata); }, ThrowsMessage<Error>(HasSubstr("end_token_ids")));
+  for (const int64_t id : kNoIds) {
+    metadata.set_ints("tokenizer.end_token_ids", {5, id});
+    EXPECT_THAT(vocabulary_from_metadata(metadata).end_tokens, ElementsAre(2, 3, 5));
   }
 }
 
@@ -230,6 +299,21 @@ TEST(VocabularyMetadata, AModelsOtherFilesMaySayMore) {
   EXPECT_THAT(vocabulary.end_tokens, ElementsAre(1, 2, 4, 5));
 }
 
+TEST(VocabularyMetadata, IdsThatAreNoneSayNoMore) {
+  for (const int64_t id : kNoIds) {
+    Vocabulary vocabulary = File().read();
+    Metadata metadata;
+    metadata.set_int("tokenizer.ggml.bos_token_id", id);
+    metadata.set_int("tokenizer.ggml.eos_token_id", id);
+    metadata.set_ints("tokenizer.end_token_ids", {id});
+    apply_token_metadata(vocabulary, metadata);
+    EXPECT_EQ(vocabulary.begin, 1);
+    EXPECT_EQ(vocabulary.end, 2);
+    EXPECT_TRUE(vocabulary.add_begin);
+    EXPECT_THAT(vocabulary.end_tokens, ElementsAre(2, 5));
+  }
+}
+
 TEST(VocabularyMetadata, TokensNamedByTheirTextWin) {
   Vocabulary vocabulary = File().read();
   Metadata metadata;
@@ -243,9 +327,6 @@ TEST(VocabularyMetadata, TokensNamedByTheirTextWin) {
 }
 
 TEST(VocabularyMetadata, OtherFilesThatDoNotFitAreRefused) {
-  metadata_is_refused("tokenizer.ggml.bos_token_id");
-  metadata_is_refused("tokenizer.ggml.eos_token_id");
-  metadata_is_refused("tokenizer.end_token_ids");
   Vocabulary vocabulary = File().read();
   vocabulary.begin.reset();
   vocabulary.add_begin = false;
@@ -255,12 +336,6 @@ TEST(VocabularyMetadata, OtherFilesThatDoNotFitAreRefused) {
 }
 
 // --- written and read again
-
-Vocabulary written_and_read(const Vocabulary& vocabulary) {
-  Metadata metadata;
-  vocabulary_to_metadata(vocabulary, metadata);
-  return vocabulary_from_metadata(metadata);
-}
 
 void expect_equal(const Vocabulary& a, const Vocabulary& b) {
   EXPECT_EQ(a.algorithm, b.algorithm);
@@ -284,6 +359,10 @@ void expect_equal(const Vocabulary& a, const Vocabulary& b) {
   EXPECT_EQ(a.nfc, b.nfc);
   EXPECT_EQ(a.strips_left, b.strips_left);
   EXPECT_EQ(a.strips_right, b.strips_right);
+  EXPECT_EQ(a.single_words, b.single_words);
+  EXPECT_EQ(a.normalized, b.normalized);
+  EXPECT_EQ(a.marks_after_cutting, b.marks_after_cutting);
+  EXPECT_EQ(a.fuse_unknown, b.fuse_unknown);
 }
 
 TEST(VocabularyMetadata, EveryFieldIsWrittenAndReadAgain) {
@@ -294,7 +373,9 @@ TEST(VocabularyMetadata, EveryFieldIsWrittenAndReadAgain) {
   other.unknown.reset();
   other.add_begin = other.add_space_prefix = other.user_defined_restarts_text = false;
   other.add_end = other.prefix_once = other.prefix_if_absent = other.collapse_spaces = other.nfc = true;
-  other.strips_left = {1, 5}, other.strips_right = {0, 2};
+  other.strips_left = {1, 5}, other.strips_right = {0, 2}, other.single_words = {5}, other.normalized = {2, 5};
+  other.marks_after_cutting = true;
+  other.fuse_unknown = false;
   other.end_tokens = {1, 2, 5};
   expect_equal(written_and_read(other), other);
   other.begin.reset(), other.end.reset(), other.add_end = false;
@@ -304,7 +385,7 @@ TEST(VocabularyMetadata, EveryFieldIsWrittenAndReadAgain) {
   other = bytes;
   other.pretokenizer = "llama-bpe";
   other.ignore_merges = false;
-  other.nfc = true;
+  other.nfc = other.fuse_unknown = other.add_space_prefix = other.prefix_if_absent = true;
   other.begin = 3;
   expect_equal(written_and_read(other), other);
 }
@@ -334,6 +415,11 @@ TEST(VocabularyMetadata, AModelWithoutAVocabulary) {
   Metadata metadata;
   metadata.set_string("tokenizer.ggml.model", "no_vocab");
   EXPECT_EQ(vocabulary_of(metadata), std::nullopt);
+  EXPECT_THAT([&] { vocabulary_from_metadata(metadata); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("without a tokenizer"), HasSubstr("--tokenizer"))));
+  Metadata none;
+  none.set_string("tokenizer.ggml.model", "none");
+  EXPECT_EQ(vocabulary_of(none), std::nullopt);
   EXPECT_TRUE(vocabulary_of(File().metadata()).has_value());
   EXPECT_THROW(vocabulary_from_metadata(Metadata()), Error);
 }
