@@ -68,8 +68,16 @@ std::vector<Tokenizer> make_tokenizers() {
   other = sentencepiece();
   other.user_defined_restarts_text = false;
   all.emplace_back(other);
+  other = sentencepiece();
+  other.normalized = {3};
+  all.emplace_back(other);
+  other.add_space_prefix = false;
+  other.marks_after_cutting = true;
+  other.single_words = {2, 3};
+  all.emplace_back(other);
   for (const char* name : {"llama-bpe", "gpt-2", "qwen2", "deepseek-llm", "deepseek-coder", "falcon", "starcoder",
-                           "default", "tekken", "gpt-4o", "deepseek-v3"}) {
+                           "default", "tekken", "gpt-4o", "deepseek-v3", "jais-2", "exaone-moe", "superbpe", "tiny_aya",
+                           "afmoe", "kimi-k2", "youtu", "chameleon"}) {
     all.emplace_back(byte_bpe(name));
   }
   return all;

@@ -35,10 +35,13 @@ size_t take_count(FuzzedDataProvider& data, size_t usual) {
 }
 
 Metadata take_metadata(FuzzedDataProvider& data) {
-  const char* const kPretokenizers[] = {"default",   "llama-bpe", "qwen2",  "deepseek-llm", "falcon",
-                                        "starcoder", "other",     "tekken", "deepseek-v3"};
+  const char* const kPretokenizers[] = {"default",    "llama-bpe",  "qwen2",  "deepseek-llm", "falcon",
+                                        "starcoder",  "other",      "tekken", "deepseek-v3",  "kimi-k2",
+                                        "gemma4",     "sarvam-moe", "jais-2", "superbpe",     "tiny_aya",
+                                        "jina-v2-de", "whitespace"};
+  const char* const kModels[] = {"llama", "gpt2", "gemma4", "t5"};
   Metadata metadata;
-  metadata.set_string("tokenizer.ggml.model", data.ConsumeBool() ? "llama" : "gpt2");
+  metadata.set_string("tokenizer.ggml.model", data.PickValueInArray(kModels));
   metadata.set_string("tokenizer.ggml.pre", data.PickValueInArray(kPretokenizers));
   metadata.set_string("general.name", data.ConsumeBool() ? "phi-3" : "");
   const std::vector<std::string> tokens = take_strings(data);
@@ -55,8 +58,15 @@ Metadata take_metadata(FuzzedDataProvider& data) {
       metadata.set_int(std::string("tokenizer.ggml.") + key, data.ConsumeIntegralInRange<int64_t>(-1, 45));
     }
   }
-  for (const char* key : {"add_bos_token", "add_eos_token", "add_space_prefix", "remove_extra_whitespaces"}) {
-    if (data.ConsumeBool()) metadata.set_bool(std::string("tokenizer.ggml.") + key, data.ConsumeBool());
+  for (const char* key : {"ggml.add_bos_token", "ggml.add_eos_token", "ggml.add_space_prefix",
+                          "ggml.remove_extra_whitespaces", "add_space_prefix", "prefix_once", "prefix_if_absent",
+                          "user_defined_restarts_text", "fuse_unknown", "marks_after_cutting", "nfc"}) {
+    if (data.ConsumeBool()) metadata.set_bool(std::string("tokenizer.") + key, data.ConsumeBool());
+  }
+  for (const char* key : {"strips_left", "strips_right", "single_words", "normalized", "end_token_ids"}) {
+    std::vector<int64_t> ids(data.ConsumeIntegralInRange<size_t>(0, 3));
+    for (int64_t& id : ids) id = data.ConsumeIntegralInRange<int64_t>(-1, 40);
+    if (!ids.empty()) metadata.set_ints(std::string("tokenizer.") + key, ids);
   }
   return metadata;
 }

@@ -22,7 +22,7 @@ constexpr size_t kMaxPieceSize = 1024;
 /// Names by which chat templates end a turn or a text. A file names one end token, at times the wrong one for a chat
 /// (the end of a document where the template ends turns with another token); a model that emits one of these has said
 /// its say, and going on would make it play the other side. So all of them end a text, whatever the file calls `eos`.
-constexpr std::array<std::string_view, 19> kEndNames = {
+constexpr std::array<std::string_view, 28> kEndNames = {
     "</s>",
     "<eos>",
     "<|endoftext|>",
@@ -41,9 +41,31 @@ constexpr std::array<std::string_view, 19> kEndNames = {
     "<|EOT|>",
     "<EOT>",
     "<|return|>",
+    "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
+    "<turn|>",
+    "<|tool_response>",
+    "[EOT]",
+    "[EOS]",
+    "_<EOT>",
+    "[e~[",
     "<\xEF\xBD\x9C"
     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",  // DeepSeek's, with U+FF5C and U+2581
 };
+
+/// Where the first is there with one of each other list, it ends a message of a turn that goes on (gpt-oss, Solar
+/// Open), or nothing (Gemma 4).
+struct NoEnd {
+  std::string_view name;
+  std::vector<std::string_view> one_of, and_one_of;
+};
+
+const std::vector<NoEnd>& no_ends() {
+  static const std::vector<NoEnd> all = {{"<|end|>", {"<|call|>", "<|calls|>"}, {"<|return|>", "<|flush|>"}},
+                                         {"</s>", {"<|tool_response>"}, {"<|tool_response>"}}};
+  return all;
+}
 
 constexpr const char* kFileNames[] = {"tokenizer.json", "tokenizer.model", "tokenizer.bin"};
 
@@ -137,6 +159,15 @@ void collect_end_tokens(Vocabulary& vocabulary) {
   }
   std::sort(ends.begin(), ends.end());
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+  const auto has_one = [&](const std::vector<std::string_view>& names) {
+    return std::any_of(ends.begin(), ends.end(), [&](TokenId id) {
+      return std::find(names.begin(), names.end(), vocabulary.pieces[id]) != names.end();
+    });
+  };
+  for (const NoEnd& no_end : no_ends()) {
+    if (!has_one(no_end.one_of) || !has_one(no_end.and_one_of)) continue;
+    std::erase_if(ends, [&](TokenId id) { return id != vocabulary.end && vocabulary.pieces[id] == no_end.name; });
+  }
 }
 
 std::string find_vocabulary_file(const std::string& folder) {

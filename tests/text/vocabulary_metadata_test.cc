@@ -277,6 +277,22 @@ TEST(VocabularyMetadata, EveryTurnEndIsAnEndToken) {
   }
 }
 
+TEST(VocabularyMetadata, WhereTurnsHaveAnotherEndAMessagesEndIsNone) {
+  const auto ends_of = [](std::vector<std::string> tokens) {
+    File file;
+    file.types = std::vector<int64_t>(tokens.size(), 3);
+    file.scores = std::vector<float>(tokens.size(), 0);
+    file.tokens = std::move(tokens);
+    file.ids = {{"bos_token_id", -1}, {"eos_token_id", -1}, {"unknown_token_id", -1}};
+    return file.read().end_tokens;
+  };
+  EXPECT_THAT(ends_of({"<|end|>", "<|return|>", "<|start|>"}), ElementsAre(0, 1));
+  EXPECT_THAT(ends_of({"<|end|>", "<|return|>", "<|call|>"}), ElementsAre(1, 2));
+  EXPECT_THAT(ends_of({"<|calls|>", "<|end|>", "<|flush|>"}), ElementsAre(0, 2));
+  EXPECT_THAT(ends_of({"</s>", "<turn|>"}), ElementsAre(0, 1));
+  EXPECT_THAT(ends_of({"</s>", "<turn|>", "<|tool_response>"}), ElementsAre(1, 2));
+}
+
 TEST(VocabularyMetadata, AModelsOtherFilesMaySayMore) {
   const Vocabulary before = File().read();
   Vocabulary vocabulary = before;
