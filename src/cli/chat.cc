@@ -179,14 +179,17 @@ struct Chat {
                                          name(runner.kv().update()), name(runner.mode()))});
   }
 
-  void talk(CachedConversation& conversation, const GenerateOptions& generate, const Held& held) {
-    conversation.set_messages(first_messages());
+  void talk(CachedConversation& conversation, GenerateOptions generate, const Held& held) {
+    ChatSession first = first_session();
+    if (first.seed && !sampling.has_seed()) generate.seed = *first.seed;
+    seed_ = generate.seed;
+    conversation.restore(std::move(first.conversation));
     const Input input(ring_ ? &ring_->ranks() : nullptr);
     if (input.interactive() && speaks()) tell("seed {}; /help tells what else there is\n", generate.seed);
     converse(conversation, generate, held, input);
     // Whoever ends it otherwise has had the choice to /save.
     if (interrupted() && speaks() && !session.empty() && last_.prompt_tokens > 0) {
-      save(session, conversation.messages());
+      save(session, conversation);
     }
   }
 
@@ -215,32 +218,27 @@ struct Chat {
     return input.interactive() || std::ranges::find(kCommandNames, word) != std::end(kCommandNames);
   }
 
-  std::vector<ChatMessage> saved_messages() const {
+  ChatSession saved_session() const {
     std::error_code error;
     const bool there = !session.empty() && std::filesystem::exists(session, error);
     if (error) fail("cannot look for {}: {}; check the path", printable(session, 400), error.message());
-    return there ? read_session(session) : std::vector<ChatMessage>();
+    return there ? read_chat_session(session) : ChatSession();
   }
 
-  /// Those that rank 0 has in its file, at all ranks.
-  std::vector<ChatMessage> told_messages() const {
-    Json list = Json::array();
-    if (speaks()) {
-      for (const ChatMessage& message : saved_messages()) list.push_back({message.role, message.content});
-    }
-    std::vector<ChatMessage> messages;
-    for (const Json& message : Json::parse(broadcast_text(ring_->ranks(), 0, list.dump()))) {
-      messages.push_back({message[0].get<std::string>(), message[1].get<std::string>()});
-    }
-    return messages;
+  /// What rank 0 has in its file, at all ranks.
+  ChatSession told_session() const {
+    const std::string here = speaks() ? as_json(saved_session()).dump() : "";
+    return chat_session_of(nlohmann::json::parse(broadcast_text(ring_->ranks(), 0, here)), session);
   }
 
-  std::vector<ChatMessage> first_messages() const {
-    std::vector<ChatMessage> messages = ring_ ? told_messages() : saved_messages();
-    if (system.empty()) return messages;
+  /// The conversation to begin with. Its seed is gone on with unless one was given.
+  ChatSession first_session() const {
+    ChatSession first = ring_ ? told_session() : saved_session();
+    std::vector<ChatMessage>& messages = first.conversation.messages;
+    if (system.empty()) return first;
     if (!messages.empty() && messages[0].role == "system") messages.erase(messages.begin());
     messages.insert(messages.begin(), {"system", system});
-    return messages;
+    return first;
   }
 
   /// False where the conversation is to end.
@@ -310,7 +308,7 @@ struct Chat {
     } else if (!speaks()) {
       return true;
     } else if (command == "/save") {
-      save(argument.empty() ? session : argument, conversation.messages());
+      save(argument.empty() ? session : argument, conversation);
     } else if (command == "/info") {
       info(conversation, held);
     } else {
@@ -319,13 +317,13 @@ struct Chat {
     return true;
   }
 
-  static void save(const std::string& path, const std::vector<ChatMessage>& messages) {
+  void save(const std::string& path, const CachedConversation& conversation) const {
     if (path.empty()) {
       tell("say where to: /save FILE\n");
       return;
     }
     try {
-      write_session(path, messages);
+      write_chat_session(path, {conversation.saved(), seed_});
       tell("(saved to {})\n", printable(path, 400));
     } catch (const Error& error) {
       tell("error: {}\n", error.what());
@@ -342,6 +340,7 @@ struct Chat {
   }
 
   Generation last_;
+  uint64_t seed_ = 0;
   RingForward* ring_ = nullptr;  // where ranks share the context
 };
 

@@ -131,6 +131,28 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
   return made;
 }
 
+SavedConversation CachedConversation::saved() const {
+  return {messages_, turns_, said_.empty() ? std::vector<TokenId>() : said_tokens_};
+}
+
+void CachedConversation::restore(SavedConversation saved) {
+  set_messages(std::move(saved.messages));
+  turns_ = std::max(turns_, saved.turns);
+  said_.clear();
+  if (messages_.empty() || messages_.back().role != "assistant") return;
+  const Vocabulary& vocabulary = tokenizer_.vocabulary();
+  for (const TokenId id : saved.token_ids) {
+    if (id < 0 || static_cast<size_t>(id) >= vocabulary.pieces.size()) return;
+  }
+  const std::string before(template_.render(std::span(messages_).first(messages_.size() - 1)).text);
+  const std::string said = before + messages_.back().content;
+  const std::string begin = vocabulary.begin ? tokenizer_.piece(*vocabulary.begin) : "";
+  const std::string decoded = tokenizer_.decode(saved.token_ids, /*show_special=*/true);
+  if (decoded != said && decoded != begin + said) return;
+  said_ = said;
+  said_tokens_ = std::move(saved.token_ids);
+}
+
 void CachedConversation::set_messages(std::vector<ChatMessage> messages) {
   messages_ = std::move(messages);
   const auto is_answer = [](const ChatMessage& m) { return m.role == "assistant"; };

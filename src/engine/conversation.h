@@ -26,6 +26,13 @@ class TurnMaker {
                               const GenerationCallbacks& callbacks, std::optional<TokenId> also_end) = 0;
 };
 
+/// A conversation as it is kept, to go on elsewhere as it would have here.
+struct SavedConversation {
+  std::vector<ChatMessage> messages = {};
+  size_t turns = 0;                     // answered, those that were dropped included
+  std::vector<TokenId> token_ids = {};  // of all up to the last answer, each answer's as they were generated; or none
+};
+
 /// A conversation whose history lives in one sequence: what a turn's text has in common with it is not run
 /// again. Templates that rewrite history (some drop what an assistant thought) lose what follows the first difference.
 class CachedConversation {
@@ -43,6 +50,11 @@ class CachedConversation {
   const std::vector<ChatMessage>& messages() const { return messages_; }
   /// Another conversation. What it shares with this one's beginning is still in the cache.
   void set_messages(std::vector<ChatMessage> messages);
+
+  SavedConversation saved() const;
+  /// Goes on from what saved() gave. Token ids that are not those of the messages' text are passed over: who edits a
+  /// message edits its text.
+  void restore(SavedConversation saved);
 
   size_t context_tokens() const { return held_.size(); }
   /// Turns that the last say() dropped.

@@ -82,10 +82,9 @@ TEST_F(Chat, SessionsAreSavedAndGoOn) {
   std::ifstream file(session.path());
   const json saved = json::parse(file);
   EXPECT_EQ(saved, json::parse(std::ifstream(copy.path())));
-  EXPECT_EQ(saved, (json{{"messages",
-                          {{{"role", "system"}, {"content", "kind"}},
-                           {{"role", "user"}, {"content", "hello"}},
-                           {{"role", "assistant"}, {"content", whole[0]}}}}}));
+  EXPECT_EQ(saved["messages"], (json{{{"role", "system"}, {"content", "kind"}},
+                                     {{"role", "user"}, {"content", "hello"}},
+                                     {{"role", "assistant"}, {"content", whole[0]}}}));
   EXPECT_EQ(chat("and then\n", "--session " + session.path()).out, whole[1] + "\n");
   const Ended other = chat("and then\n/save\n", "--system gruff --session " + session.path());
   EXPECT_NE(other.out, whole[1] + "\n");
@@ -96,12 +95,33 @@ TEST_F(Chat, SessionsAreSavedAndGoOn) {
   EXPECT_THAT(chat("/save /nowhere/x.json\n").err, HasSubstr("error: "));
 }
 
+/// Answers that are drawn, more than the context holds: what was forgotten counts too.
+TEST_F(Chat, ASessionGoesOnAsIfItHadNeverStopped) {
+  const std::string flags = " chat -t 1 -n 6 --temp 2 -c 64 --ignore-eos -m " + model_.path();
+  const std::vector<std::string> turns = {"hello", "and then", "why", "some words", "more words", "the end", "or not"};
+  std::string input;
+  for (const std::string& turn : turns) input += turn + "\n";
+  const Ended whole = run_program(flags + " -s 5", input);
+  EXPECT_THAT(whole.err, HasSubstr("are forgotten"));
+  for (size_t cut = 1; cut < turns.size(); ++cut) {
+    const TemporaryFile session(".json");
+    std::filesystem::remove(session.path());
+    std::string begun, rest;
+    for (size_t i = 0; i < turns.size(); ++i) (i < cut ? begun : rest) += turns[i] + "\n";
+    const Ended first = run_program(flags + " -s 5 --session " + session.path(), begun + "/save\n");
+    const Ended second = run_program(flags + " --session " + session.path(), rest);
+    EXPECT_EQ(first.out + second.out, whole.out) << cut << second.err;
+  }
+}
+
 TEST_F(Chat, SessionsFromStrangersGetOneLine) {
   const TemporaryFile session(".json");
   for (const char* content :
        {"", "{", "[]", "{\"messages\": 1}", "{\"messages\": [1]}", "{\"messages\": [{\"role\": \"user\"}]}",
         "{\"messages\": [{\"role\": \"user\", \"content\": 5}]}",
-        "{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}",
+        "{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}", "{\"messages\": [], \"turns\": -1}",
+        "{\"messages\": [], \"seed\": 1.5}", "{\"messages\": [], \"token_ids\": 7}",
+        "{\"messages\": [], \"token_ids\": [99999999999]}",
         "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"system\", \"content\": \"b\"}]}"}) {
     std::ofstream(session.path()) << content;
     const Ended ended = chat("hello\n", "--session " + session.path());

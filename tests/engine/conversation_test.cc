@@ -210,6 +210,27 @@ TEST(Conversation, EveryTurnHasASeedOfItsOwn) {
   EXPECT_EQ(made.token_ids, chat.fresh_answer(options));
 }
 
+TEST(Conversation, ASavedOneGoesOnWithItsOwnTokens) {
+  Chat here(400), there(400);
+  GenerateOptions options{.max_tokens = 6, .temperature = 2, .seed = 7, .ignore_end = true};
+  here.conversation.say("hello", options);
+  here.conversation.say("and then", options);
+  SavedConversation saved = here.conversation.saved();
+  EXPECT_EQ(saved.turns, 2u);
+  EXPECT_FALSE(saved.token_ids.empty());
+  SavedConversation edited = saved;
+  there.conversation.restore(saved);
+  EXPECT_EQ(there.conversation.say("why", options).token_ids, here.conversation.say("why", options).token_ids);
+  EXPECT_EQ(there.conversation.saved().token_ids, here.conversation.saved().token_ids);
+  edited.messages.back().content = "something else";
+  there.conversation.restore(edited);
+  EXPECT_TRUE(there.conversation.saved().token_ids.empty()) << "tokens of another text are of no use";
+  edited = saved;
+  edited.token_ids.push_back(1 << 30);
+  there.conversation.restore(edited);
+  EXPECT_TRUE(there.conversation.saved().token_ids.empty());
+}
+
 TEST(Conversation, FormatsWithoutAnEndTokenEndWithTheNextQuestion) {
   Chat chat(400, "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant");
   const TurnEnd end = chat.chat_template.turn_end(*chat.opened.tokenizer);
