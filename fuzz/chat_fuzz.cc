@@ -19,10 +19,11 @@ Vocabulary bytes_and_control_tokens() {
     vocabulary.types.push_back(type);
   };
   add("<unk>", PieceType::unknown);
+  add(std::string(kSpaceMark), PieceType::normal);
   for (const char* piece : {"<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|user|>"}) add(piece, PieceType::control);
   for (int byte = 0; byte < 256; ++byte) add(fmt::format("<0x{:02X}>", byte), PieceType::byte);
-  vocabulary.unknown = 0, vocabulary.begin = 1, vocabulary.end = 2;
-  vocabulary.end_tokens = {2};
+  vocabulary.unknown = 0, vocabulary.begin = 2, vocabulary.end = 3;
+  vocabulary.end_tokens = {3};
   return vocabulary;
 }
 
@@ -40,6 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const ChatTemplate chat(input.substr(0, zero), tokenizer.vocabulary());
     const ChatMessage messages[] = {{"system", "Be brief."}, {"user", said}, {"assistant", said}, {"user", said + "?"}};
     const Rendering rendering = chat.render(messages);
+    if (rendering.text.find(kSpaceMark) != std::string::npos) return 0;  // comes back as a space: places would be lost
     size_t at = 0;
     for (const TokenId id : chat.encode_rest(tokenizer, rendering, 0)) {
       const std::string bytes = tokenizer.bytes(id, /*show_special=*/true);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "chat/chat_formats.h"
 #include "files/model_file.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -245,7 +246,8 @@ TEST(ChatTemplates, OfAllFamiliesTakeLongConversations) {
   };
   for (const auto& entry : std::filesystem::directory_iterator(kFolder / "templates")) {
     const ChatTemplate chat(read(entry.path()), vocabulary);
-    for (const auto& [turns, size] : {std::pair<size_t, size_t>{2000, 200}, {400, 1000}, {2, 200000}}) {
+    for (const auto& [turns, size] :
+         {std::pair<size_t, size_t>{sized(2000), 200}, {sized(400), 1000}, {2, sized(200000)}}) {
       const std::string text = chat.render(conversation(turns, size)).text;
       EXPECT_GT(text.size(), turns * size) << entry.path() << ": " << turns << " of " << size;
     }

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "support/sanitized.h"
 
 namespace contexture::jinja {
 namespace {
@@ -166,7 +167,7 @@ TEST(Template, HostileTemplatesEndSoon) {
   };
   for (const std::string& source : all_templates) {
     const auto start = std::chrono::steady_clock::now();
-    const std::string error = error_of(source);
+    const std::string error = error_of(source, Json::object(), {.work = sized(Bounds().work)});
     EXPECT_NE(error, "none") << source.substr(0, 200);
     EXPECT_LT(error.size(), 600u) << source.substr(0, 200);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -202,7 +203,7 @@ Json conversation(size_t turns, size_t size) {
 
 // What templates of the field do, some of it once for every message, or for every character.
 TEST(Template, WorkGrowsWithTheConversation) {
-  const Json many = conversation(1000, 300), few = conversation(3, 150000);
+  const Json many = conversation(sized(1000), 300), few = conversation(3, sized(150000));
   for (const char* source :
        {"{% for m in messages %}{{ m.content[loop.index0:] | trim | replace('x', 'yz') }}{% endfor %}",
         "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s ~ m.content %}{% endfor %}{{ ns.s }}",
