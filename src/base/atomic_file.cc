@@ -24,7 +24,8 @@ namespace {
 
 [[noreturn]] void refuse_to_write(const std::string& path) {
   refuse("cannot write", path,
-         errno == EFBIG ? "raise the limit of a file's size (ulimit -f)" : "make room on the disk");
+         errno == EFBIG ? "make room on the disk, or raise the limit of a file's size (ulimit -f)"
+                        : "make room on the disk");
 }
 
 /// Where the file really goes: a symbolic link keeps pointing at it. What is no file (a device, a pipe, a folder) could
@@ -62,15 +63,19 @@ void replace_in_list(const char* there, const char* by) {
 
 }  // namespace
 
-int create_beside(const std::string& path, const char* kind, unsigned mode, std::string& name) {
+std::string name_beside(const std::string& path, const char* kind) {
   constexpr size_t longest_name = 200;  // file systems take 255 bytes: the random part must fit too
   const std::filesystem::path whole(path);
   const std::string stem = (whole.parent_path() / whole.filename().string().substr(0, longest_name)).string();
   // Random, and not the process's number: containers that share a folder have the same ones.
   std::random_device random;
+  return fmt::format("{}.{}-{:08x}{:08x}", stem, kind, random(), random());
+}
+
+int create_beside(const std::string& path, const char* kind, unsigned mode, std::string& name) {
   int fd = -1;
   for (int tries = 0; fd < 0 && tries < 100; ++tries) {
-    name = fmt::format("{}.{}-{:08x}{:08x}", stem, kind, random(), random());
+    name = name_beside(path, kind);
     fd = open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0 && errno != EEXIST) break;
   }

@@ -32,6 +32,9 @@ class AtomicFile {
   bool published_ = false;
 };
 
+/// A name beside `path` that nobody else has: PATH.KIND-RANDOM.
+std::string name_beside(const std::string& path, const char* kind);
+
 /// Creates and opens a file of a name of its own beside `path`, for reading and writing; `kind` is a part of the name.
 /// Returns its descriptor, or -1 with errno set; `name` is what it was called.
 int create_beside(const std::string& path, const char* kind, unsigned mode, std::string& name);

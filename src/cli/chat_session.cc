@@ -19,6 +19,7 @@ class Reader {
     if (json_.contains("turns")) session.conversation.turns = whole_number(json_["turns"], "turns");
     if (json_.contains("seed")) session.seed = whole_number(json_["seed"], "seed");
     if (json_.contains("token_ids")) session.conversation.token_ids = token_ids();
+    if (json_.contains("fingerprint")) session.conversation.fingerprint = fingerprint();
     return session;
   }
 
@@ -50,6 +51,11 @@ class Reader {
     return messages;
   }
 
+  std::string fingerprint() const {
+    if (!json_["fingerprint"].is_string()) refuse("\"fingerprint\" is no text");
+    return json_["fingerprint"].get<std::string>();
+  }
+
   uint64_t whole_number(const nlohmann::json& value, std::string_view key) const {
     if (!value.is_number_unsigned()) refuse(fmt::format("\"{}\" is no whole number from 0 on", key));
     return value.get<uint64_t>();
@@ -79,7 +85,10 @@ Json as_json(const ChatSession& session) {
   }
   Json json = {{"messages", std::move(messages)}, {"turns", session.conversation.turns}};
   if (session.seed) json["seed"] = *session.seed;
-  if (!session.conversation.token_ids.empty()) json["token_ids"] = session.conversation.token_ids;
+  if (!session.conversation.token_ids.empty()) {
+    json["token_ids"] = session.conversation.token_ids;
+    json["fingerprint"] = session.conversation.fingerprint;
+  }
   return json;
 }
 

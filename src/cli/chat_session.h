@@ -14,7 +14,8 @@ struct ChatSession {
   std::optional<uint64_t> seed = {};
 };
 
-/// {"messages":[{"role","content"},...], "turns", "seed", "token_ids":[...]}, of which only the messages must be there.
+/// {"messages":[{"role","content"},...], "turns", "seed", "token_ids":[...], "fingerprint"}, of which only the messages
+/// must be there.
 Json as_json(const ChatSession& session);
 /// Throws Error where it is none; `name` is the file's.
 ChatSession chat_session_of(const nlohmann::json& json, const std::string& name);

@@ -1,5 +1,7 @@
 #include "engine/conversation.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -23,6 +25,14 @@ bool drop_turn(std::vector<ChatMessage>& messages) {
   if (second == messages.end()) return false;
   messages.erase(first, second);
   return true;
+}
+
+/// Of a text and the tokens that stand for it, by number and by piece: those of another vocabulary are others.
+std::string fingerprint(const Tokenizer& tokenizer, std::string_view text, std::span<const TokenId> tokens) {
+  std::string all(text);
+  for (const TokenId id : tokens) all += fmt::format("\n{} {}", id, tokenizer.piece(id));
+  const XXH128_hash_t hash = XXH3_128bits(all.data(), all.size());
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
 /// A sequence of a Runtime's cache.
@@ -132,24 +142,25 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
 }
 
 SavedConversation CachedConversation::saved() const {
-  return {messages_, turns_, said_.empty() ? std::vector<TokenId>() : said_tokens_};
+  SavedConversation saved{.messages = messages_, .turns = turns_};
+  if (said_.empty()) return saved;
+  saved.token_ids = said_tokens_;
+  saved.fingerprint = fingerprint(tokenizer_, said_, said_tokens_);
+  return saved;
 }
 
 void CachedConversation::restore(SavedConversation saved) {
   set_messages(std::move(saved.messages));
   turns_ = std::max(turns_, saved.turns);
   said_.clear();
-  if (messages_.empty() || messages_.back().role != "assistant") return;
-  const Vocabulary& vocabulary = tokenizer_.vocabulary();
+  if (saved.token_ids.empty() || messages_.empty() || messages_.back().role != "assistant") return;
   for (const TokenId id : saved.token_ids) {
-    if (id < 0 || static_cast<size_t>(id) >= vocabulary.pieces.size()) return;
+    if (id < 0 || static_cast<size_t>(id) >= tokenizer_.size()) return;
   }
-  const std::string before(template_.render(std::span(messages_).first(messages_.size() - 1)).text);
-  const std::string said = before + messages_.back().content;
-  const std::string begin = vocabulary.begin ? tokenizer_.piece(*vocabulary.begin) : "";
-  const std::string decoded = tokenizer_.decode(saved.token_ids, /*show_special=*/true);
-  if (decoded != said && decoded != begin + said) return;
-  said_ = said;
+  const std::vector<ChatMessage> before(messages_.begin(), messages_.end() - 1);
+  std::string said = template_.render(before).text + messages_.back().content;
+  if (fingerprint(tokenizer_, said, saved.token_ids) != saved.fingerprint) return;
+  said_ = std::move(said);
   said_tokens_ = std::move(saved.token_ids);
 }
 

@@ -31,6 +31,7 @@ struct SavedConversation {
   std::vector<ChatMessage> messages = {};
   size_t turns = 0;                     // answered, those that were dropped included
   std::vector<TokenId> token_ids = {};  // of all up to the last answer, each answer's as they were generated; or none
+  std::string fingerprint = {};         // of these tokens and their text, by which restore() knows them
 };
 
 /// A conversation whose history lives in one sequence: what a turn's text has in common with it is not run

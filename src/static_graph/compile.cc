@@ -1,7 +1,5 @@
 #include "static_graph/compile.h"
 
-#include <unistd.h>
-
 #include <filesystem>
 #include <memory>
 
@@ -19,8 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A directory being written that gets its name when it is whole. Until then it is PATH.partial-PID, which does not
-/// outlive a failure.
+/// A directory being written that gets its name when it is whole. Until then it is PATH.partial-RANDOM, which does
+/// not outlive a failure: what was there before stays, and its permissions with what replaces it.
 class AtomicFolder {
  public:
   explicit AtomicFolder(std::string path) : path_(std::move(path)) {
@@ -29,7 +27,7 @@ class AtomicFolder {
     if (fs::exists(path_, error) && !replaceable()) {
       fail("{} is there and is no compiled model; give another directory", printable(path_, 400));
     }
-    partial_ = fmt::format("{}.partial-{}", path_, getpid());
+    partial_ = name_beside(path_, "partial");
     if (!fs::create_directory(partial_, error)) {
       fail("cannot create {}: {}; check the folder and its permissions", printable(partial_, 400), error.message());
     }
@@ -48,8 +46,15 @@ class AtomicFolder {
     std::error_code error;
     const std::string old = partial_ + ".old";
     const bool replaces = fs::exists(path_, error);
-    if (replaces) fs::rename(path_, old, error);
-    if (!error) fs::rename(partial_, path_, error);
+    if (replaces) {
+      fs::permissions(partial_, fs::status(path_, error).permissions(), error);
+      fs::rename(path_, old, error);
+    }
+    if (!error) {
+      fs::rename(partial_, path_, error);
+      std::error_code ignored;
+      if (error && replaces) fs::rename(old, path_, ignored);
+    }
     if (error) fail("cannot replace {}: {}; check what is there", printable(path_, 400), error.message());
     published_ = true;
     fs::remove_all(old, error);

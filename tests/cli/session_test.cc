@@ -14,6 +14,7 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
+using testing::Not;
 
 /// `run --session` with the bundled model.
 class RunSessionTest : public testing::Test {
@@ -96,6 +97,31 @@ TEST_F(RunSessionTest, RefusesWhatIsNotItsOwn) {
   std::ofstream(file_.path(), std::ios::binary) << "{\"messages\":[]}";
   refused(run("-n 5"), "no session");
   refused(run_program("run -p x -n 1 --json --session /nowhere/file"), "/nowhere/file");
+}
+
+/// LongRoPE rotates K otherwise where a run plans for more than 64 tokens here.
+TEST_F(RunSessionTest, GrowsOverTheBorderOfLongRopeAndGivesNoShortPromptAnotherText) {
+  const TemporaryFile model;
+  write_random_model({.family = "phi3", .vocabulary = 259, .rope_scaling = "longrope", .original_context = 64},
+                     model.path(), /*with_vocabulary=*/true);
+  const std::string of = "-t 1 --temp 0 -m " + model.path();
+  const auto fresh = [&](const std::string& flags) {
+    return ids(run_program("run --json --ignore-eos " + of + flags));
+  };
+  const std::vector<int> begun = ids(run(of + " -p abc -n 20"));
+  EXPECT_EQ(begun, fresh(" -p abc -n 20"));
+  const Ended grown = run(of + " -n 60");
+  EXPECT_THAT(grown.err, HasSubstr("rotates K otherwise"));
+  EXPECT_EQ(result(grown)["reused_tokens"], 0);
+  EXPECT_EQ(ids(grown).size(), 60u);
+  const Ended stays = run(of + " -n 5");
+  EXPECT_THAT(stays.err, Not(HasSubstr("rotates K otherwise"))) << "it is long now";
+  const Ended short_prompt = run(of + " -p abc -n 20");
+  EXPECT_EQ(ids(short_prompt), begun);
+  EXPECT_THAT(short_prompt.err, HasSubstr("rotates K otherwise"));
+  ids(run(of + " -p abc -n 5 -c 100"));
+  EXPECT_EQ(joined(ids(run(of + " -p abc -n 5 -c 100")), ids(run(of + " -n 9"))), fresh(" -p abc -n 14 -c 100"))
+      << "it began with a long context, and goes on so";
 }
 
 TEST_F(RunSessionTest, CtrlCSavesWhatIsDone) {

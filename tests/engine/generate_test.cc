@@ -44,6 +44,26 @@ TEST_F(Generate, SameSeedSameTextAndCallbacksSeeAllOfIt) {
   EXPECT_EQ(first.prompt_tokens, 7u) << "begin token, the three bytes of the space prefix, three letters";
 }
 
+/// LongRoPE rotates K otherwise where a run plans for more than 64 tokens here.
+TEST_F(Generate, AShortPromptIsWhatItIsAloneWhateverWasRunBefore) {
+  write_random_model({.family = "phi3", .vocabulary = 259, .rope_scaling = "longrope", .original_context = 64},
+                     file_.path(), /*with_vocabulary=*/true);
+  const GenerateOptions few{.max_tokens = 12, .temperature = 0, .ignore_end = true};
+  GenerateOptions many = few;
+  many.max_tokens = 90;
+  const std::vector<int32_t> alone = load().generate("abc", few).token_ids;
+  const std::vector<int32_t> long_one = load().generate("abc", many).token_ids;
+  EXPECT_NE(load(/*context=*/99).generate("abc", few).token_ids, alone) << "the test can tell";
+  LanguageModel model = load();
+  EXPECT_EQ(model.generate("abc", many).token_ids, long_one);
+  EXPECT_EQ(model.generate("abc", few).token_ids, alone);
+  const std::vector<GenerationRequest> requests = {{"abc", few}, {"abc", many}, {"abc", few}};
+  const std::vector<Generation> together = model.generate_all(requests);
+  EXPECT_EQ(together[0].token_ids, alone);
+  EXPECT_EQ(together[1].token_ids, long_one);
+  EXPECT_EQ(together[2].token_ids, alone);
+}
+
 TEST_F(Generate, EndsForEveryReason) {
   LanguageModel model = load(/*context=*/24);
   const GenerateOptions options{.max_tokens = 100, .temperature = 0, .ignore_end = true};
