@@ -1,6 +1,7 @@
 #include "chat/chat_template.h"
 
 #include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -72,7 +73,8 @@ ChatTemplate::ChatTemplate(std::string_view source, const Vocabulary& vocabulary
       tokens_(special_tokens(vocabulary, metadata).dump()),
       parse_special_(parse_special),
       typed_(find_typed()),
-      takes_system_(takes_system()) {}
+      takes_system_(takes_system()),
+      guarded_(find_guarded(vocabulary)) {}
 
 ChatTemplate ChatTemplate::choose(const Metadata& metadata, const Vocabulary& vocabulary, const std::string& format,
                                   bool parse_special) {
@@ -171,6 +173,33 @@ bool ChatTemplate::takes_system() const {
   }
 }
 
+/// Found by what the template writes around messages. White space and words mark no turn.
+std::vector<TokenId> ChatTemplate::find_guarded(const Vocabulary& vocabulary) const {
+  std::vector<ChatMessage> conversation = {{"user", "QUESTION1"}, {"assistant", "ANSWER1"}, {"user", "QUESTION2"}};
+  if (takes_system_) conversation.insert(conversation.begin(), {"system", "SYSTEM1"});
+  const auto is_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
+  std::string around;
+  try {
+    const Rendering rendering = render_as_it_is(conversation, /*add_generation_prompt=*/true);
+    size_t from = 0;
+    for (const ByteRange& range : rendering.content) {
+      around += rendering.text.substr(from, range.begin - from) + '\0';
+      from = range.end;
+    }
+    around += rendering.text.substr(from);
+  } catch (const Error&) {
+    return {};
+  }
+  std::vector<TokenId> guarded;
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
+    const std::string& piece = vocabulary.pieces[id];
+    if (vocabulary.types[id] != PieceType::user_defined || trimmed(piece).empty()) continue;
+    if (is_word(piece.front()) || is_word(piece.back())) continue;
+    if (around.find(piece) != around.npos) guarded.push_back(static_cast<TokenId>(id));
+  }
+  return guarded;
+}
+
 std::vector<TokenId> ChatTemplate::encode(const Tokenizer& tokenizer, const Rendering& rendering) const {
   const Vocabulary& vocabulary = tokenizer.vocabulary();
   std::vector<TokenId> ids = encode_rest(tokenizer, rendering, 0);
@@ -185,7 +214,7 @@ std::vector<TokenId> ChatTemplate::encode_rest(const Tokenizer& tokenizer, const
   std::vector<ByteRange> content;
   if (!parse_special_) content = part_of(rendering.content, from, rendering.text.size());
   return tokenizer.encode(std::string_view(rendering.text).substr(from),
-                          {.add_begin = false, .parse_special = true, .content = content});
+                          {.add_begin = false, .parse_special = true, .content = content, .guarded = guarded_});
 }
 
 TurnEnd ChatTemplate::turn_end(const Tokenizer& tokenizer) const {

@@ -45,8 +45,9 @@ class ChatTemplate {
   Rendering render(std::span<const ChatMessage> messages, bool add_generation_prompt = true) const;
 
   /// The tokens of a rendering: special tokens are parsed in what the template wrote, but control tokens not in what
-  /// came from messages ("<|im_end|>" in a message is text, so that no message can write turns; with parse_special it
-  /// is that token). A begin token is added where the vocabulary asks for one and the text does not start with it.
+  /// came from messages, nor user-defined ones that the template writes ("<|im_end|>" in a message is text, so that no
+  /// message can write turns; with parse_special it is that token). A begin token is added where the vocabulary asks
+  /// for one and the text does not start with it.
   std::vector<TokenId> encode(const Tokenizer& tokenizer, const Rendering& rendering) const;
   /// The tokens of what follows a rendering's first bytes, without a begin token.
   std::vector<TokenId> encode_rest(const Tokenizer& tokenizer, const Rendering& rendering, size_t from) const;
@@ -62,13 +63,15 @@ class ChatTemplate {
                             const jinja::Bounds& bounds = {}) const;
   std::string try_out(std::span<const ChatMessage> messages) const;
   Typed find_typed();
+  std::vector<TokenId> find_guarded(const Vocabulary& vocabulary) const;
   bool takes_system() const;
 
   jinja::Template template_;
   std::string tokens_;  // the special tokens' names and texts, as JSON
   bool parse_special_;
   Typed typed_ = Typed::none;
-  bool takes_system_;  // writes system messages down
+  bool takes_system_;             // writes system messages down
+  std::vector<TokenId> guarded_;  // user-defined pieces that the template itself writes: it may mark turns with them
 };
 
 }  // namespace contexture

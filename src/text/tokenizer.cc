@@ -1,6 +1,7 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
+#include <utility>
 #include <variant>
 
 #include "base/error.h"
@@ -25,7 +26,7 @@ Algorithm make_algorithm(const Vocabulary& vocabulary) {
   return Algorithm(std::in_place_type<SentencePieceBpe>, vocabulary);
 }
 
-bool contains(const std::vector<TokenId>& ascending, TokenId id) {
+bool contains(std::span<const TokenId> ascending, TokenId id) {
   return std::binary_search(ascending.begin(), ascending.end(), id);
 }
 
@@ -43,12 +44,13 @@ bool touches_word(std::string_view text, size_t begin, size_t end) {
 
 /// Cuts the special pieces out of a text, with the white space that they swallow: visit(part, where it begins) for what
 /// lies between them, and their ids into `ids`. What one has swallowed is looked through for the next all the same, as
-/// Hugging Face's tokenizers do it. What touches `content` is no control piece.
+/// Hugging Face's tokenizers do it. What touches `content` is no control piece, and none that is `guarded`.
 template <typename Visit>
-void cut_text(std::string_view text, std::span<const ByteRange> content, const SpecialTokens& specials,
-              const Vocabulary& vocabulary, std::vector<TokenId>& ids, Visit visit) {
+void cut_text(std::string_view text, std::span<const ByteRange> content, std::span<const TokenId> guarded,
+              const SpecialTokens& specials, const Vocabulary& vocabulary, std::vector<TokenId>& ids, Visit visit) {
   const auto counts = [&](const SpecialTokens::Match& match) {
-    return vocabulary.types[match.id] != PieceType::control || !touches(content, match.at, match.at + match.size);
+    const bool is_kept = vocabulary.types[match.id] == PieceType::control || contains(guarded, match.id);
+    return !is_kept || !touches(content, match.at, match.at + match.size);
   };
   size_t part = 0;  // where what lies before the next special piece begins
   for (size_t at = 0; at < text.size();) {
@@ -88,6 +90,7 @@ enum class Place { start, middle, behind_special };
 struct Part {
   std::string_view text;
   std::vector<ByteRange> content;
+  std::span<const TokenId> guarded;  // EncodeOptions
   Place place;
 
   /// Of a stretch of it from this byte on.
@@ -109,6 +112,7 @@ struct Tokenizer::Impl {
   std::vector<std::string> bytes;  ///< by id: what decode() writes
   Specials user_defined;           ///< looked for in every text
   Specials special;                ///< with parse_special: these and the control pieces
+  SpecialTokens inner;             ///< user-defined pieces that the algorithm finds, as a part of the text around them
 
   explicit Impl(Vocabulary given);
 
@@ -133,8 +137,9 @@ Tokenizer::Impl::Impl(Vocabulary given) : vocabulary(checked(std::move(given))),
   bytes.reserve(count);
   for (TokenId id = 0; id < count; ++id) {
     bytes.push_back(is_sentencepiece() ? sentencepiece_bytes(vocabulary, id) : byte_bpe_bytes(vocabulary, id));
-    if (!is_special(id)) continue;
     std::string text = vocabulary.pieces[id];
+    if (!is_special(id) && vocabulary.types[id] == PieceType::user_defined) inner.add(text, id);
+    if (!is_special(id)) continue;
     if (is_normalized(id)) {
       text = normalized(text);
       bytes[id] = is_sentencepiece() ? spaces_for_marks(text) : text;
@@ -202,7 +207,7 @@ void Tokenizer::Impl::encode_marked(const Part& part, const Specials& specials, 
     return marks_for_spaces(vocabulary.prefix_if_absent ? normal : with_space(normal, part.place));
   };
   if (std::get<SentencePieceBpe>(algorithm).normalize(part.text).empty()) return;
-  cut_text(marked(part.text), content_after(part, marked), specials.normalized, vocabulary, ids,
+  cut_text(marked(part.text), content_after(part, marked), part.guarded, specials.normalized, vocabulary, ids,
            [&](std::string_view between, size_t at) {
              const std::string spaced = spaces_for_marks(between);
              run(vocabulary.prefix_if_absent ? with_space(spaced, part.place_of(at)) : spaced, ids);
@@ -217,16 +222,33 @@ void Tokenizer::Impl::encode_part(const Part& part, const Specials& specials, st
   const auto composed = [&](std::string_view text) { return vocabulary.nfc ? nfc(text) : std::string(text); };
   const std::string text = composed(part.text);
   if (!specials.has_normalized) return encode_plain(text, part.place, ids);
-  cut_text(text, content_after(part, composed), specials.normalized, vocabulary, ids,
+  cut_text(text, content_after(part, composed), part.guarded, specials.normalized, vocabulary, ids,
            [&](std::string_view between, size_t at) { encode_plain(between, part.place_of(at), ids); });
 }
 
 void Tokenizer::Impl::encode_text(const Part& whole, const Specials& specials, std::vector<TokenId>& ids) const {
-  cut_text(whole.text, whole.content, specials.given, vocabulary, ids, [&](std::string_view text, size_t at) {
+  const auto encode = [&](size_t from, size_t to, Place place) {
     std::vector<ByteRange> content;
-    if (specials.has_normalized) content = part_of(whole.content, at, at + text.size());
-    encode_part({text, std::move(content), whole.place_of(at)}, specials, ids);
-  });
+    if (specials.has_normalized) content = part_of(whole.content, from, to);
+    encode_part({whole.text.substr(from, to - from), std::move(content), whole.guarded, place}, specials, ids);
+  };
+  const auto is_guarded = [&](const SpecialTokens::Match& match) {
+    return contains(whole.guarded, match.id) && touches(whole.content, match.at, match.at + match.size);
+  };
+  const auto visit = [&](std::string_view text, size_t at) {
+    const size_t end = at + text.size();
+    Place place = whole.place_of(at);
+    // A guarded piece of the algorithm's own is cut in two, so that it is not found.
+    while (!whole.guarded.empty() && at < end) {
+      const SpecialTokens::Match match = inner.find(whole.text.substr(0, end), at, is_guarded);
+      if (match.size == 0) break;
+      const size_t cut = match.at + next_utf8(whole.text.substr(match.at)).size;
+      encode(at, cut, std::exchange(place, Place::middle));
+      at = cut;
+    }
+    if (at < end) encode(at, end, place);
+  };
+  cut_text(whole.text, whole.content, whole.guarded, specials.given, vocabulary, ids, visit);
 }
 
 Tokenizer::Tokenizer(Vocabulary vocabulary) : impl_(std::make_unique<Impl>(std::move(vocabulary))) {}
@@ -240,7 +262,7 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
   std::vector<TokenId> ids;
   if (options.add_begin && vocabulary.add_begin) ids.push_back(*vocabulary.begin);
   const Place place = options.goes_on ? Place::middle : Place::start;
-  impl_->encode_text({text, {options.content.begin(), options.content.end()}, place},
+  impl_->encode_text({text, {options.content.begin(), options.content.end()}, options.guarded, place},
                      options.parse_special ? impl_->special : impl_->user_defined, ids);
   if (options.add_begin && vocabulary.add_end) ids.push_back(*vocabulary.end);
   return ids;

@@ -16,8 +16,9 @@ struct EncodeOptions {
   bool parse_special = true;  ///< "<|eot_id|>" in the text is that token; false: it is text like any other
   bool goes_on = false;       ///< other text comes before it: no space is put in front
   /// With parse_special: bytes of the text that came from elsewhere, ascending and apart. What touches them is no
-  /// control token.
+  /// control token, nor one of these user-defined ones, ascending.
   std::span<const ByteRange> content = {};
+  std::span<const TokenId> guarded = {};
 };
 
 /// Text to token ids and back. Immutable once made; safe to use from several threads.
