@@ -11,9 +11,11 @@
 #include <cstring>
 #include <filesystem>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 
 namespace contexture {
 namespace {
@@ -30,20 +32,23 @@ namespace {
 
 /// Where the file really goes: a symbolic link keeps pointing at it. What is no file (a device, a pipe, a folder) could
 /// only be replaced, and is refused.
-std::string target_of(const std::string& path) {
+std::string target_of(const std::string& given) {
+  const std::string path = through_links(given);
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::status_known(status)) {
+    fail("cannot look for {}: {}; check the path", printable(given, 400), error.message());
+  }
   if (!std::filesystem::exists(status)) return path;
   if (!std::filesystem::is_regular_file(status)) {
     fail("{} is there and is not a file; give the path of a file", printable(path, 400));
   }
-  const std::filesystem::path target = std::filesystem::canonical(path, error);
-  return error ? path : target.string();
+  return path;
 }
 
-/// Names of partial files that are there now, for a signal handler: it may take no lock, and so nobody does. A file
-/// that finds no free place is not removed when a signal ends the program.
-std::array<std::atomic<const char*>, 64> partial_files{};
+/// For a signal handler, which may take no lock: nobody takes one. A path that finds no free place is not removed when a
+/// signal ends the program.
+std::array<std::atomic<const char*>, 1024> partial_paths{};
 static_assert(std::atomic<const char*>::is_always_lock_free, "read in a signal handler");
 
 /// Only root may give files away, and to a group only its members; the permissions are kept in any case, but for those
@@ -55,7 +60,7 @@ void keep_owner_and_permissions(int fd, const struct stat& old) {
 }
 
 void replace_in_list(const char* there, const char* by) {
-  for (std::atomic<const char*>& place : partial_files) {
+  for (std::atomic<const char*>& place : partial_paths) {
     const char* expected = there;
     if (place.compare_exchange_strong(expected, by)) return;
   }
@@ -82,25 +87,55 @@ int create_beside(const std::string& path, const char* kind, unsigned mode, std:
   return fd;
 }
 
-void remove_partial_files() noexcept {
-  for (const std::atomic<const char*>& place : partial_files) {
-    if (const char* name = place) unlink(name);
+void remove_partial_paths() noexcept {
+  for (const bool folders : {false, true}) {
+    for (const std::atomic<const char*>& place : partial_paths) {
+      if (const char* name = place) folders ? rmdir(name) : unlink(name);
+    }
   }
+}
+
+PartialPath::PartialPath(std::string path) : path_(std::move(path)) {
+  replace_in_list(nullptr, path_.c_str());
+}
+
+PartialPath::~PartialPath() {
+  if (is_partial_ && unlink(path_.c_str()) != 0) rmdir(path_.c_str());
+  keep();
+}
+
+void PartialPath::keep() {
+  if (std::exchange(is_partial_, false)) replace_in_list(path_.c_str(), nullptr);
+}
+
+std::string through_links(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path target = path;
+  for (int links = 0; links < 40 && fs::is_symlink(fs::symlink_status(target, error)); ++links) {
+    const fs::path to = fs::read_symlink(target, error);
+    if (error) return path;
+    target = to.is_absolute() ? to : target.parent_path() / to;
+  }
+  const fs::path whole = fs::weakly_canonical(target, error);
+  return error ? path : whole.string();
 }
 
 AtomicFile::AtomicFile(const std::string& path, FileAccess access) : path_(target_of(path)) {
   struct stat old = {};
   const bool replaces = stat(path_.c_str(), &old) == 0;
-  fd_ = create_beside(path_, "partial", access == FileAccess::owner_only || replaces ? 0600 : 0666, partial_);
-  if (fd_ < 0) refuse("cannot create", partial_, "check the folder and its permissions");
-  replace_in_list(nullptr, partial_.c_str());
+  if (replaces && is_mapped(path_)) {
+    fail("{} is a file that this command reads; give another name to the file to write", printable(path, 400));
+  }
+  std::string name;
+  fd_ = create_beside(path_, "partial", access == FileAccess::owner_only || replaces ? 0600 : 0666, name);
+  if (fd_ < 0) refuse("cannot create", name, "check the folder and its permissions");
+  partial_.emplace(std::move(name));
   if (replaces) keep_owner_and_permissions(fd_, old);
 }
 
 AtomicFile::~AtomicFile() {
   close(fd_);
-  if (!published_) unlink(partial_.c_str());
-  replace_in_list(partial_.c_str(), nullptr);
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
@@ -119,9 +154,8 @@ void AtomicFile::pad(size_t alignment) {
 
 void AtomicFile::publish() {
   if (fsync(fd_) != 0) refuse_to_write(path_);
-  if (rename(partial_.c_str(), path_.c_str()) != 0) refuse("cannot replace", path_, "check what is there");
-  replace_in_list(partial_.c_str(), nullptr);  // the name may be another's from now on
-  published_ = true;
+  if (rename(partial_->path().c_str(), path_.c_str()) != 0) refuse("cannot replace", path_, "check what is there");
+  partial_->keep();
 }
 
 }  // namespace contexture

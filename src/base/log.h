@@ -10,6 +10,10 @@ namespace contexture {
 /// 0: quiet, 1: info, 2: debug; to stderr. Warnings are always shown.
 void set_log_level(int level);
 
+/// For main, before anything is opened: standard streams that are closed become /dev/null. The next file opened would
+/// take their number, and what is said on stderr would be written into it.
+void open_standard_streams() noexcept;
+
 /// Writes to stderr. What cannot be written there (the disk is full, nobody reads) is passed over: a remark is not
 /// worth the work that it is about.
 void write_to_stderr(const char* text, size_t size) noexcept;

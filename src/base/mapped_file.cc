@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <mutex>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -27,6 +29,10 @@ struct Descriptor {
 /// A Git LFS pointer is a text of three lines, the first of them this.
 constexpr std::string_view pointer_begin = "version https://git-lfs.github.com/spec/v1\n";
 
+/// Device and inode of every file that is mapped, as often as it is.
+std::mutex mapped_mutex;
+std::multiset<std::pair<uint64_t, uint64_t>> mapped_files;
+
 bool begins_as_pointer(std::string_view text) {
   return text.starts_with(pointer_begin);
 }
@@ -45,6 +51,12 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   void* data = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
   if (data == MAP_FAILED) fail("cannot map {}: {}", printable(path, 400), std::strerror(errno));
   data_ = static_cast<const std::byte*>(data);
+  device_ = status.st_dev;
+  inode_ = status.st_ino;
+  {
+    const std::lock_guard lock(mapped_mutex);
+    mapped_files.emplace(device_, inode_);
+  }
   if (begins_as_pointer({reinterpret_cast<const char*>(data_), size_})) {
     unmap();
     fail("{} is a Git LFS pointer and not the file itself; fetch it with git lfs pull, or download it",
@@ -60,6 +72,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(device_, other.device_);
+  std::swap(inode_, other.inode_);
   return *this;
 }
 
@@ -68,7 +82,17 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::unmap() {
-  if (data_) munmap(const_cast<std::byte*>(data_), size_);
+  if (!data_) return;
+  munmap(const_cast<std::byte*>(data_), size_);
+  const std::lock_guard lock(mapped_mutex);
+  mapped_files.erase(mapped_files.find({device_, inode_}));
+}
+
+bool is_mapped(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) return false;
+  const std::lock_guard lock(mapped_mutex);
+  return mapped_files.contains({status.st_dev, status.st_ino});
 }
 
 bool is_git_lfs_pointer(const std::string& path) {

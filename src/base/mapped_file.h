@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -29,7 +30,11 @@ class MappedFile {
   std::string path_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  uint64_t device_ = 0, inode_ = 0;
 };
+
+/// Whether this process has the file mapped, under whatever name: it must not be written over.
+bool is_mapped(const std::string& path);
 
 /// Whether a file is what Git leaves in place of one that was not fetched.
 bool is_git_lfs_pointer(const std::string& path);

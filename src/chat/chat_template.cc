@@ -74,7 +74,7 @@ ChatTemplate::ChatTemplate(std::string_view source, const Vocabulary& vocabulary
       parse_special_(parse_special),
       typed_(find_typed()),
       takes_system_(takes_system()),
-      guarded_(find_guarded(vocabulary)) {}
+      guarded_(find_guarded(source, vocabulary)) {}
 
 ChatTemplate ChatTemplate::choose(const Metadata& metadata, const Vocabulary& vocabulary, const std::string& format,
                                   bool parse_special) {
@@ -173,12 +173,13 @@ bool ChatTemplate::takes_system() const {
   }
 }
 
-/// Found by what the template writes around messages. White space and words mark no turn.
-std::vector<TokenId> ChatTemplate::find_guarded(const Vocabulary& vocabulary) const {
+/// Those in its source, and in what it writes around messages (from parts, perhaps). White space and words mark no
+/// turn.
+std::vector<TokenId> ChatTemplate::find_guarded(std::string_view source, const Vocabulary& vocabulary) const {
   std::vector<ChatMessage> conversation = {{"user", "QUESTION1"}, {"assistant", "ANSWER1"}, {"user", "QUESTION2"}};
   if (takes_system_) conversation.insert(conversation.begin(), {"system", "SYSTEM1"});
   const auto is_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
-  std::string around;
+  std::string around(source);
   try {
     const Rendering rendering = render_as_it_is(conversation, /*add_generation_prompt=*/true);
     size_t from = 0;
@@ -187,8 +188,7 @@ std::vector<TokenId> ChatTemplate::find_guarded(const Vocabulary& vocabulary) co
       from = range.end;
     }
     around += rendering.text.substr(from);
-  } catch (const Error&) {
-    return {};
+  } catch (const Error&) {  // it refuses this conversation; its source is what there is
   }
   std::vector<TokenId> guarded;
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {

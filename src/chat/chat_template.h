@@ -63,7 +63,7 @@ class ChatTemplate {
                             const jinja::Bounds& bounds = {}) const;
   std::string try_out(std::span<const ChatMessage> messages) const;
   Typed find_typed();
-  std::vector<TokenId> find_guarded(const Vocabulary& vocabulary) const;
+  std::vector<TokenId> find_guarded(std::string_view source, const Vocabulary& vocabulary) const;
   bool takes_system() const;
 
   jinja::Template template_;
@@ -71,7 +71,7 @@ class ChatTemplate {
   bool parse_special_;
   Typed typed_ = Typed::none;
   bool takes_system_;             // writes system messages down
-  std::vector<TokenId> guarded_;  // user-defined pieces that the template itself writes: it may mark turns with them
+  std::vector<TokenId> guarded_;  // user-defined pieces that the template may mark turns with
 };
 
 }  // namespace contexture

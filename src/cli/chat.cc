@@ -189,7 +189,7 @@ struct Chat {
     converse(conversation, generate, held, input);
     // Whoever ends it otherwise has had the choice to /save.
     if (interrupted() && speaks() && !session.empty() && last_.prompt_tokens > 0) {
-      save(session, conversation);
+      if (!save(session, conversation)) throw LostWork("the conversation is not kept");
     }
   }
 
@@ -317,16 +317,22 @@ struct Chat {
     return true;
   }
 
-  void save(const std::string& path, const CachedConversation& conversation) const {
+  /// False where it cannot be.
+  bool save(const std::string& path, const CachedConversation& conversation) const {
     if (path.empty()) {
       tell("say where to: /save FILE\n");
-      return;
+      return false;
     }
     try {
+      std::error_code ignored;
+      const bool is_there = std::filesystem::exists(path, ignored) && std::filesystem::file_size(path, ignored) > 0;
+      if (is_there) (void)read_chat_session(path);  // what is no conversation is not replaced
       write_chat_session(path, {conversation.saved(), seed_});
       tell("(saved to {})\n", printable(path, 400));
+      return true;
     } catch (const Error& error) {
       tell("error: {}\n", error.what());
+      return false;
     }
   }
 

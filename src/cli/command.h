@@ -12,6 +12,11 @@ namespace contexture::cli {
 
 using Json = nlohmann::ordered_json;
 
+/// What was made cannot be kept: the exit status says so, also where a signal ended the work.
+struct LostWork : Error {
+  using Error::Error;
+};
+
 /// Flags that every subcommand about a model has.
 struct ModelFlags {
   std::string model;

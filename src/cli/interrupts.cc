@@ -1,6 +1,5 @@
 #include "cli/interrupts.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <cstdint>
 
 #include "base/atomic_file.h"
+#include "base/log.h"
 
 namespace contexture::cli {
 namespace {
@@ -33,7 +33,7 @@ void on_signal(int signal) {
   const bool matters = signal != SIGPIPE || (!interrupt_flag && nobody_reads_stdout());
   if (matters) {
     if (--interrupts_left < 0) {
-      remove_partial_files();
+      remove_partial_paths();
       _exit(128 + signal);
     }
     last_signal = signal;
@@ -43,6 +43,11 @@ void on_signal(int signal) {
     (void)!write(wake_up, &one, sizeof(one));
   }
   errno = saved_errno;
+}
+
+void forget_waking() {
+  uint64_t ignored;
+  (void)!read(wake_up, &ignored, sizeof(ignored));
 }
 
 void install_handlers() {
@@ -60,19 +65,18 @@ void install_handlers() {
 }  // namespace
 
 void prepare_process() {
-  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
-    (void)!open("/dev/null", O_RDWR);  // takes the lowest number that is free: this one
-  }
+  open_standard_streams();
   install_handlers();
 }
 
 void catch_interrupts(int times) {
   install_handlers();
-  uint64_t ignored;
-  (void)!read(wake_up, &ignored, sizeof(ignored));
   interrupts_left = times;
-  interrupt_flag = ending_signal != 0;
+  // In this order a signal that comes meanwhile is not lost: at worst what wakes a reader is, who looks at the flag
+  // first.
+  interrupt_flag = false;
+  forget_waking();
+  if (ending_signal != 0) interrupt_flag = true;
 }
 
 const std::atomic<bool>& interrupted() {
@@ -92,6 +96,7 @@ bool read_some(int descriptor, std::string& to) {
     pollfd wait[] = {{.fd = descriptor, .events = POLLIN, .revents = 0},
                      {.fd = wake_up, .events = POLLIN, .revents = 0}};
     if (poll(wait, 2, -1) < 0 && errno != EINTR) return false;
+    if (wait[1].revents != 0 && !interrupt_flag) forget_waking();
     if (wait[0].revents == 0) continue;
     char buffer[65536];
     const ssize_t count = read(descriptor, buffer, sizeof(buffer));

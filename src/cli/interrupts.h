@@ -9,8 +9,7 @@ namespace contexture::cli {
 /// A command that runs for long catches them, looks at interrupted() and ends cleanly; elsewhere they end it at once,
 /// and its partial files go with it. The exit status is 128 and the signal's number, as shells say it.
 
-/// For main, before anything is opened: standard streams that are closed become /dev/null (the next file opened would
-/// take their number, and what is said on stderr would be written into it), signals are set up, and a write beyond the
+/// For main, before anything is opened: closed standard streams are opened, signals are set up, and a write beyond the
 /// limit of a file's size is an error like a full disk.
 void prepare_process();
 

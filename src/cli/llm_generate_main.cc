@@ -1,10 +1,12 @@
-// contexture_llm_generate: the command line of the multi-context runner, on contexture/llm_decode_runner.h alone.
+// contexture_llm_generate: the command line of the multi-context runner, on contexture/llm_decode_runner.h.
 
 #include <CLI/CLI.hpp>
 
+#include "base/log.h"
 #include "contexture/llm_decode_runner.h"
 
 int main(int argc, char** argv) {
+  contexture::open_standard_streams();
   contexture::LLMDecodeConfig config;
   std::string prompt = "Once upon a time";
   CLI::App app("Runs a folder that `contexture compile` wrote.", "contexture_llm_generate");
@@ -27,9 +29,11 @@ int main(int argc, char** argv) {
   contexture::LLMDecodeRunner runner(config);
   std::string text;
   if (!runner.initialize() || !runner.generate(prompt, text)) {
-    std::cerr << "error: " << runner.get_error() << "\n";
+    contexture::tell("error: {}\n", runner.get_error());
     return 1;
   }
   std::cout << text << std::endl;
-  return 0;
+  if (std::cout) return 0;
+  contexture::tell("error: cannot write to stdout; is the disk full?\n");
+  return 1;
 }

@@ -67,15 +67,19 @@ int main(int argc, char** argv) {
   using namespace contexture;
   cli::prepare_process();
   int status = 1;
+  bool is_lost = false;
   try {
     cli::check_processor();
     status = cli::run_program(argc, argv);
   } catch (const std::bad_alloc&) {
     tell("error: out of memory; use a smaller model or a shorter context (contexture plan)\n");
+  } catch (const cli::LostWork& e) {
+    tell("error: {}\n", e.what());
+    is_lost = true;
   } catch (const std::exception& e) {
     tell("error: {}\n", e.what());
   }
-  if (cli::interrupted()) status = cli::interrupted_status();
+  if (cli::interrupted() && !is_lost) status = cli::interrupted_status();
   std::cout.flush();
   if ((!std::cout || std::fflush(stdout) != 0) && status == 0) {
     tell("error: cannot write to stdout; is the disk full?\n");

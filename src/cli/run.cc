@@ -88,7 +88,12 @@ struct Run {
     } else {
       print_speed(made, runtime, clamped);
     }
-    if (kept) kept->save(runtime, sequence.id(), ids, made, generate);
+    try {
+      if (kept) kept->save(runtime, sequence.id(), ids, made, generate);
+    } catch (const Error&) {
+      if (trace) trace->finish();
+      throw;
+    }
     if (trace) trace->finish();
   }
 

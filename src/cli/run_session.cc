@@ -73,7 +73,11 @@ void RunSession::save(Runtime& runtime, SequenceId sequence, std::span<const Tok
                       const GenerateOptions& options) const {
   SessionState state = state_after(prompt, options, made, runtime);
   state.clamped_values = clamped_values(runtime);
-  save_session(path_, runtime, sequence, state, model_, model_name_);
+  try {
+    save_session(path_, runtime, sequence, state, model_, model_name_);
+  } catch (const Error& error) {
+    throw LostWork(error.what());
+  }
 }
 
 }  // namespace contexture::cli

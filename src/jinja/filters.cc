@@ -229,10 +229,10 @@ template <const char* Why>
 Value refused(In, const Value&, Args) {
   raise("{}", Why);
 }
-constexpr char kRandom[] = "the filter 'random' gives another answer every time, and is not known here";
-constexpr char kUrlize[] = "the filter 'urlize' is not known here";
-constexpr char kWordwrap[] = "the filter 'wordwrap' is not known here";
-constexpr char kPprint[] = "the filter 'pprint' is not known here";
+constexpr char kRandom[] = "the filter 'random' gives another answer every time, and is not carried out here";
+constexpr char kUrlize[] = "the filter 'urlize' is not carried out here";
+constexpr char kWordwrap[] = "the filter 'wordwrap' is not carried out here";
+constexpr char kPprint[] = "the filter 'pprint' is not carried out here";
 
 const Table& other_filters() {
   static const Table table = {

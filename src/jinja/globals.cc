@@ -54,7 +54,7 @@ Value joiner(In in, const Value&, Args a) {
 }
 
 Value lipsum(In, const Value&, Args) {
-  raise("'lipsum' gives another text every time, and is not known here");
+  raise("'lipsum' gives another text every time, and is not carried out here");
 }
 
 Value raise_exception(In in, const Value&, Args a) {
@@ -63,7 +63,8 @@ Value raise_exception(In in, const Value&, Args a) {
 
 /// One conversion at a time: a format with a width could ask for gigabytes.
 Value strftime_now(In in, const Value&, Args a) {
-  const std::string& format = string_argument(a, 0, "format").bytes();
+  const String& given = string_argument(a, 0, "format");
+  const std::string& format = given.bytes();
   const std::time_t now = in.now();
   std::tm parts = {};
   localtime_r(&now, &parts);
@@ -84,7 +85,7 @@ Value strftime_now(In in, const Value&, Args a) {
     in.heap().spend(sizeof(buffer));
     out.append(buffer, std::strftime(buffer, sizeof(buffer), conversion.c_str(), &parts));
   }
-  return in.heap().string(out);
+  return in.heap().string(out, !given.content().empty());
 }
 
 }  // namespace

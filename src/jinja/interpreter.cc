@@ -97,7 +97,7 @@ Interpreter::Flow Interpreter::run_statement(const Statement& s, Scope* scope, W
     case StatementKind::generation:
       return run_body(s.body, scope, out);
     case StatementKind::refused:
-      raise("the statement '{}' is not known here", s.text);
+      raise("the statement '{}' is not carried out here", s.text);
     case StatementKind::break_:
       return Flow::break_;
     case StatementKind::continue_:

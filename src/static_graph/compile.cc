@@ -1,7 +1,10 @@
 #include "static_graph/compile.h"
 
+#include <deque>
 #include <filesystem>
 #include <memory>
+#include <set>
+#include <string_view>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -17,58 +20,79 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// What `compile` wrote before may be replaced by what it writes now, and nothing else: no other file goes with it.
+bool is_compiled_model(const fs::path& folder) {
+  try {
+    const fs::path path = folder / kManifestName;
+    const MappedFile file(path.string());
+    const std::span<const std::byte> bytes = file.bytes();
+    const ContextManifest manifest =
+        parse_manifest({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+    std::set<std::string> names = {kManifestName, manifest.tokenizer.name};
+    for (const ContextManifest::Shard& shard : manifest.shards) names.insert({shard.binary.name, shard.json.name});
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+      const bool is_its_own = names.contains(entry.path().filename().string()) && entry.is_regular_file();
+      if (!is_its_own) return false;
+    }
+    return true;
+  } catch (const std::exception&) {  // no manifest, or none that can be read
+    return false;
+  }
+}
+
 /// A directory being written that gets its name when it is whole. Until then it is PATH.partial-RANDOM, which does
 /// not outlive a failure: what was there before stays, and its permissions with what replaces it.
 class AtomicFolder {
  public:
-  explicit AtomicFolder(std::string path) : path_(std::move(path)) {
-    while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
+  explicit AtomicFolder(const std::string& path) : path_(through_links(without_slashes(path))) {
     std::error_code error;
-    if (fs::exists(path_, error) && !replaceable()) {
-      fail("{} is there and is no compiled model; give another directory", printable(path_, 400));
+    if (fs::exists(path_, error) && !(fs::is_directory(path_, error) && fs::is_empty(path_, error)) &&
+        !is_compiled_model(path_)) {
+      fail("{} is there and is no compiled model, or holds other files too; give another directory",
+           printable(path, 400));
     }
-    partial_ = name_beside(path_, "partial");
-    if (!fs::create_directory(partial_, error)) {
-      fail("cannot create {}: {}; check the folder and its permissions", printable(partial_, 400), error.message());
+    const std::string partial = name_beside(path_, "partial");
+    if (!fs::create_directory(partial, error)) {
+      fail("cannot create {}: {}; check the folder and its permissions", printable(partial, 400), error.message());
     }
+    partial_.emplace_back(partial);
   }
   ~AtomicFolder() {
-    std::error_code ignored;
-    if (!published_) fs::remove_all(partial_, ignored);
+    while (!partial_.empty()) partial_.pop_back();  // the folder last
   }
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
 
-  const std::string& folder() const { return partial_; }
-  std::string file(const std::string& name) const { return partial_ + "/" + name; }
+  const std::string& folder() const { return partial_.front().path(); }
+  /// The path of a file to be written.
+  std::string file(const std::string& name) { return partial_.emplace_back(folder() + "/" + name).path(); }
 
   void publish() {
     std::error_code error;
-    const std::string old = partial_ + ".old";
+    const std::string old = folder() + ".old";
     const bool replaces = fs::exists(path_, error);
     if (replaces) {
-      fs::permissions(partial_, fs::status(path_, error).permissions(), error);
+      fs::permissions(folder(), fs::status(path_, error).permissions(), error);
       fs::rename(path_, old, error);
     }
     if (!error) {
-      fs::rename(partial_, path_, error);
+      fs::rename(folder(), path_, error);
       std::error_code ignored;
       if (error && replaces) fs::rename(old, path_, ignored);
     }
     if (error) fail("cannot replace {}: {}; check what is there", printable(path_, 400), error.message());
-    published_ = true;
-    fs::remove_all(old, error);
+    for (PartialPath& path : partial_) path.keep();
+    if (replaces) fs::remove_all(old, error);
   }
 
  private:
-  bool replaceable() const {
-    std::error_code error;
-    return fs::is_directory(path_, error) &&
-           (fs::is_empty(path_, error) || fs::exists(path_ + "/manifest.json", error));
+  static std::string without_slashes(std::string path) {
+    while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    return path;
   }
 
-  std::string path_, partial_;
-  bool published_ = false;
+  std::string path_;
+  std::deque<PartialPath> partial_;  // the folder, then its files
 };
 
 void write_text(const std::string& path, const std::string& text) {
@@ -136,7 +160,7 @@ class Compiler {
     return file;
   }
 
-  ContextManifest::Shard write_shard(const AtomicFolder& folder, const ConstantData& data, const ShardRange& range,
+  ContextManifest::Shard write_shard(AtomicFolder& folder, const ConstantData& data, const ShardRange& range,
                                      const Ranges& ranges) {
     const ShardDraft draft = build_shard(file_, config_, range, options_, ranges);
     size_t total = 0, done = 0;

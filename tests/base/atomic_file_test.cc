@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 
 namespace contexture {
 namespace {
@@ -146,9 +147,48 @@ TEST_F(AtomicFileTest, ASignalHandlerRemovesWhatIsNotWhole) {
   { AtomicFile given_up((folder_ / "given up").string()); }
   AtomicFile file(half.string());
   EXPECT_EQ(entries(), 2u);
-  remove_partial_files();
+  remove_partial_paths();
   EXPECT_EQ(entries(), 1u);
   EXPECT_TRUE(fs::exists(whole));
+}
+
+TEST_F(AtomicFileTest, ALinkToNothingYetStaysALink) {
+  const fs::path link = folder_ / "link", second = folder_ / "second";
+  fs::create_symlink("target", link);
+  fs::create_symlink(link, second);
+  AtomicFile file(second.string());
+  write(file, "new");
+  file.publish();
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_TRUE(fs::is_symlink(second));
+  EXPECT_EQ(read(folder_ / "target"), "new");
+  const fs::path circle = folder_ / "circle";
+  fs::create_symlink("circle", circle);
+  EXPECT_THROW(AtomicFile(circle.string()), Error);
+}
+
+TEST_F(AtomicFileTest, WhatIsMappedIsNotReplacedUnderAnyName) {
+  const fs::path path = folder_ / "file", link = folder_ / "link", same = folder_ / "same";
+  std::ofstream(path) << "old";
+  fs::create_symlink(path, link);
+  fs::create_hard_link(path, same);
+  {
+    const MappedFile map(path.string());
+    MappedFile moved(path.string());
+    const MappedFile twice(std::move(moved));
+    for (const fs::path& name : {path, link, same}) EXPECT_THROW(AtomicFile(name.string()), Error) << name;
+  }
+  AtomicFile(path.string()).publish();
+  EXPECT_EQ(read(path), "");
+}
+
+TEST_F(AtomicFileTest, PartialPathsGoFilesBeforeTheirFolder) {
+  const fs::path folder = folder_ / "folder";
+  fs::create_directory(folder);
+  const PartialPath partial(folder.string()), file((folder / "file").string());
+  std::ofstream(file.path()) << "half";
+  remove_partial_paths();
+  EXPECT_FALSE(fs::exists(folder));
 }
 
 TEST_F(AtomicFileTest, RefusesWhatIsNoFile) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -59,6 +60,31 @@ TEST_F(Process, ResultsThatCannotBeWrittenAreAFailureAndTheSessionStays) {
   EXPECT_EQ(limited.status, 1) << "a limit of a file's size is no signal";
   EXPECT_THAT(limited.err, HasSubstr("ulimit"));
   EXPECT_FALSE(std::filesystem::exists(trace_.path()));
+}
+
+TEST_F(Process, AResultThatCannotBeKeptIsAFailureAlsoWhereASignalEndedTheWork) {
+  const Ended ended =
+      run_script("ulimit -f 1; $C" + story_ + "-n 2200" + session() + " >" + trace_.path() + ".out & until [[ -s " +
+                 trace_.path() + ".out ]]; do sleep 0.01; done; kill -TERM $!; wait $!");
+  EXPECT_EQ(ended.status, 1) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("cannot write " + session_.path()));
+  std::filesystem::remove(trace_.path() + ".out");
+}
+
+TEST_F(Process, NoCommandWritesOverTheModelThatItReads) {
+  const std::string model = trace_.path();
+  std::filesystem::copy_file("models/stories-1m.gguf", model);
+  const std::string before = read(model);
+  const Ended logits = run_program("logits -m " + model + " -p Hi -o " + model);
+  EXPECT_EQ(logits.status, 1);
+  EXPECT_THAT(logits.err, HasSubstr("a file that this command reads"));
+  EXPECT_EQ(run_program("bench -m " + model + " -p 4 -n 2 -r 1 --plot " + model).status, 1);
+  const Ended chat = run_program("chat -n 2 -m " + model, "Hello\n/save " + model + "\n/save README.md\n");
+  EXPECT_EQ(chat.status, 0);
+  EXPECT_EQ(std::count(chat.err.begin(), chat.err.end(), '\n'), 3) << chat.err;
+  EXPECT_THAT(chat.err, HasSubstr("README.md: "));
+  EXPECT_EQ(read(model), before);
+  EXPECT_THAT(read("README.md"), testing::StartsWith("# Contexture"));
 }
 
 TEST_F(Process, TextNeverGoesIntoAFileThatTookTheNumberOfAClosedStream) {

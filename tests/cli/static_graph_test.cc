@@ -76,7 +76,7 @@ TEST_F(StaticGraphCommands, InfoTellsAndPrintsTheGraphs) {
   EXPECT_EQ(run_program("info --graphs").status, 2);
 }
 
-/// The other runner's command line, on the public header alone.
+/// The other runner's command line.
 TEST_F(StaticGraphCommands, LlmGenerateTellsTheSameStory) {
   const auto generate = [](const std::string& flags) { return run_program(flags, {}, CONTEXTURE_LLM_GENERATE); };
   const std::string folder = "--ctx_dir " + name_->path();
@@ -92,6 +92,9 @@ TEST_F(StaticGraphCommands, LlmGenerateTellsTheSameStory) {
   EXPECT_EQ(wrong.status, 1);
   EXPECT_THAT(wrong.err, HasSubstr("/no/such is no folder"));
   EXPECT_EQ(generate("--prompt Once").status, 2);
+  const std::string program = CONTEXTURE_LLM_GENERATE " " + folder + " --prompt Once --max_gen 2 ";
+  EXPECT_EQ(run_script(program + ">/dev/full").status, 1) << "what cannot be written is a failure";
+  EXPECT_EQ(run_script(program + ">&- 2>&-").status, 0);
 }
 
 TEST_F(StaticGraphCommands, ChatGoesOn) {

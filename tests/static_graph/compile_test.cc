@@ -190,6 +190,40 @@ TEST(Compile, RefusesWhatItCannotDo) {
 
 /// Files that may not grow any further, as on a disk that is full, wherever that happens: a line that says so, and
 /// nothing is left; what was there before stays.
+TEST(Compile, ReplacesACompiledModelThroughAnyNameAndNothingElse) {
+  namespace fs = std::filesystem;
+  const TemporaryFile path, folder_name("");
+  write_random_model({}, path.path());
+  const std::string folder = folder_name.path() + ".d", out = folder + "/model", link = folder + "/link";
+  fs::create_directory(folder);
+  const ModelFile file = open_model(path.path());
+  ThreadPool pool(1);
+  CompileTask task{.out = out, .shards = 2, .context = 32, .prefill_length = 8, .recipe = {}};
+  (void)compile_model(file, task, pool);
+  fs::permissions(out, fs::perms::owner_all);
+  fs::create_directory_symlink("model", link);
+  task.shards = 1;
+  for (const std::string& name : {link, out + "/../model", out + "/"}) {
+    task.out = name;
+    (void)compile_model(file, task, pool);
+  }
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_FALSE(fs::exists(out + "/forward_1.bin")) << "of the two shards before";
+  EXPECT_EQ(fs::status(out).permissions(), fs::perms::owner_all);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 2) << "nothing partial";
+
+  std::ofstream(out + "/thesis.txt") << "years of work";
+  EXPECT_THAT(error_of([&] { compile_model(file, task, pool); }), testing::HasSubstr("other files too"));
+  EXPECT_EQ(bytes_at(out + "/thesis.txt"), "years of work");
+  const std::string claims = folder + "/claims";  // a manifest alone makes no compiled model
+  fs::create_directory(claims);
+  std::ofstream(claims + "/manifest.json") << "{}";
+  task.out = claims;
+  EXPECT_THAT(error_of([&] { compile_model(file, task, pool); }), testing::HasSubstr("no compiled model"));
+  EXPECT_TRUE(fs::exists(claims + "/manifest.json"));
+  fs::remove_all(folder);
+}
+
 TEST(Compile, NoRoomLeavesNothing) {
   namespace fs = std::filesystem;
   const TemporaryFile path, folder_name("");

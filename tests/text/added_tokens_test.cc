@@ -52,23 +52,7 @@ json marked_with(json flags = json::object(), const char* content = "<u>") {
             token_json(content, 10, false, flags)}},
           {"normalizer", json::parse(test::kMarksJson)},
           {"pre_tokenizer", nullptr},
-          {"model",
-           {{"type", "BPE"},
-            {"unk_token", "<unk>"},
-            {"fuse_unk", true},
-            {"byte_fallback", true},
-            {"vocab",
-             {{"<unk>", 0},
-              {"<s>", 1},
-              {"</s>", 2},
-              {"▁", 3},
-              {"a", 4},
-              {"b", 5},
-              {"▁a", 6},
-              {"ab", 7},
-              {"▁▁", 8},
-              {"<0x0A>", 9}}},
-            {"merges", json::parse(R"([["▁", "▁"], ["a", "b"], ["▁", "a"]])")}}}};
+          {"model", test::small_model_json()}};
 }
 
 json metaspace_with(const char* scheme, json flags = json::object(), const char* content = "<u>") {

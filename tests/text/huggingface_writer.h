@@ -38,6 +38,14 @@ inline const std::string kMarksJson =
     R"({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
         {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})";
 
+/// The model of a small tokenizer.json: <unk> (0), <s>, </s>, ▁, a, b (5), ▁a, ab, ▁▁ (8), <0x0A> (9).
+inline nlohmann::json small_model_json() {
+  return nlohmann::json::parse(R"({
+      "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
+      "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "▁": 3, "a": 4, "b": 5, "▁a": 6, "ab": 7, "▁▁": 8, "<0x0A>": 9},
+      "merges": [["▁", "▁"], ["a", "b"], ["▁", "a"]]})");
+}
+
 /// {"a": 0, "b": 1, ...}, the tables, and the special pieces as added tokens. Everything else is for the caller.
 inline nlohmann::json huggingface_json(const Vocabulary& vocabulary, bool merges_as_pairs = false) {
   using nlohmann::json;

@@ -54,23 +54,7 @@ json metaspace() {
       {"added_tokens", {added("<unk>", 0), added("<s>", 1), added("</s>", 2), added("<u>", 10, {{"special", false}})}},
       {"normalizer", json::parse(test::kMarksJson)},
       {"pre_tokenizer", nullptr},
-      {"model",
-       {{"type", "BPE"},
-        {"unk_token", "<unk>"},
-        {"fuse_unk", true},
-        {"byte_fallback", true},
-        {"vocab",
-         {{"<unk>", 0},
-          {"<s>", 1},
-          {"</s>", 2},
-          {"▁", 3},
-          {"a", 4},
-          {"b", 5},
-          {"▁a", 6},
-          {"ab", 7},
-          {"▁▁", 8},
-          {"<0x0A>", 9}}},
-        {"merges", json::parse(R"([["▁", "▁"], ["a", "b"], ["▁", "a"]])")}}}};
+      {"model", test::small_model_json()}};
 }
 
 json template_with(const char* before, const char* after) {
