@@ -46,8 +46,8 @@ std::string target_of(const std::string& given) {
   return path;
 }
 
-/// For a signal handler, which may take no lock: nobody takes one. A path that finds no free place is not removed when a
-/// signal ends the program.
+/// For a signal handler, which may take no lock: nobody takes one. A path that finds no free place is not removed when
+/// a signal ends the program.
 std::array<std::atomic<const char*>, 1024> partial_paths{};
 static_assert(std::atomic<const char*>::is_always_lock_free, "read in a signal handler");
 
