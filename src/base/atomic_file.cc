@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
 
 namespace contexture {
 namespace {
@@ -124,9 +123,6 @@ std::string through_links(const std::string& path) {
 AtomicFile::AtomicFile(const std::string& path, FileAccess access) : path_(target_of(path)) {
   struct stat old = {};
   const bool replaces = stat(path_.c_str(), &old) == 0;
-  if (replaces && is_mapped(path_)) {
-    fail("{} is a file that this command reads; give another name to the file to write", printable(path, 400));
-  }
   std::string name;
   fd_ = create_beside(path_, "partial", access == FileAccess::owner_only || replaces ? 0600 : 0666, name);
   if (fd_ < 0) refuse("cannot create", name, "check the folder and its permissions");

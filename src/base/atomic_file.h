@@ -33,8 +33,7 @@ class PartialPath {
 std::string through_links(const std::string& path);
 
 /// A file being written that gets its name when it is whole and on the disk. Until then it lies beside that place as
-/// NAME.partial-RANDOM, which does not outlive a failure: what was there before stays. What this process has mapped is
-/// not replaced. Everything here throws Error.
+/// NAME.partial-RANDOM, which does not outlive a failure: what was there before stays. Everything here throws Error.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path, FileAccess access = FileAccess::shared);

@@ -33,7 +33,7 @@ class MappedFile {
   uint64_t device_ = 0, inode_ = 0;
 };
 
-/// Whether this process has the file mapped, under whatever name: it must not be written over.
+/// Whether this process has the file mapped, under whatever name.
 bool is_mapped(const std::string& path);
 
 /// Whether a file is what Git leaves in place of one that was not fetched.

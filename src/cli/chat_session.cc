@@ -102,7 +102,7 @@ ChatSession read_chat_session(const std::string& path) {
 
 void write_chat_session(const std::string& path, const ChatSession& session) {
   const std::string text = as_json(session).dump(1) + "\n";
-  AtomicFile file(path, FileAccess::owner_only);
+  AtomicFile file(path_to_write(path), FileAccess::owner_only);
   file.write(std::as_bytes(std::span(text)));
   file.publish();
 }

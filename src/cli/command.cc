@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mapped_file.h"
 #include "cache/cache.h"
 #include "tensor/kv_row.h"
 
@@ -131,6 +132,11 @@ std::string heldout_text() {
 
 std::string needle_model() {
   return shipped_model("needle.gguf");
+}
+
+const std::string& path_to_write(const std::string& path) {
+  if (!is_mapped(path)) return path;
+  fail("{} is a file that this command reads; give another name to the file to write", printable(path, 400));
 }
 
 void print_json(const Json& object) {

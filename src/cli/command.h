@@ -83,6 +83,9 @@ std::string bundled_model();
 std::string heldout_text();
 std::string needle_model();
 
+/// The same path. Throws Error where it is a file that this command has open to read, the model for example.
+const std::string& path_to_write(const std::string& path);
+
 /// Prints one JSON object and a newline to stdout.
 void print_json(const Json& object);
 

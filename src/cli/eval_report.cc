@@ -95,6 +95,7 @@ struct EvalReport {
 
   void report_text() {
     const OpenedModel opened = model.open();
+    if (!output.empty()) (void)path_to_write(output);
     const ScoredText scored = read_scored_text(text, opened, context);
     const RunOptions reference_options = scored.fit(options_of({"contiguous", F::f32, F::f32}, threads));
     say("{} on {} tokens of {}, in windows of {}, against a contiguous cache in f32:\n\n",

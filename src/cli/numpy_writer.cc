@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <openssl/evp.h>
 
+#include "cli/command.h"
+
 namespace contexture::cli {
 
 NumpyWriter::NumpyWriter(const std::string& path, size_t rows, size_t columns)
-    : file_(path), hash_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
+    : file_(path_to_write(path)), hash_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
   EVP_DigestInit_ex(hash_.get(), EVP_sha256(), nullptr);
   // Magic, version, length of what follows, then a Python dictionary padded with spaces: a multiple of 64 bytes in all.
   constexpr size_t fixed = 10;

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "base/atomic_file.h"
+#include "cli/command.h"
 
 namespace contexture::cli {
 namespace {
@@ -106,7 +107,7 @@ std::string SvgPlot::draw() const {
 
 void write_plot(const std::string& path, const SvgPlot& svg) {
   const std::string text = svg.draw();
-  AtomicFile file(path);
+  AtomicFile file(path_to_write(path));
   file.write(std::as_bytes(std::span(text)));
   file.publish();
 }

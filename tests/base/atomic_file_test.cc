@@ -9,7 +9,6 @@
 #include <iterator>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
 
 namespace contexture {
 namespace {
@@ -165,21 +164,6 @@ TEST_F(AtomicFileTest, ALinkToNothingYetStaysALink) {
   const fs::path circle = folder_ / "circle";
   fs::create_symlink("circle", circle);
   EXPECT_THROW(AtomicFile(circle.string()), Error);
-}
-
-TEST_F(AtomicFileTest, WhatIsMappedIsNotReplacedUnderAnyName) {
-  const fs::path path = folder_ / "file", link = folder_ / "link", same = folder_ / "same";
-  std::ofstream(path) << "old";
-  fs::create_symlink(path, link);
-  fs::create_hard_link(path, same);
-  {
-    const MappedFile map(path.string());
-    MappedFile moved(path.string());
-    const MappedFile twice(std::move(moved));
-    for (const fs::path& name : {path, link, same}) EXPECT_THROW(AtomicFile(name.string()), Error) << name;
-  }
-  AtomicFile(path.string()).publish();
-  EXPECT_EQ(read(path), "");
 }
 
 TEST_F(AtomicFileTest, PartialPathsGoFilesBeforeTheirFolder) {

@@ -100,5 +100,20 @@ TEST_F(MappedFileTest, RefusesAnUnreadableFile) {
   EXPECT_THAT(error(path), HasSubstr("cannot open"));
 }
 
+TEST_F(MappedFileTest, IsKnownUnderAnyNameForAsLongAsItIsMapped) {
+  const std::string path = file("file", "hello"), link = path + ".link", same = path + ".same";
+  std::filesystem::create_symlink(path, link);
+  std::filesystem::create_hard_link(path, same);
+  {
+    const MappedFile map(path);
+    MappedFile second(path);
+    const MappedFile moved(std::move(second));
+    for (const std::string& name : {path, link, same}) EXPECT_TRUE(is_mapped(name)) << name;
+    EXPECT_FALSE(is_mapped(file("other", "hello")));
+    EXPECT_FALSE(is_mapped(path + ".none"));
+  }
+  EXPECT_FALSE(is_mapped(path));
+}
+
 }  // namespace
 }  // namespace contexture
