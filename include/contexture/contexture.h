@@ -40,9 +40,8 @@ struct LoadOptions {
 /// What a text leaves behind, beside its tokens, to one that goes on with it: the two choose and show what one would
 /// have.
 struct Resume {
-  uint64_t draws = 0;  ///< random numbers of the seed that are used up
-  size_t open_tokens =
-      0;  ///< the last so many were not shown whole: a character of theirs, or perhaps a stop text, goes on
+  uint64_t draws = 0;      ///< random numbers of the seed that are used up
+  size_t open_tokens = 0;  ///< the last so many were not shown whole: a character or a stop text may go on
   size_t shown_bytes = 0;  ///< of their text
 };
 

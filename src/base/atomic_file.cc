@@ -38,8 +38,7 @@ std::string target_of(const std::string& given) {
   if (!std::filesystem::status_known(status)) {
     fail("cannot look for {}: {}; check the path", printable(given, 400), error.message());
   }
-  if (!std::filesystem::exists(status)) return path;
-  if (!std::filesystem::is_regular_file(status)) {
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
     fail("{} is there and is not a file; give the path of a file", printable(path, 400));
   }
   return path;

@@ -83,10 +83,6 @@ const std::atomic<bool>& interrupted() {
   return interrupt_flag;
 }
 
-bool must_end() {
-  return ending_signal != 0;
-}
-
 int interrupted_status() {
   return 128 + (ending_signal != 0 ? ending_signal : last_signal);
 }

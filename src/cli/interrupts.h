@@ -17,8 +17,6 @@ void prepare_process();
 /// Called again, it forgets a Ctrl-C that came; the other signals are not forgotten.
 void catch_interrupts(int times = 1);
 const std::atomic<bool>& interrupted();
-/// A signal other than Ctrl-C came: the program is to end, whatever a Ctrl-C would mean just now.
-bool must_end();
 /// The exit status of a program that was interrupted.
 int interrupted_status();
 

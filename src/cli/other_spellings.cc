@@ -32,10 +32,7 @@ const std::vector<OtherFlag>& other_flags() {
       {.names = {"--n-predict"}, .value = needed, .ours = "--predict"},
       {.names = {"--reverse-prompt"}, .value = needed, .ours = "--stop"},
       {.names = {"-sys", "--system-prompt"}, .value = needed, .ours = "--system"},
-      {.names = {"-b", "--batch-size"},
-       .value = needed,
-       .nothing = "steps are as large as the memory plan says, and their size changes no answer"},
-      {.names = {"-ub", "--ubatch-size"},
+      {.names = {"-b", "--batch-size", "-ub", "--ubatch-size"},
        .value = needed,
        .nothing = "steps are as large as the memory plan says, and their size changes no answer"},
       {.names = {"-fa", "--flash-attn"}, .value = perhaps, .nothing = "attention is always computed so"},
@@ -47,13 +44,7 @@ const std::vector<OtherFlag>& other_flags() {
        .nothing = "all layers are computed on the processor",
        .but = "0",
        .refused = "there is no GPU backend; leave it out, or give 0"},
-      {.names = {"-hf", "-hfr", "--hf-repo"},
-       .value = needed,
-       .refused = "this program downloads nothing; fetch the file, and give it with -m"},
-      {.names = {"-hff", "--hf-file"},
-       .value = needed,
-       .refused = "this program downloads nothing; fetch the file, and give it with -m"},
-      {.names = {"-mu", "--model-url"},
+      {.names = {"-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url"},
        .value = needed,
        .refused = "this program downloads nothing; fetch the file, and give it with -m"},
       {.names = {"-tb", "--threads-batch"},
@@ -116,7 +107,7 @@ class Reader {
     const size_t equals = is_long ? argument.find('=') : argument.npos;
     const std::string name = argument.substr(0, equals);
     const CLI::Option* ours = find_option(command_, name);
-    if (ours && ours->check_name(name)) {
+    if (ours) {
       out_.push_back(argument);
       if (equals == argument.npos && takes_value(*ours) && next_ < arguments_.size())
         out_.push_back(arguments_[next_++]);

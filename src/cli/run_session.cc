@@ -45,8 +45,7 @@ PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, Seq
   if (!is_rotated_alike(*session_, runtime)) {
     tell(
         "session: made with a context on the other side of {} tokens, where this model rotates K otherwise: all {} "
-        "tokens "
-        "are run again\n",
+        "tokens are run again\n",
         rotation_border(model.file).value_or(0), prompt.size());
     session_.reset();
     map_.reset();

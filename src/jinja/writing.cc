@@ -8,6 +8,24 @@
 namespace contexture::jinja {
 namespace {
 
+/// A string with what `escape_of` gives for a character (nothing: it stays) in its place, as content where that was.
+template <typename EscapeOf>
+void add_escaped(Writer& out, const String& string, EscapeOf escape_of) {
+  const std::string& text = string.bytes();
+  size_t plain = 0;  // where what needs no escape begins
+  for (size_t at = 0; at < text.size();) {
+    const Character c = character_at(text, at);
+    const std::string escape = escape_of(c);
+    if (!escape.empty()) {
+      out.add(string, plain, at);
+      out.add(escape, string.is_content(at));
+      plain = at + c.size;
+    }
+    at += c.size;
+  }
+  out.add(string, plain);
+}
+
 /// The two escapes that Python and JSON write "\u....": for what does not fit 16 bits, they differ.
 std::string unicode_escape(char32_t code) {
   return fmt::format("\\u{:04x}", static_cast<uint32_t>(code));
@@ -96,18 +114,7 @@ class ReprWriter {
     const char quote = text.find('\'') != text.npos && text.find('"') == text.npos ? '"' : '\'';
     if (string.is_markup) out_.add("Markup(");
     out_.add(std::string_view(&quote, 1));
-    size_t plain = 0;  // where what needs no escape begins
-    for (size_t at = 0; at < text.size();) {
-      const Character c = character_at(text, at);
-      const std::string escape = escape_of(c.code, quote);
-      if (!escape.empty()) {
-        out_.add(string, plain, at);
-        out_.add(escape, string.is_content(at));
-        plain = at + c.size;
-      }
-      at += c.size;
-    }
-    out_.add(string, plain);
+    add_escaped(out_, string, [&](const Character& c) { return escape_of(c.code, quote); });
     out_.add(std::string_view(&quote, 1));
     if (string.is_markup) out_.add(")");
   }
@@ -200,20 +207,8 @@ class JsonWriter {
   }
 
   void write_string(const String& string) {
-    const std::string& text = string.bytes();
     out_.add("\"");
-    size_t plain = 0;
-    for (size_t at = 0; at < text.size();) {
-      const Character c = character_at(text, at);
-      const std::string escape = escape_of(c);
-      if (!escape.empty()) {
-        out_.add(string, plain, at);
-        out_.add(escape, string.is_content(at));
-        plain = at + c.size;
-      }
-      at += c.size;
-    }
-    out_.add(string, plain);
+    add_escaped(out_, string, [&](const Character& c) { return escape_of(c); });
     out_.add("\"");
   }
 
