@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backends/static_graph/container.h"
+#include "backends/static_graph/executor.h"
 #include "base/aligned.h"
 #include "base/error.h"
-#include "static_graph/container.h"
-#include "static_graph/executor.h"
 
 using namespace contexture;
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "backends/static_graph/context_manifest.h"
 #include "base/error.h"
-#include "static_graph/context_manifest.h"
 
 namespace {
 

@@ -18,7 +18,7 @@ bool is_small(const SavedContext& c) {
          c.layers > 0 && c.kv_heads > 0;
 }
 
-void restore_in(std::string_view layout, Format format, const Session& session) {
+void restore_in(std::string_view layout, Format format, const SessionFile& session) {
   const SavedContext& context = session.context;
   CachePlan plan{.layout = layout,
                  .shape = {context.layers, context.kv_heads, context.head_dim, format, Format::f16},
@@ -63,7 +63,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto bytes = std::as_bytes(std::span(memory)).first(size);
   for (const bool verify : {true, false}) {
     try {
-      const Session session = read_session(bytes, "fuzz.session", verify);
+      const SessionFile session = read_session(bytes, "fuzz.session", verify);
       if (!is_small(session.context)) continue;
       restore_in("contiguous", Format::f16, session);
       restore_in("paged", Format::q4_0, session);

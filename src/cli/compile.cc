@@ -1,4 +1,4 @@
-#include "static_graph/compile.h"
+#include "backends/static_graph/compile.h"
 
 #include <fmt/ranges.h>
 #include <unistd.h>

@@ -1,9 +1,9 @@
 #include <map>
 
+#include "backends/static_graph/container.h"
+#include "backends/static_graph/context_directory.h"
 #include "base/error.h"
 #include "cli/command.h"
-#include "static_graph/container.h"
-#include "static_graph/context_directory.h"
 
 namespace contexture::cli {
 namespace {

@@ -1,6 +1,6 @@
+#include "backends/ring/sharding.h"
 #include "base/error.h"
 #include "cli/command.h"
-#include "ring/sharding.h"
 
 namespace contexture::cli {
 namespace {

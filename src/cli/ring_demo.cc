@@ -3,9 +3,9 @@
 
 #include <fmt/ranges.h>
 
+#include "backends/ring/demo.h"
 #include "base/error.h"
 #include "cli/command.h"
-#include "ring/demo.h"
 
 namespace contexture::cli {
 namespace {

@@ -3,10 +3,10 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
+#include "backends/ring/local_communicator.h"
+#include "backends/ring/mpi_communicator.h"
 #include "base/error.h"
 #include "engine/model_identity.h"
-#include "ring/local_communicator.h"
-#include "ring/mpi_communicator.h"
 
 namespace contexture::cli {
 
@@ -92,7 +92,7 @@ std::unique_ptr<Runtime> SharedModel::runtime(const RunOptions& options, Communi
     const std::lock_guard lock(mutex_);
     if (!model_) {
       ThreadPool pool(plan.workspace.threads);
-      model_ = std::make_shared<Model>(opened_.file, pool, cache.context);
+      model_ = std::make_shared<Transformer>(opened_.file, pool, cache.context);
     }
   }
   auto runtime = std::make_unique<Runtime>(model_, plan, ranks, flags.choice());

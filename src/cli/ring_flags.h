@@ -7,9 +7,9 @@
 #include <span>
 #include <string>
 
+#include "backends/ring/communicator.h"
 #include "cli/command.h"
 #include "engine/sampler.h"
-#include "ring/communicator.h"
 
 namespace contexture::cli {
 
@@ -47,7 +47,7 @@ class SharedModel {
  private:
   const OpenedModel opened_;
   std::mutex mutex_;
-  std::shared_ptr<const Model> model_;
+  std::shared_ptr<const Transformer> model_;
 };
 
 /// Takes rank 0's seed. Throws Error where the ranks would choose tokens in different ways.

@@ -3,9 +3,9 @@
 
 #include <fmt/format.h>
 
+#include "backends/ring/overlap.h"
 #include "cli/command.h"
 #include "cli/svg_plot.h"
-#include "ring/overlap.h"
 
 namespace contexture::cli {
 namespace {

@@ -1,9 +1,9 @@
 // What a cluster would do: the time to the first token and between tokens, before anybody has one.
 
+#include "backends/ring/cost_model.h"
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/svg_plot.h"
-#include "ring/cost_model.h"
 
 namespace contexture::cli {
 namespace {

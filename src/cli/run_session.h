@@ -37,7 +37,7 @@ class RunSession {
  private:
   std::string path_, model_name_;
   std::optional<MappedFile> map_;
-  std::optional<Session> session_;
+  std::optional<SessionFile> session_;
   bool goes_on_ = false;
   size_t clamped_before_ = 0;
   Digest model_;

@@ -85,8 +85,8 @@ struct LanguageModel::Impl {
   /// Whether a run that plans for so many tokens makes another text than one that plans for few.
   bool is_long(size_t context) const { return border && context > *border; }
 
-  Request request(std::string_view prompt, const GenerateOptions& options,
-                  const std::function<bool(const GeneratedToken&)>& on_token) {
+  Submission request(std::string_view prompt, const GenerateOptions& options,
+                     const std::function<bool(const GeneratedToken&)>& on_token) {
     return {.prompt = opened.need_tokenizer().encode(
                 prompt, {.add_begin = options.add_begin, .parse_special = options.parse_special}),
             .options = options,
@@ -94,7 +94,7 @@ struct LanguageModel::Impl {
             .also_end = std::nullopt};
   }
 
-  std::vector<Generation> complete(const std::vector<Request>& requests) {
+  std::vector<Generation> complete(const std::vector<Submission>& requests) {
     cancelled = false;
     std::vector<Generation> results(requests.size());
     for (const bool long_ones : {false, true}) {
@@ -116,7 +116,7 @@ struct LanguageModel::Impl {
     return results;
   }
 
-  size_t context_of(const Request& r) const {
+  size_t context_of(const Submission& r) const {
     if (load.context > 0) return load.context;
     return default_context(config, r.prompt.size(), r.options.max_tokens);
   }
@@ -135,7 +135,7 @@ std::vector<Generation> LanguageModel::generate_all(
     std::span<const GenerationRequest> requests,
     const std::function<bool(size_t request, const GeneratedToken&)>& on_token) {
   if (requests.empty()) return {};
-  std::vector<Request> all;
+  std::vector<Submission> all;
   for (size_t i = 0; i < requests.size(); ++i) {
     const auto tell = [&on_token, i](const GeneratedToken& token) { return !on_token || on_token(i, token); };
     all.push_back(impl_->request(requests[i].prompt, requests[i].options, tell));

@@ -89,7 +89,7 @@ Digest identify_model(const ModelFile& file, ThreadPool& pool) {
   return hasher.digest();
 }
 
-uint64_t identify_rope(const Model& model) {
+uint64_t identify_rope(const Transformer& model) {
   Hasher hasher;
   hasher.add(model.weights().rope_frequencies);
   for (const RopeConfig& rope : model.config().ropes) hasher.add(rope.magnitude);

@@ -4,7 +4,7 @@
 
 #include "base/thread_pool.h"
 #include "files/model_file.h"
-#include "model/model.h"
+#include "model/transformer.h"
 
 namespace contexture {
 
@@ -19,6 +19,6 @@ struct Digest {
 Digest identify_model(const ModelFile& file, ThreadPool& pool);
 
 /// Of the frequencies by which a model rotates Q and K: some choose them by the context that a run plans (LongRoPE).
-uint64_t identify_rope(const Model& model);
+uint64_t identify_rope(const Transformer& model);
 
 }  // namespace contexture

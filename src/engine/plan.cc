@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "backends/ring/sharded_cache.h"
 #include "base/error.h"
-#include "ring/sharded_cache.h"
 
 namespace contexture {
 

@@ -2,9 +2,9 @@
 
 #include <cstddef>
 
+#include "backends/ring/ring_attention.h"
 #include "cache/cache.h"
-#include "model/model.h"
-#include "ring/ring_attention.h"
+#include "model/transformer.h"
 
 namespace contexture {
 

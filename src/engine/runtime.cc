@@ -1,18 +1,18 @@
 #include "engine/runtime.h"
 
+#include "backends/ring/sharded_cache.h"
 #include "base/error.h"
-#include "ring/sharded_cache.h"
 
 namespace contexture {
 
 Runtime::Runtime(const ModelFile& file, const MemoryPlan& plan)
     : plan_(plan),
       pool_(plan_.workspace.threads),
-      model_(std::make_shared<Model>(file, pool_, plan_.cache.context)),
+      model_(std::make_shared<Transformer>(file, pool_, plan_.cache.context)),
       cache_(make_cache(plan_.cache)),
       workspace_(plan_.config, plan_.workspace) {}
 
-Runtime::Runtime(std::shared_ptr<const Model> model, const MemoryPlan& plan, Communicator& ranks,
+Runtime::Runtime(std::shared_ptr<const Transformer> model, const MemoryPlan& plan, Communicator& ranks,
                  const RingChoice& choice)
     : plan_(plan),
       pool_(plan_.workspace.threads),

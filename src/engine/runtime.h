@@ -2,12 +2,12 @@
 
 #include <memory>
 
+#include "backends/ring/ring_forward.h"
 #include "base/thread_pool.h"
 #include "contexture/contexture.h"
 #include "engine/opened_model.h"
 #include "engine/plan.h"
-#include "model/model.h"
-#include "ring/ring_forward.h"
+#include "model/transformer.h"
 #include "text/tokenizer.h"
 
 namespace contexture {
@@ -21,22 +21,23 @@ class Runtime {
 
   /// One rank of those that share a context. All make the same calls in the same order, and all get the same logits.
   /// `model` may be shared by ranks of one process; `plan` is for as many ranks as there are.
-  Runtime(std::shared_ptr<const Model> model, const MemoryPlan& plan, Communicator& ranks, const RingChoice& choice);
+  Runtime(std::shared_ptr<const Transformer> model, const MemoryPlan& plan, Communicator& ranks,
+          const RingChoice& choice);
 
   const MemoryPlan& plan() const { return plan_; }
-  const Model& model() const { return *model_; }
+  const Transformer& model() const { return *model_; }
   Cache& cache() { return *cache_; }
   Workspace& workspace() { return workspace_; }
   ThreadPool& pool() { return pool_; }
   RingForward* ring() { return ring_.get(); }  ///< null where one machine holds the context
 
-  /// One forward pass over the cache (Model::forward): steps of up to plan().step_tokens.
+  /// One forward pass over the cache (Transformer::forward): steps of up to plan().step_tokens.
   std::span<const float> forward(const Step& step);
 
  private:
   MemoryPlan plan_;
   ThreadPool pool_;
-  std::shared_ptr<const Model> model_;
+  std::shared_ptr<const Transformer> model_;
   std::unique_ptr<Cache> cache_;
   Workspace workspace_;
   std::unique_ptr<RingForward> ring_;

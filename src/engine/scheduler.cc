@@ -14,18 +14,18 @@ Scheduler::Scheduler(Runtime& runtime, const Tokenizer& tokenizer) : runtime_(ru
   step_.reserve(runtime.plan().step_tokens);
 }
 
-std::unique_ptr<Scheduler::Member> Scheduler::make_member(const Request& r) {
+std::unique_ptr<Scheduler::Member> Scheduler::make_member(const Submission& r) {
   auto member = std::unique_ptr<Member>(new Member{
       submitted_, Completion(limits_of(runtime_.plan()), tokenizer_, r.prompt, r.options, r.callbacks, r.also_end)});
   ++submitted_;
   return member;
 }
 
-void Scheduler::submit(const Request& request) {
+void Scheduler::submit(const Submission& request) {
   waiting_.push_back(make_member(request));
 }
 
-void Scheduler::submit_in(SequenceId sequence, const Request& request) {
+void Scheduler::submit_in(SequenceId sequence, const Submission& request) {
   assert(running_.empty() && waiting_.empty());
   running_.push_back(make_member(request));
   Member& member = *running_.back();

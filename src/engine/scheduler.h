@@ -10,7 +10,7 @@
 namespace contexture {
 
 /// A prompt to be completed.
-struct Request {
+struct Submission {
   std::vector<TokenId> prompt;
   GenerateOptions options;
   GenerationCallbacks callbacks;
@@ -31,9 +31,9 @@ class Scheduler {
   Scheduler(Runtime& runtime, const Tokenizer& tokenizer);
 
   /// Queues a request, also while run() runs (from a callback). Throws Error as check_prompt.
-  void submit(const Request& request);
+  void submit(const Submission& request);
   /// Runs in a sequence of the caller's, which may hold the first tokens of the prompt, but not all; alone.
-  void submit_in(SequenceId sequence, const Request& request);
+  void submit_in(SequenceId sequence, const Submission& request);
 
   /// Runs until all have ended; what was made of them, in the order in which they came. Throws what callbacks throw.
   std::vector<Generation> run();
@@ -62,7 +62,7 @@ class Scheduler {
   void preempt_youngest();
   void finish_cancelled();
   void collect_finished();
-  std::unique_ptr<Member> make_member(const Request& request);
+  std::unique_ptr<Member> make_member(const Submission& request);
   size_t room() const { return runtime_.plan().step_tokens - step_.size(); }
 
   Runtime& runtime_;

@@ -82,9 +82,9 @@ class Reader {
   Reader(std::span<const std::byte> bytes, const std::string& path, bool verify)
       : bytes_(bytes), path_(path), verify_(verify) {}
 
-  Session read() {
+  SessionFile read() {
     const Header header = read_header();
-    Session session = meaning_of(header);
+    SessionFile session = meaning_of(header);
     SavedContext& context = session.context;
     try {
       context.check();
@@ -141,30 +141,30 @@ class Reader {
     return header;
   }
 
-  Session meaning_of(const Header& h) const {
+  SessionFile meaning_of(const Header& h) const {
     if (h.tokens > bytes_.size() / sizeof(TokenId) || h.length > h.tokens || h.draws > h.tokens ||
         h.open_tokens > h.tokens || h.cut_bytes > bytes_.size()) {
       refuse(fmt::format("it cannot hold {} tokens", h.tokens));
     }
     if (h.runs > kMostSavedRuns || h.rotation > 3) refuse("its header makes no sense");
-    Session s{.path = path_,
-              .model = h.model,
-              .rope = h.rope,
-              .model_name = h.model_name.get(),
-              .layout = h.layout.get(),
-              .hot_tokens = h.hot_tokens,
-              .sink_tokens = h.sink_tokens,
-              .state = {.seed = h.seed,
-                        .resume = {.draws = h.draws, .open_tokens = h.open_tokens, .shown_bytes = h.shown_bytes},
-                        .clamped_values = h.clamped_values,
-                        .context = h.context},
-              .context = {.layers = h.layers,
-                          .kv_heads = h.kv_heads,
-                          .head_dim = h.head_dim,
-                          .rotation = {.k = (h.rotation & 1) != 0, .v = (h.rotation & 2) != 0},
-                          .length = static_cast<int64_t>(h.length),
-                          .runs = {}},
-              .layers = {}};
+    SessionFile s{.path = path_,
+                  .model = h.model,
+                  .rope = h.rope,
+                  .model_name = h.model_name.get(),
+                  .layout = h.layout.get(),
+                  .hot_tokens = h.hot_tokens,
+                  .sink_tokens = h.sink_tokens,
+                  .state = {.seed = h.seed,
+                            .resume = {.draws = h.draws, .open_tokens = h.open_tokens, .shown_bytes = h.shown_bytes},
+                            .clamped_values = h.clamped_values,
+                            .context = h.context},
+                  .context = {.layers = h.layers,
+                              .kv_heads = h.kv_heads,
+                              .head_dim = h.head_dim,
+                              .rotation = {.k = (h.rotation & 1) != 0, .v = (h.rotation & 2) != 0},
+                              .length = static_cast<int64_t>(h.length),
+                              .runs = {}},
+                  .layers = {}};
     for (const Header::Run& run : std::span(h.run).first(h.runs)) {
       const std::optional<Format> k = format_from_name(run.k_format.get()), v = format_from_name(run.v_format.get());
       if (!k || !v || run.first > h.length || run.count > h.length || run.cold > 1) {
@@ -227,7 +227,7 @@ class Writer {
 };
 
 /// As describe(CachePlan).
-std::string describe(const Session& session) {
+std::string describe(const SessionFile& session) {
   std::string text = fmt::format("{}, {} tokens", session.layout, session.context.length);
   for (const SavedRun& run : session.context.runs) {
     const std::string formats =
@@ -241,7 +241,7 @@ std::string describe(const Session& session) {
 }
 
 /// Whether a context was computed with a cache in which the same tokens have the same bits.
-bool computed_alike(const Session& session, const CachePlan& plan) {
+bool computed_alike(const SessionFile& session, const CachePlan& plan) {
   const bool was_mixed = session.layout == "mixed", is_mixed = plan.layout == "mixed";
   if (was_mixed != is_mixed) return false;
   return !is_mixed || (session.hot_tokens == plan.hot_tokens && session.sink_tokens == plan.sink_tokens);
@@ -249,11 +249,11 @@ bool computed_alike(const Session& session, const CachePlan& plan) {
 
 }  // namespace
 
-Session read_session(std::span<const std::byte> bytes, const std::string& path, bool verify) {
+SessionFile read_session(std::span<const std::byte> bytes, const std::string& path, bool verify) {
   return Reader(bytes, path, verify).read();
 }
 
-void check_model(const Session& session, const Digest& model) {
+void check_model(const SessionFile& session, const Digest& model) {
   if (session.model == model) return;
   fail("session {} is of another model ({}); give that one with -m, or another file with --session",
        printable(session.path, 400), printable(session.model_name));
@@ -281,18 +281,18 @@ std::vector<TokenId> go_on(const SessionState& state, const Tokenizer& tokenizer
   return tokens;
 }
 
-size_t context_for(const Session& session, std::optional<size_t> border, size_t wanted, bool goes_on) {
+size_t context_for(const SessionFile& session, std::optional<size_t> border, size_t wanted, bool goes_on) {
   const size_t both = std::max(wanted, static_cast<size_t>(session.context.length));
   if (!border) return both;
   if (goes_on && session.state.context > *border) return std::max(both, *border + 1);
   return wanted <= *border ? std::min(both, *border) : both;
 }
 
-bool is_rotated_alike(const Session& session, const Runtime& runtime) {
+bool is_rotated_alike(const SessionFile& session, const Runtime& runtime) {
   return session.rope == identify_rope(runtime.model());
 }
 
-void restore_session(const Session& session, Runtime& runtime, SequenceId sequence, const Digest& model) {
+void restore_session(const SessionFile& session, Runtime& runtime, SequenceId sequence, const Digest& model) {
   const std::string path = printable(session.path, 400);
   const SavedContext& context = session.context;
   const CachePlan& plan = runtime.plan().cache;

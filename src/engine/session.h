@@ -36,7 +36,7 @@ std::vector<TokenId> go_on(const SessionState& state, const Tokenizer& tokenizer
                            GenerateOptions& options);
 
 /// A session file, read.
-struct Session {
+struct SessionFile {
   std::string path;
   Digest model;
   uint64_t rope = 0;
@@ -50,23 +50,23 @@ struct Session {
 
 /// Reads a session file's bytes, which must outlive what is returned. Throws Error, in one line and with the way to
 /// mend it, where they are damaged, cut off, of a newer version or no session at all. `path` is for messages.
-Session read_session(std::span<const std::byte> bytes, const std::string& path, bool verify = true);
+SessionFile read_session(std::span<const std::byte> bytes, const std::string& path, bool verify = true);
 
 /// Throws Error where the session is not of this model (identify_model).
-void check_model(const Session& session, const Digest& model);
+void check_model(const SessionFile& session, const Digest& model);
 
 /// The tokens of context to plan for where nobody asked for a number: `wanted`, and room for the session's too unless
 /// K would then be rotated otherwise (`border`: rotation_border) and the text be another. A text that `goes_on` and was
 /// planned for a longer context stays beyond the border.
-size_t context_for(const Session& session, std::optional<size_t> border, size_t wanted, bool goes_on);
+size_t context_for(const SessionFile& session, std::optional<size_t> border, size_t wanted, bool goes_on);
 
 /// False where this runtime rotates K otherwise than the session's did: its rows are of no use, its tokens are to be
 /// run again.
-bool is_rotated_alike(const Session& session, const Runtime& runtime);
+bool is_rotated_alike(const SessionFile& session, const Runtime& runtime);
 
 /// Fills an empty sequence of the runtime's cache. `model`: of the runtime's (identify_model). Throws Error where the
 /// session is of another model, was rotated otherwise or does not fit the context; warns where rows were converted.
-void restore_session(const Session& session, Runtime& runtime, SequenceId sequence, const Digest& model);
+void restore_session(const SessionFile& session, Runtime& runtime, SequenceId sequence, const Digest& model);
 
 /// Writes a sequence and its state, of which it holds the first tokens, to a file that is there whole or as it was;
 /// what it holds beyond them is forgotten. Throws Error where it cannot be written.

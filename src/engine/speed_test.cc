@@ -5,8 +5,8 @@
 #include <memory>
 #include <numeric>
 
+#include "backends/ring/sharded_cache.h"
 #include "base/error.h"
-#include "ring/sharded_cache.h"
 
 namespace contexture {
 namespace {

@@ -4,10 +4,10 @@
 #include <optional>
 #include <string>
 
+#include "backends/static_graph/context_directory.h"
+#include "backends/static_graph/static_runner.h"
 #include "engine/conversation.h"
 #include "engine/opened_model.h"
-#include "static_graph/context_directory.h"
-#include "static_graph/static_runner.h"
 
 namespace contexture {
 

@@ -6,7 +6,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/hadamard.h"
 #include "model/families.h"
-#include "model/model.h"
+#include "model/transformer.h"
 
 namespace contexture {
 namespace {
@@ -238,16 +238,16 @@ class ForwardPass {
 
 }  // namespace
 
-Model::Model(const ModelFile& file, ThreadPool& pool, size_t planned_context)
+Transformer::Transformer(const ModelFile& file, ThreadPool& pool, size_t planned_context)
     : config_(read_config(file.metadata)), weights_(load_weights(file, config_, pool, planned_context)) {}
 
-Model::Model(const ModelFile& file, size_t planned_context)
+Transformer::Transformer(const ModelFile& file, size_t planned_context)
     : config_(read_config(file.metadata)), weights_([&] {
         ThreadPool alone(1);
         return load_weights(file, config_, alone, planned_context);
       }()) {}
 
-CacheShape Model::cache_shape(Format k, Format v) const {
+CacheShape Transformer::cache_shape(Format k, Format v) const {
   return {.layers = config_.layers,
           .kv_heads = config_.kv_heads,
           .head_dim = config_.head_dim,
@@ -255,7 +255,7 @@ CacheShape Model::cache_shape(Format k, Format v) const {
           .v_format = v};
 }
 
-size_t Model::bytes_per_token() const {
+size_t Transformer::bytes_per_token() const {
   size_t bytes = weights_.output.bytes() + weights_.embedding.panel_bytes() / PackedMatrix::panel_rows;
   for (const LayerWeights& w : weights_.layers) {
     for (const PackedMatrix* m : {&w.q, &w.k, &w.v, &w.attention_output, &w.router}) bytes += m->bytes();
@@ -266,7 +266,8 @@ size_t Model::bytes_per_token() const {
   return bytes;
 }
 
-std::span<const float> Model::forward(const Step& step, Cache& cache, Workspace& workspace, ThreadPool& pool) const {
+std::span<const float> Transformer::forward(const Step& step, Cache& cache, Workspace& workspace,
+                                            ThreadPool& pool) const {
   return ForwardPass(config_, weights_, step, cache, workspace, pool).run();
 }
 

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "cache/saved_context.h"
-#include "model/model.h"
+#include "model/transformer.h"
 
 namespace contexture {
 namespace {
@@ -38,8 +38,8 @@ SequenceId made(std::optional<SequenceId> sequence) {
 /// One run: its memory, and the sequences in it.
 class LayoutRun {
  public:
-  LayoutRun(const MemoryPlan& plan, const Model& model, const Way& way, const LayoutPrompt& prompt, const Fault* fault,
-            RunWatcher* watcher, const std::atomic<bool>* cancelled)
+  LayoutRun(const MemoryPlan& plan, const Transformer& model, const Way& way, const LayoutPrompt& prompt,
+            const Fault* fault, RunWatcher* watcher, const std::atomic<bool>* cancelled)
       : plan_(plan),
         model_(model),
         way_(way),
@@ -183,7 +183,7 @@ class LayoutRun {
   bool is_cancelled() const { return cancelled_ && *cancelled_; }
 
   const MemoryPlan& plan_;
-  const Model& model_;
+  const Transformer& model_;
   const Way& way_;
   const LayoutPrompt& prompt_;
   const Fault* fault_;
@@ -238,7 +238,7 @@ MemoryPlan plan_run(const ModelFile& file, const CachePlan& cache, const Way& wa
   return plan_memory(file, options);
 }
 
-std::vector<float> run_layout(const ModelFile& file, const Model& model, const CachePlan& cache, const Way& way,
+std::vector<float> run_layout(const ModelFile& file, const Transformer& model, const CachePlan& cache, const Way& way,
                               const LayoutPrompt& prompt, const Fault* fault, RunWatcher* watcher,
                               const std::atomic<bool>* cancelled) {
   const MemoryPlan plan = plan_run(file, cache, way, prompt);

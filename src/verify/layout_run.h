@@ -62,7 +62,7 @@ MemoryPlan plan_run(const ModelFile& file, const CachePlan& cache, const Way& wa
 /// Runs the prompt; the logits of its last logit_rows tokens (logit_rows, vocabulary), or none where it was cancelled.
 /// All of the cache holds NaN before: who reads what was never stored shows it. Throws Error where a promise of the
 /// cache is broken that leaves no logits to compare. `watcher` may be null, and needs Start::fresh and no company.
-std::vector<float> run_layout(const ModelFile& file, const Model& model, const CachePlan& cache, const Way& way,
+std::vector<float> run_layout(const ModelFile& file, const Transformer& model, const CachePlan& cache, const Way& way,
                               const LayoutPrompt& prompt, const Fault* fault, RunWatcher* watcher,
                               const std::atomic<bool>* cancelled);
 

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "model/model.h"
+#include "model/transformer.h"
 #include "verify/distributions.h"
 #include "verify/pairwise.h"
 
@@ -233,7 +233,7 @@ class Checker {
   const LayoutChecks& checks_;
   const LayoutProgress& progress_;
   const LayoutPrompt prompt_;
-  const Model model_;
+  const Transformer model_;
   ThreadPool pool_;  // the oracle's
   const std::vector<Line> lines_;
   std::vector<std::vector<Case>> cases_;  // of each layout

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "static_graph/static_runner.h"
+#include "backends/static_graph/static_runner.h"
 #include "verify/perplexity.h"
 
 namespace contexture {

@@ -5,30 +5,40 @@
 
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <regex>
 #include <string>
+#include <vector>
 
 namespace {
 
-const std::map<std::string, int> kOrder = {
-    {"base", 1},  {"jinja", 2}, {"tensor", 3},        {"files", 4}, {"text", 5},    {"chat", 6},    {"kernels", 7},
-    {"cache", 8}, {"model", 9}, {"static_graph", 10}, {"ring", 11}, {"engine", 12}, {"verify", 13}, {"cli", 14}};
+/// From the ground up. A room is a folder of src/; what lies in none of these has no floor.
+const std::vector<std::string> kRooms = {"base",          "jinja",   "tensor", "files", "text",
+                                         "chat",          "kernels", "cache",  "model", "backends/static_graph",
+                                         "backends/ring", "engine",  "verify", "cli"};
+
+/// The floor of a path below src/; 0 where it is in no room.
+size_t floor_of(const std::string& path) {
+  for (size_t i = 0; i < kRooms.size(); ++i) {
+    if (path.starts_with(kRooms[i] + "/")) return i + 1;
+  }
+  return 0;
+}
 
 TEST(Floors, NoIncludePointsUp) {
-  const std::regex include("^#include \"([a-z_]+)/[^\"]+\"");
+  const std::regex include("^#include \"([a-z_]+/[^\"]+)\"");
   size_t checked = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator("src")) {
     if (!entry.is_regular_file() || (entry.path().extension() != ".h" && entry.path().extension() != ".cc")) continue;
-    const std::string room = std::next(entry.path().begin())->string();
-    ASSERT_TRUE(kOrder.contains(room)) << room << " has no floor; say in docs/architecture.md and here where it stands";
+    const std::string path = std::filesystem::relative(entry.path(), "src").generic_string();
+    const size_t here = floor_of(path);
+    ASSERT_GT(here, 0u) << path << " has no floor; say in docs/architecture.md and here where it stands";
     std::ifstream file(entry.path());
     for (std::string line; std::getline(file, line);) {
       std::smatch match;
       if (!std::regex_search(line, match, include)) continue;
-      const auto other = kOrder.find(match[1].str());
-      if (other == kOrder.end()) continue;  // hwy, contexture
-      EXPECT_LE(other->second, kOrder.at(room)) << entry.path() << ": " << line;
+      const size_t other = floor_of(match[1].str());
+      if (other == 0) continue;  // hwy, contexture
+      EXPECT_LE(other, here) << path << ": " << line;
       ++checked;
     }
   }

@@ -40,7 +40,7 @@ class ResumeTest : public testing::Test {
     options.resumable = true;
     const Tokenizer& tokenizer = opened_->need_tokenizer();
     std::optional<MappedFile> map;
-    std::optional<Session> session;
+    std::optional<SessionFile> session;
     std::vector<TokenId> prompt = tokenizer.encode("ab\xe2\x82");  // the prompt itself ends within a character
     if (std::filesystem::exists(session_.path())) {
       map.emplace(session_.path());
@@ -133,7 +133,7 @@ TEST_F(ResumeTest, AfterAStopTextItGoesOnFromWhatWasShown) {
     run(text, options, kTokens);
     ASSERT_EQ(text.ended, FinishReason::stop);
     const MappedFile map(session_.path());
-    const Session session = read_session(map.bytes(), session_.path());
+    const SessionFile session = read_session(map.bytes(), session_.path());
     const Tokenizer& tokenizer = opened_->need_tokenizer();
     // Where no character was cut, tokens are bytes, and nothing is left of a token: it goes on as if never stopped.
     if (!session.state.cut_text.empty()) continue;

@@ -6,11 +6,11 @@
 #include <cmath>
 #include <mutex>
 
+#include "backends/ring/local_communicator.h"
 #include "base/error.h"
 #include "engine/logits.h"
 #include "engine/scheduler.h"
 #include "model/oracle_llama.h"
-#include "ring/local_communicator.h"
 #include "support/random.h"
 #include "support/random_model.h"
 #include "support/sanitized.h"
@@ -77,7 +77,7 @@ TEST_P(OverRanks, TurnsOfManySequencesHaveTheLogitsOfOneMachine) {
     Runtime one(model, ring_options(4, 1));
     const uint32_t seed = static_cast<uint32_t>(random());
     const auto expected = run_turns(one, turns, seed);
-    const auto shared = std::make_shared<const Model>(model);
+    const auto shared = std::make_shared<const Transformer>(model);
     for (const std::string layout : {"contiguous", "paged", "mixed"}) {
       std::vector<std::vector<float>> by_kv;
       for (const char* mode : {"pass-kv", "pass-q", "auto"}) {
@@ -120,7 +120,7 @@ TEST_F(RingModels, EveryLengthHasTheLogitsOfTheOracle) {
   std::vector<std::vector<double>> expected(text.size() + 1);  // (length, vocabulary)
   LlamaOracle oracle(model);
   for (size_t t = 0; t < text.size(); ++t) expected[t + 1] = oracle.next(text[t]);
-  const auto shared = std::make_shared<const Model>(model);
+  const auto shared = std::make_shared<const Transformer>(model);
   for (const size_t n : {1, 2, 3, 4, 8}) {
     std::vector<size_t> lengths = {0, 1, 2, 2 * n - 1, 2 * n, 2 * n + 1};
     lengths.insert(lengths.end(), longer.begin(), longer.end());
@@ -162,21 +162,21 @@ TEST_P(OverRanks, TheSchedulerTellsTheSameStories) {
   write_random_model({.layers = 2, .vocabulary = 259}, file.path(), /*with_vocabulary=*/true);
   const OpenedModel opened = open_with_tokenizer(file.path());
   std::mt19937 random = fresh_random();
-  std::vector<Request> requests(5);
+  std::vector<Submission> requests(5);
   for (size_t i = 0; i < requests.size(); ++i) {
     for (size_t t = 1 + random() % 120; t > 0; --t) requests[i].prompt.push_back(static_cast<TokenId>(random() % 259));
     requests[i].options = {.max_tokens = 1 + random() % 40, .temperature = 0, .ignore_end = true};
   }
   const auto tell = [&](Runtime& runtime) {
     Scheduler scheduler(runtime, opened.need_tokenizer());
-    for (const Request& request : requests) scheduler.submit(request);
+    for (const Submission& request : requests) scheduler.submit(request);
     std::vector<std::vector<TokenId>> told;
     for (const Generation& made : scheduler.run()) told.push_back(made.token_ids);
     return told;
   };
   Runtime one(opened.file, ring_options(3, 1));
   const auto expected = tell(one);
-  const auto shared = std::make_shared<const Model>(opened.file);
+  const auto shared = std::make_shared<const Transformer>(opened.file);
   const MemoryPlan plan = plan_memory(opened.file, ring_options(3, static_cast<size_t>(GetParam())));
   run_local_ranks(GetParam(), [&](Communicator& ranks) {
     Runtime runtime(shared, plan, ranks, {});
@@ -204,7 +204,7 @@ TEST(Ring, NoRankHoldsMoreThanItsShare) {
   EXPECT_LE(RingAttention::bytes_for(plan.ring), 2 * (shard + 1) + (2 * 4 + 1) * (partials + 256));
   // A quarter within a page, but for the books.
   EXPECT_LT(plan.cache_bytes, alone.cache_bytes / 4 + alone.cache_bytes / 32 + 4096);
-  const auto shared = std::make_shared<const Model>(opened.file);
+  const auto shared = std::make_shared<const Transformer>(opened.file);
   run_local_ranks(4, [&](Communicator& ranks) {
     Runtime runtime(shared, plan, ranks, {});
     const OwnedSequence sequence(runtime.cache());
@@ -233,7 +233,7 @@ TEST(Ring, CancellationReachesAllAtTheSameStep) {
   options.cache.context = 4096;
   options.ranks = 3;
   const MemoryPlan plan = plan_memory(opened.file, options);
-  const auto shared = std::make_shared<const Model>(opened.file);
+  const auto shared = std::make_shared<const Transformer>(opened.file);
   std::atomic<bool> interrupted{false};
   std::mutex mutex;
   std::vector<std::vector<TokenId>> texts;
@@ -267,7 +267,7 @@ TEST(Ring, RanksThatRunOtherTokensAreTold) {
   options.cache.context = 64;
   options.ranks = 2;
   const MemoryPlan plan = plan_memory(model, options);
-  const auto shared = std::make_shared<const Model>(model);
+  const auto shared = std::make_shared<const Transformer>(model);
   EXPECT_THAT(
       [&] {
         run_local_ranks(2, [&](Communicator& ranks) {

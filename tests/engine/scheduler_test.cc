@@ -38,13 +38,13 @@ class Scheduling : public testing::TestWithParam<std::string_view> {
   }
 
   /// Prompts of all lengths, some of which begin alike; greedy and drawn; some end by themselves or by a stop text.
-  std::vector<Request> requests(size_t count, size_t longest_prompt, size_t max_tokens) {
+  std::vector<Submission> requests(size_t count, size_t longest_prompt, size_t max_tokens) {
     std::vector<TokenId> common(longest_prompt);
     for (TokenId& t : common) t = static_cast<TokenId>(random_() % 259);
-    std::vector<Request> requests;
+    std::vector<Submission> requests;
     for (size_t i = 0; i < count; ++i) {
       const size_t length = 1 + random_() % longest_prompt, shared = i % 2 == 0 ? random_() % (length + 1) : 0;
-      Request r;
+      Submission r;
       r.prompt.assign(common.begin(), common.begin() + static_cast<ptrdiff_t>(shared));
       while (r.prompt.size() < length) r.prompt.push_back(static_cast<TokenId>(random_() % 259));
       r.options = {.max_tokens = 1 + random_() % max_tokens,
@@ -61,7 +61,7 @@ class Scheduling : public testing::TestWithParam<std::string_view> {
     return requests;
   }
 
-  Generation alone(const Request& request, size_t context, std::string_view layout = "contiguous") {
+  Generation alone(const Submission& request, size_t context, std::string_view layout = "contiguous") {
     Runtime runtime(opened_->file, options(layout, 1, context));
     return generate(runtime, *opened_->tokenizer, request.prompt, request.options, {});
   }
@@ -84,7 +84,7 @@ TEST_P(Scheduling, EachGetsTheTextItHasAlone) {
     run.logit_rows = logit_rows;
     Runtime runtime(opened_->file, run);
     Scheduler scheduler(runtime, *opened_->tokenizer);
-    std::vector<Request> all = requests(10, 150, 60);
+    std::vector<Submission> all = requests(10, 150, 60);
     std::vector<std::string> streamed(all.size());
     for (size_t i = 0; i < all.size(); ++i) {
       all[i].callbacks.on_token = [&streamed, i](const GeneratedToken& t) { return streamed[i] += t.text, true; };
@@ -123,9 +123,9 @@ using PoolTooSmall = Scheduling;
 // Twenty sequences of up to 400 tokens, all admitted, in a pool for one and a half of them.
 TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
   constexpr size_t context = 400;
-  std::vector<Request> all = requests(20, context / 2, context / 2);
+  std::vector<Submission> all = requests(20, context / 2, context / 2);
   std::vector<Generation> expected;
-  for (const Request& r : all) expected.push_back(alone(r, context));
+  for (const Submission& r : all) expected.push_back(alone(r, context));
   for (const size_t page_tokens : {8, 32}) {
     RunOptions run = options("paged", all.size(), context);
     run.cache.page_tokens = page_tokens;
@@ -140,7 +140,7 @@ TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
     const AllocationWatch watch;
     Runtime runtime(opened_->file, plan);
     Scheduler scheduler(runtime, *opened_->tokenizer);
-    for (const Request& r : all) scheduler.submit(r);
+    for (const Submission& r : all) scheduler.submit(r);
     const std::vector<Generation> made = scheduler.run();
     EXPECT_GT(scheduler.preemptions(), 0u);
     // Beside the plan: what is said, and the lists of who runs and waits.
@@ -170,11 +170,11 @@ TEST_F(PoolTooSmall, WhoDoesNotFitAloneEndsThereAndHoldsUpNobody) {
   Runtime runtime(opened_->file, run);
   Scheduler scheduler(runtime, *opened_->tokenizer);
   const GenerateOptions greedy{.temperature = 0, .ignore_end = true};
-  const Request grows{std::vector<TokenId>(30, 7), greedy, {}, std::nullopt};
-  const Request never_fits{std::vector<TokenId>(80, 9), greedy, {}, std::nullopt};
-  Request small = grows;
+  const Submission grows{std::vector<TokenId>(30, 7), greedy, {}, std::nullopt};
+  const Submission never_fits{std::vector<TokenId>(80, 9), greedy, {}, std::nullopt};
+  Submission small = grows;
   small.options.max_tokens = 5;
-  for (const Request& r : {grows, never_fits, small, grows}) scheduler.submit(r);
+  for (const Submission& r : {grows, never_fits, small, grows}) scheduler.submit(r);
   const std::vector<Generation> made = scheduler.run();
   for (const size_t i : {0, 3}) {
     EXPECT_EQ(made[i].finish_reason, FinishReason::context);
@@ -193,7 +193,7 @@ TEST_F(Scheduling, FirstComeFirstServed) {
   std::vector<size_t> first_tokens;
   std::set<size_t> began;
   for (size_t i = 0; i < 5; ++i) {
-    Request r{std::vector<TokenId>(20, static_cast<TokenId>(i)), {.max_tokens = 4, .ignore_end = true}, {}, {}};
+    Submission r{std::vector<TokenId>(20, static_cast<TokenId>(i)), {.max_tokens = 4, .ignore_end = true}, {}, {}};
     r.callbacks.on_token = [&, i](const GeneratedToken&) {
       if (began.insert(i).second) first_tokens.push_back(i);
       return true;
@@ -207,10 +207,10 @@ TEST_F(Scheduling, FirstComeFirstServed) {
 TEST_F(Scheduling, RequestsMayComeWhileItRunsAndGoOneByOne) {
   Runtime runtime(opened_->file, options("paged", 3, 100));
   Scheduler scheduler(runtime, *opened_->tokenizer);
-  const Request later{{1, 2, 3}, {.max_tokens = 6, .seed = 5, .ignore_end = true}, {}, std::nullopt};
-  Request leaves{{1, 9, 8}, {.max_tokens = 50, .ignore_end = true}, {}, std::nullopt};
+  const Submission later{{1, 2, 3}, {.max_tokens = 6, .seed = 5, .ignore_end = true}, {}, std::nullopt};
+  Submission leaves{{1, 9, 8}, {.max_tokens = 50, .ignore_end = true}, {}, std::nullopt};
   leaves.callbacks.on_token = [tokens = 0](const GeneratedToken&) mutable { return ++tokens < 3; };
-  Request first{{4, 5, 6}, {.max_tokens = 12, .ignore_end = true}, {}, std::nullopt};
+  Submission first{{4, 5, 6}, {.max_tokens = 12, .ignore_end = true}, {}, std::nullopt};
   first.callbacks.on_token = [&, tokens = 0](const GeneratedToken&) mutable {
     if (++tokens == 4) scheduler.submit(later);
     return true;
@@ -229,11 +229,11 @@ TEST_F(Scheduling, CancelEndsAllThatShareTheFlagAndLeavesTheOthers) {
   Runtime runtime(opened_->file, options("paged", 2, 100));
   Scheduler scheduler(runtime, *opened_->tokenizer);
   std::atomic<bool> cancelled{false};
-  const Request stays{{1, 2, 3}, {.max_tokens = 20, .ignore_end = true}, {}, std::nullopt};
-  Request goes = stays;
+  const Submission stays{{1, 2, 3}, {.max_tokens = 20, .ignore_end = true}, {}, std::nullopt};
+  Submission goes = stays;
   goes.callbacks.cancelled = &cancelled;
   goes.callbacks.on_token = [&, tokens = 0](const GeneratedToken&) mutable { return cancelled = ++tokens == 3, true; };
-  for (const Request& r : {goes, stays, goes}) scheduler.submit(r);
+  for (const Submission& r : {goes, stays, goes}) scheduler.submit(r);
   const std::vector<Generation> made = scheduler.run();
   EXPECT_EQ(made[0].finish_reason, FinishReason::cancelled);
   expect_same(made[1], alone(stays, 100));

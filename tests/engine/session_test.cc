@@ -239,7 +239,7 @@ TEST_F(SessionTest, KeepsTokensSeedAndWhatHasNotRun) {
   run.feed(text(0, 20), 48);
   save_text(run, 21);
   const std::vector<std::byte> bytes = read_bytes(session_.path());
-  const Session session = read_session(bytes, "s");
+  const SessionFile session = read_session(bytes, "s");
   EXPECT_EQ(session.state.tokens, std::vector<int32_t>(text_.begin(), text_.begin() + 21));
   EXPECT_EQ(session.state.seed, 7u);
   EXPECT_EQ(session.state.resume.draws, 1u);
@@ -257,7 +257,7 @@ TEST_F(SessionTest, KeepsAllThatARunWhichNeverStoppedWouldKnow) {
                            .context = 50};
   save_session(session_.path(), run.runtime, run.sequence.id(), state, identity_, "model.gguf");
   const std::vector<std::byte> bytes = read_bytes(session_.path());
-  const Session session = read_session(bytes, "s");
+  const SessionFile session = read_session(bytes, "s");
   EXPECT_EQ(session.context.length, 17) << "what the sequence holds beyond the text is forgotten";
   EXPECT_EQ(session.state.tokens, state.tokens);
   EXPECT_EQ(session.state.cut_text, state.cut_text);
@@ -271,7 +271,7 @@ TEST_F(SessionTest, KeepsAllThatARunWhichNeverStoppedWouldKnow) {
 
 TEST(SessionContext, NeverChangesHowKIsRotatedUnlessItMust) {
   const auto planned = [](size_t length, size_t context, size_t wanted, bool goes_on) {
-    Session session;
+    SessionFile session;
     session.context.length = static_cast<int64_t>(length);
     session.state.context = context;
     return context_for(session, 64, wanted, goes_on);
@@ -282,7 +282,7 @@ TEST(SessionContext, NeverChangesHowKIsRotatedUnlessItMust) {
   EXPECT_EQ(planned(90, 99, 20, false), 64u) << "a short prompt is what it is in a run of its own";
   EXPECT_EQ(planned(10, 99, 20, true), 65u) << "it began with a long context, and goes on so";
   EXPECT_EQ(planned(10, 99, 20, false), 20u);
-  Session session;
+  SessionFile session;
   session.context.length = 90;
   EXPECT_EQ(context_for(session, std::nullopt, 20, false), 90u);
 }

@@ -7,11 +7,11 @@
 #include <cmath>
 #include <filesystem>
 
+#include "backends/static_graph/compile.h"
 #include "contexture/contexture.h"
 #include "contexture/llm_decode_runner.h"
 #include "engine/logits.h"
 #include "files/gguf_writer.h"
-#include "static_graph/compile.h"
 #include "support/letter_model.h"
 #include "support/random_model.h"
 

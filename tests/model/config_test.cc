@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "files/gguf_writer.h"
-#include "model/model.h"
+#include "model/transformer.h"
 #include "support/random_model.h"
 
 namespace contexture {
@@ -320,7 +320,7 @@ std::string error_with(const std::function<void(std::vector<StoredTensor>&)>& ch
   change(tensors);
   write_gguf(bad_file.path(), file.metadata, tensors);
   const ModelFile bad = open_model(bad_file.path());
-  return error_of([&] { Model model(bad); });
+  return error_of([&] { Transformer model(bad); });
 }
 
 TEST(Weights, AreHeldAgainstTheConfiguration) {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cache/cache.h"
-#include "model/model.h"
+#include "model/transformer.h"
 #include "support/random.h"
 
 namespace contexture {
@@ -33,7 +33,7 @@ inline double relative_error(const std::vector<float>& logits, const std::vector
 /// Feeds tokens of sequences in steps of any mixture and keeps all logits of each.
 class Driver {
  public:
-  Driver(const Model& model, size_t sequences, size_t context, int threads, Format format = Format::f32,
+  Driver(const Transformer& model, size_t sequences, size_t context, int threads, Format format = Format::f32,
          std::string_view layout = "contiguous", size_t page_tokens = 32)
       : Driver(model,
                {.layout = layout,
@@ -43,7 +43,7 @@ class Driver {
                 .page_tokens = page_tokens},
                threads) {}
 
-  Driver(const Model& model, const CachePlan& plan, int threads)
+  Driver(const Transformer& model, const CachePlan& plan, int threads)
       : model_(model),
         cache_(make_cache(plan)),
         workspace_(model.config(), {.tokens = plan.sequences * plan.context,
@@ -96,7 +96,7 @@ class Driver {
   }
 
  private:
-  const Model& model_;
+  const Transformer& model_;
   std::unique_ptr<Cache> cache_;
   Workspace workspace_;
   ThreadPool pool_;

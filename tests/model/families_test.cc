@@ -137,7 +137,7 @@ TEST_P(Families, AgreeWithTheFloat64Oracle) {
   const TemporaryFile file;
   write_random_model(shape, file.path());
   const ModelFile opened = open_model(file.path());
-  const Model model(opened);
+  const Transformer model(opened);
   // More than two of attention's tiles of 128 tokens, so that windows begin in each place of one. Models of many layers
   // are here for their number of layers, and see fewer.
   const auto [tokens, expected] = draw(opened, shape.layers > 8 ? 60 : kSanitized ? 140 : 270, shape.vocabulary);
@@ -170,7 +170,7 @@ TEST_P(QuantisedFamilies, AgreeWithTheOracleOfTheSameRounding) {
     const TemporaryFile file;
     write_random_model(shape, file.path());
     const ModelFile opened = open_model(file.path());
-    const Model model(opened);
+    const Transformer model(opened);
     // As in forward_test.cc: now and then a quant rounds the other way, and all that follows in its sequence differs.
     std::vector<double> relative_errors;
     for (int sequence = 0; sequence < 21; ++sequence) {

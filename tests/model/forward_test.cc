@@ -39,7 +39,7 @@ TEST(Forward, FloatModelsAgreeWithTheFloat64Oracle) {
     const TemporaryFile file;
     write_random_model(shape, file.path());
     const ModelFile opened = open_model(file.path());
-    const Model model(opened);
+    const Transformer model(opened);
     const std::vector<int32_t> tokens = random_tokens(140, shape.vocabulary);
     const std::vector<float> logits = Driver(model, 1, tokens.size(), 2).in_chunks(tokens, 50);
     const std::vector<double> expected = oracle_logits(opened, tokens);
@@ -59,7 +59,7 @@ TEST(Forward, QuantisedModelsAgreeWithTheOracleOfTheSameRounding) {
     const TemporaryFile file;
     write_random_model(shape, file.path());
     const ModelFile opened = open_model(file.path());
-    const Model model(opened);
+    const Transformer model(opened);
     // An activation that lies on the border of two quants may round either way in float32 and in float64: one step of
     // 1/127 in one of 256 terms, and all that follows in its sequence differs. In one of some 60 tokens that happens:
     // of 21 sequences of three tokens most know nothing of it.
@@ -84,7 +84,7 @@ TEST(Forward, GivesTheSameBitsForAnyThreadsChunksAndCompany) {
     const TemporaryFile file;
     write_random_model(shape, file.path());
     const ModelFile opened = open_model(file.path());
-    const Model model(opened);
+    const Transformer model(opened);
     const std::vector<int32_t> tokens = random_tokens(kSanitized ? 140 : 530, shape.vocabulary);
     const std::vector<float> reference = Driver(model, 1, tokens.size(), 1, Format::f16).in_chunks(tokens, 512);
     for (const size_t chunk : {1, 7, 32, 512}) {
@@ -125,7 +125,7 @@ TEST(Forward, RotatedCachesAgreeWithTheOracle) {
   const TemporaryFile file;
   write_random_model(shape, file.path());
   const ModelFile opened = open_model(file.path());
-  const Model model(opened);
+  const Transformer model(opened);
   const std::vector<int32_t> tokens = random_tokens(140, shape.vocabulary);
   const std::vector<double> expected = oracle_logits(opened, tokens);
   for (const std::string_view layout : cache_layouts()) {
@@ -150,7 +150,7 @@ TEST(Forward, AMixedCacheGivesTheSameBitsForAnyThreadsAndChunks) {
   const TemporaryFile file;
   write_random_model(shape, file.path());
   const ModelFile opened = open_model(file.path());
-  const Model model(opened);
+  const Transformer model(opened);
   const std::vector<int32_t> tokens = random_tokens(700, shape.vocabulary);
   CachePlan plan{.layout = "mixed",
                  .shape = model.cache_shape(Format::f16, Format::bf16),
@@ -170,7 +170,7 @@ TEST(Forward, OnlyWantedRowsGetLogits) {
   const TemporaryFile file;
   write_random_model(shape, file.path());
   const ModelFile opened = open_model(file.path());
-  const Model model(opened);
+  const Transformer model(opened);
   const std::vector<int32_t> tokens = random_tokens(5, shape.vocabulary);
   const std::vector<float> all = Driver(model, 1, 5, 1).in_chunks(tokens, 5);
 

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "files/model_file.h"
-#include "model/model.h"
+#include "model/transformer.h"
 
 namespace contexture {
 namespace {
@@ -22,7 +22,7 @@ TEST(Stories260K, GreedyIdsAreTheReferences) {
   const nlohmann::json golden = nlohmann::json::parse(std::ifstream(folder + "golden.json"));
   const std::vector<int32_t> ids = golden["greedy_ids"];
   const ModelFile file = open_model(folder + "stories260K.bin");
-  const Model model(file);
+  const Transformer model(file);
   const size_t vocabulary = model.config().vocabulary;
 
   const auto cache =

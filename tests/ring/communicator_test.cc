@@ -5,8 +5,8 @@
 #include <cstring>
 #include <thread>
 
+#include "backends/ring/local_communicator.h"
 #include "base/error.h"
-#include "ring/local_communicator.h"
 
 namespace contexture {
 namespace {

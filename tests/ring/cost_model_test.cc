@@ -1,4 +1,4 @@
-#include "ring/cost_model.h"
+#include "backends/ring/cost_model.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Communication hides behind attention where the paper's equations say so: over ranks whose network is slowed down.
 
-#include "ring/overlap.h"
+#include "backends/ring/overlap.h"
 
 #include <gtest/gtest.h>
 

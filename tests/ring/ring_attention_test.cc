@@ -1,6 +1,6 @@
 // Ring attention over threads against a plain float64 softmax over the whole context.
 
-#include "ring/ring_attention.h"
+#include "backends/ring/ring_attention.h"
 
 #include <gtest/gtest.h>
 
@@ -11,8 +11,8 @@
 #include <numeric>
 #include <optional>
 
-#include "ring/local_communicator.h"
-#include "ring/sharded_cache.h"
+#include "backends/ring/local_communicator.h"
+#include "backends/ring/sharded_cache.h"
 #include "support/allocations.h"
 #include "support/random.h"
 #include "tensor/kv_row.h"

@@ -1,4 +1,4 @@
-#include "ring/selector.h"
+#include "backends/ring/selector.h"
 
 #include <gtest/gtest.h>
 

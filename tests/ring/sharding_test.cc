@@ -1,4 +1,4 @@
-#include "ring/sharding.h"
+#include "backends/ring/sharding.h"
 
 #include <gtest/gtest.h>
 

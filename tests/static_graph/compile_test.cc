@@ -1,7 +1,7 @@
 // What `compile` writes: how layers are cut, what goes in and out of each shard, files that are whole, the same bytes
 // each time, and refused when they are damaged.
 
-#include "static_graph/compile.h"
+#include "backends/static_graph/compile.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,12 +10,12 @@
 #include <csignal>
 #include <fstream>
 
+#include "backends/static_graph/constant_data.h"
+#include "backends/static_graph/container.h"
+#include "backends/static_graph/context_manifest.h"
 #include "base/error.h"
 #include "model/weights.h"
 #include "static_graph/compiled_model.h"
-#include "static_graph/constant_data.h"
-#include "static_graph/container.h"
-#include "static_graph/context_manifest.h"
 #include "static_graph/static_driver.h"
 #include "support/random.h"
 

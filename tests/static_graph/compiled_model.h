@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string>
 
-#include "static_graph/compile.h"
+#include "backends/static_graph/compile.h"
 #include "support/random_model.h"
 
 namespace contexture {

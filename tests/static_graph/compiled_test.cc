@@ -6,11 +6,11 @@
 
 #include <filesystem>
 
+#include "backends/static_graph/compile.h"
+#include "backends/static_graph/context_directory.h"
+#include "backends/static_graph/static_runner.h"
 #include "base/error.h"
 #include "static_graph/checking_backend.h"
-#include "static_graph/compile.h"
-#include "static_graph/context_directory.h"
-#include "static_graph/static_runner.h"
 #include "support/random_model.h"
 
 namespace contexture {

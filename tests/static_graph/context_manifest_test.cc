@@ -1,4 +1,4 @@
-#include "static_graph/context_manifest.h"
+#include "backends/static_graph/context_manifest.h"
 
 #include <gtest/gtest.h>
 

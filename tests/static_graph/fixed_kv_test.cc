@@ -1,7 +1,7 @@
 // Buffers of K and V against a list of tokens: what a graph would read in its window must be what was written, whatever
 // lies in the columns that hold no token.
 
-#include "static_graph/fixed_kv.h"
+#include "backends/static_graph/fixed_kv.h"
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,8 @@
 #include <random>
 #include <vector>
 
+#include "backends/static_graph/attention_mask.h"
 #include "contexture/error.h"
-#include "static_graph/attention_mask.h"
 
 namespace contexture {
 namespace {

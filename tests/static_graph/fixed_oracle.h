@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "static_graph/graph.h"
+#include "backends/static_graph/graph.h"
 
 namespace contexture {
 

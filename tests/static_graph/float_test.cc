@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "../model/driver.h"
-#include "static_graph/compile.h"
+#include "backends/static_graph/compile.h"
 #include "static_graph/static_driver.h"
 #include "support/random_model.h"
 
@@ -48,7 +48,7 @@ double worst_difference(const std::string& model_path, const Shape& shape, size_
   StaticDriver graphs(folder.path());
   EXPECT_EQ(graphs.shards(), shape.shards);
   graphs.poison = std::byte{0xff};  // NaN: what a token does not fill must not matter
-  const Model model(file, shape.context);
+  const Transformer model(file, shape.context);
   Driver engine(model, 1, shape.context, 2);
   const std::vector<int32_t> tokens = random_tokens(prompt + decoded, model.config().vocabulary);
   const auto middle = tokens.begin() + static_cast<ptrdiff_t>(prompt);

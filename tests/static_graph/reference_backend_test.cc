@@ -6,9 +6,9 @@
 
 #include <cstring>
 
+#include "backends/static_graph/graph_backend.h"
 #include "base/mapped_file.h"
 #include "static_graph/compiled_model.h"
-#include "static_graph/graph_backend.h"
 
 namespace contexture {
 namespace {

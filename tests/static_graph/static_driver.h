@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "backends/static_graph/container.h"
+#include "backends/static_graph/executor.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "static_graph/container.h"
-#include "static_graph/executor.h"
 
 namespace contexture {
 

@@ -1,15 +1,15 @@
 // Shards over shared buffers, against a list of tokens (toy_backend.h), through a backend that is strict
 // (checking_backend.h).
 
-#include "static_graph/static_runner.h"
+#include "backends/static_graph/static_runner.h"
 
 #include <gtest/gtest.h>
 
 #include <numeric>
 
+#include "backends/static_graph/context_manifest.h"
 #include "contexture/error.h"
 #include "static_graph/checking_backend.h"
-#include "static_graph/context_manifest.h"
 #include "static_graph/toy_backend.h"
 
 namespace contexture {

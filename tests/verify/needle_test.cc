@@ -11,10 +11,10 @@
 #include <iterator>
 #include <set>
 
+#include "backends/ring/local_communicator.h"
+#include "backends/ring/sharded_cache.h"
 #include "base/error.h"
 #include "files/gguf_writer.h"
-#include "ring/local_communicator.h"
-#include "ring/sharded_cache.h"
 #include "support/random_model.h"
 #include "support/sanitized.h"
 
@@ -283,7 +283,7 @@ TEST(Needles, AreFoundAcrossTheBordersOfRanks) {
   options.threads = 1;
   options.ranks = 4;
   const MemoryPlan plan = plan_memory(file, options);
-  const auto model = std::make_shared<const Model>(file);
+  const auto model = std::make_shared<const Transformer>(file);
   run_local_ranks(4, [&](Communicator& ranks) {
     Runtime runtime(model, plan, ranks, {});
     NeedleAsker asker(runtime);
