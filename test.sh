@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source tools/setup.sh
-install_packages
+# shellcheck disable=SC2046
+install_packages $(packages_to build) $(packages_to test)
+configure release -DCONTEXTURE_TESTS=ON -DCONTEXTURE_BENCH=ON
 build release
 exec ctest --test-dir build --output-on-failure -j "$(nproc)" "$@"

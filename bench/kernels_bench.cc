@@ -63,8 +63,16 @@ void run_attention(benchmark::State& state, Format format, Context context) {
   for (size_t token = 0; token < depth; token += page) {
     // A page holds its tokens' rows of one head after the other.
     const size_t offset = token * shape.kv_heads * row;
-    spans.push_back({format, format, k.data() + offset, v.data() + offset, row, row * page, row, row * page,
-                     std::min(page, depth - token), static_cast<int64_t>(token)});
+    spans.push_back({.k_format = format,
+                     .v_format = format,
+                     .k = k.data() + offset,
+                     .v = v.data() + offset,
+                     .k_token_stride = row,
+                     .k_head_stride = row * page,
+                     .v_token_stride = row,
+                     .v_head_stride = row * page,
+                     .count = std::min(page, depth - token),
+                     .first_position = static_cast<int64_t>(token)});
   }
   const std::vector<float> q(queries * shape.heads * shape.head_dim, 0.1f);
   std::vector<float> out(q.size());
@@ -116,7 +124,7 @@ const bool registered = [] {
       }
     }
   }
-  for (const Format format : {Format::f32, Format::f16, Format::q8_0, Format::q4_0}) {
+  for (const Format format : {Format::f32, Format::f16, Format::q8_0, Format::q4_0, Format::fp8_e4m3}) {
     for (const Context context :
          {Context{1024, 1, 0}, Context{4096, 1, 0}, Context{4096, 1, 32}, Context{16384, 1, 0}, Context{65536, 1, 0},
           Context{512, 512, 0}, Context{4096, 512, 0}, Context{16384, 1, 0, 12, 12}, Context{16384, 1, 32, 12, 12}}) {

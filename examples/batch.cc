@@ -11,15 +11,19 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    std::vector<contexture::GenerationRequest> requests;
-    for (int i = 2; i < argc; ++i) requests.push_back({argv[i], {.max_tokens = 60, .seed = 1}});
     // Four at a time, in the memory of one and a half; each says what it would say alone.
-    contexture::LanguageModel model(
-        {.model_path = argv[1], .context = 256, .sequences = 4, .page_tokens = 8, .pool_tokens = 384});
-    const std::vector<contexture::Generation> made = model.generate_all(requests);
-    for (size_t i = 0; i < made.size(); ++i) {
-      std::cout << requests[i].prompt << made[i].text << "\n[" << made[i].prefilled_tokens << " prompt tokens run, "
-                << made[i].prefix.reused_tokens << " reused, " << made[i].recomputed_tokens << " run again]\n\n";
+    contexture::EngineOptions options{.context = 256, .sequences = 4};
+    options.cache.layout_options = {{"page_tokens", "8"}, {"pool_tokens", "384"}};
+    contexture::Engine engine(contexture::Model::open(argv[1]), options);
+    std::vector<contexture::Stream> streams;
+    for (int i = 2; i < argc; ++i) {
+      streams.push_back(engine.submit(
+          {.prompt = contexture::TextPrompt{argv[i]}, .sampling = {.seed = 1}, .limits = {.max_tokens = 60}}));
+    }
+    for (int i = 2; i < argc; ++i) {
+      const contexture::Generation made = streams[static_cast<size_t>(i - 2)].wait();
+      std::cout << argv[i] << made.text << "\n[" << made.prefilled_tokens << " prompt tokens run, "
+                << made.prefix.reused_tokens << " reused, " << made.recomputed_tokens << " run again]\n\n";
     }
     return 0;
   } catch (const contexture::Error& error) {

@@ -11,12 +11,13 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
+    contexture::Engine engine(contexture::Model::open(argv[1]), {.sequences = 1});
     contexture::Conversation conversation(
-        {.model_path = argv[1]}, {.system = "Answer in one sentence.", .chat_format = argc > 2 ? argv[2] : ""});
+        engine, {.system = "Answer in one sentence.", .chat_format = argc > 2 ? argv[2] : ""});
     for (std::string line; std::getline(std::cin, line);) {
       // The history is in the cache: only what is new in this turn is read.
       const contexture::Generation answer =
-          conversation.say(line, {.max_tokens = 60, .seed = 1}, [](const contexture::GeneratedToken& token) {
+          conversation.say(line, {.seed = 1}, {.max_tokens = 60}, [](const contexture::GeneratedToken& token) {
             std::cout << token.text << std::flush;
             return true;  // false would stop here
           });

@@ -10,10 +10,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    contexture::LanguageModel model({.model_path = argv[1]});
+    contexture::Engine engine(contexture::Model::open(argv[1]), {.sequences = 1});
     std::cout << argv[2];
-    const contexture::Generation made =
-        model.generate(argv[2], {.max_tokens = 200, .seed = 1}, [](const contexture::GeneratedToken& token) {
+    const contexture::Generation made = contexture::generate(
+        engine, {.prompt = contexture::TextPrompt{argv[2]}, .sampling = {.seed = 1}, .limits = {.max_tokens = 200}},
+        [](const contexture::GeneratedToken& token) {
           std::cout << token.text << std::flush;
           return true;  // false would stop here
         });

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cache/layout.h"
 #include "engine/session.h"
 #include "tensor/kv_row.h"
 
@@ -20,13 +21,13 @@ bool is_small(const SavedContext& c) {
 
 void restore_in(std::string_view layout, Format format, const SessionFile& session) {
   const SavedContext& context = session.context;
-  CachePlan plan{.layout = layout,
+  CachePlan plan{.layout = std::string(layout),
                  .shape = {context.layers, context.kv_heads, context.head_dim, format, Format::f16},
                  .context = 300,
                  .step_tokens = 16,
-                 .page_tokens = 8,
-                 .hot_tokens = session.hot_tokens % 64 + 1,
-                 .sink_tokens = session.sink_tokens % 8,
+                 .options = own_options(layout, {{"page_tokens", 8},
+                                                 {"hot_tokens", session.options.size() % 64 + 1},
+                                                 {"sink_tokens", session.options.size() % 8}}),
                  .resumable = true};
   const auto cache = make_cache(plan);
   const SequenceId sequence = cache->create().value();
@@ -37,7 +38,7 @@ void restore_in(std::string_view layout, Format format, const SessionFile& sessi
   }
   std::vector<float> row(context.head_dim);
   std::vector<TokenSpan> spans;
-  cache->view(0, sequence, spans);
+  cache->view(sequence, spans);
   int64_t seen = 0;
   for (const TokenSpan& span : spans) {
     if (!span.seen_from(context.length)) continue;
@@ -55,7 +56,7 @@ void restore_in(std::string_view layout, Format format, const SessionFile& sessi
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  spdlog::set_level(spdlog::level::off);
+  set_log([](LogLevel, std::string_view) {});
   // Aligned as a mapped file is.
   static std::vector<std::max_align_t> memory;
   memory.resize(size / sizeof(std::max_align_t) + 1);

@@ -12,6 +12,7 @@ folder=${1:-build-aarch64/phone}
 built=build-aarch64 libraries=build-aarch64-libraries
 [[ -e $libraries/packages ]] || fail "there are no ARM libraries; run tools/test_aarch64.sh first"
 if [[ -e $folder && ! -e $folder/lib/ld-linux-aarch64.so.1 ]]; then fail "$folder is there and is no such folder; remove it or name another"; fi
+configure aarch64
 build aarch64 contexture contexture_reference_backend
 rm -rf "$folder"
 mkdir -p "$folder/lib"

@@ -34,9 +34,10 @@ unpack_libraries() {
   echo "$wanted" >"$libraries/packages"
 }
 
-install_packages
-install_packages g++-aarch64-linux-gnu qemu-user
+# shellcheck disable=SC2046
+install_packages $(packages_to build) $(packages_to test) g++-aarch64-linux-gnu qemu-user
 unpack_libraries
+configure aarch64
 build aarch64
 ctest --test-dir build-aarch64 --output-on-failure -j "$(nproc)" "$@"
 

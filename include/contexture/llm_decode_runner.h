@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "contexture/export.h"
+
 namespace contexture {
 
 /// Where a compiled model lies and how it runs. The names are those of the multi-context runner that programs were
@@ -24,7 +26,7 @@ struct LLMDecodeConfig {
 
 /// Runs a compiled model for one user who may go on: each answer follows the last, at the positions behind it. Greedy.
 /// Nothing here throws; one call at a time.
-class LLMDecodeRunner {
+class CONTEXTURE_API LLMDecodeRunner {
  public:
   explicit LLMDecodeRunner(const LLMDecodeConfig& config);
   ~LLMDecodeRunner();
@@ -46,7 +48,7 @@ class LLMDecodeRunner {
   size_t context_tokens() const;  ///< held so far
 
  private:
-  struct Impl;
+  struct CONTEXTURE_LOCAL Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -12,4 +12,8 @@ namespace contexture {
 nlohmann::json parse_json(std::string_view text, const std::string& name,
                           std::string_view remedy = "download the file again");
 
+/// The same with the keys of objects in the order in which they stand.
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& name,
+                                          std::string_view remedy = "download the file again");
+
 }  // namespace contexture

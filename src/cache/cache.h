@@ -9,11 +9,12 @@
 #include <string_view>
 #include <vector>
 
+#include "cache/books.h"
+#include "cache/layout_options.h"
 #include "kernels/span.h"
 
 namespace contexture {
 
-using SequenceId = int32_t;
 /// Where a token's K and V lie in every layer: a number that only the cache that gave it understands.
 using Slot = int64_t;
 
@@ -28,19 +29,14 @@ struct CacheShape {
 
 /// Everything that decides a cache's bytes.
 struct CachePlan {
-  std::string_view layout = "paged";
-  CacheShape shape;
-  size_t sequences = 1;                 // at once
-  size_t context = 0;                   // tokens a sequence
-  size_t step_tokens = 0;               // of one sequence in one step, at most; 0: its whole context
-  size_t page_tokens = 32;              // paged: a power of two from 8 to 256
-  size_t pool_tokens = 0;               // paged: of all sequences together; 0: enough for every one to fill its context
-  size_t hot_tokens = 256;              // mixed: the last so many tokens that a query sees are in the shape's formats,
-  size_t sink_tokens = 4;               //        and the first so many;
-  Format cold_k_format = Format::q4_0;  // those between in these
-  Format cold_v_format = Format::q4_0;
+  std::string layout = "paged";
+  CacheShape shape = {};
+  size_t sequences = 1;             // at once
+  size_t context = 0;               // tokens a sequence
+  size_t step_tokens = 0;           // of one sequence in one step, at most; 0: its whole context
+  LayoutOptions options = {};       // of the layout, which declares them (cache/layout.h)
   std::optional<bool> rotate = {};  // K and V before they are stored; nothing said: where it helps (rotation_of)
-  bool resumable = false;  // mixed: what is saved may go on in a longer context, and so every token is held cold too
+  bool resumable = false;           // what is saved may go on in a longer context
 };
 
 /// Whether K and V are stored with every head rotated by a Hadamard matrix, which spreads outliers over all channels:
@@ -59,7 +55,7 @@ Rotation rotation_of(const CachePlan& plan);
 std::string describe(const CachePlan& plan);
 std::string describe(const Rotation& rotation);
 
-/// Rows of a sequence in one layer as a cache holds them. A mixed cache may hold a token twice: hot and cold.
+/// Rows of a sequence as a cache holds them. A mixed cache may hold a token twice: hot and cold.
 struct HeldRows {
   TokenSpan rows;
   bool cold = false;
@@ -74,53 +70,25 @@ struct WantedRows {
 };
 
 /// Holds the context of sequences. Sequences are written by append and store, read through views; attention knows
-/// nothing else. Not thread-safe: one step at a time; store and view are called for one step's layers in order.
-class Cache {
+/// nothing else. Not thread-safe: one step at a time.
+class Cache : public Books {
  public:
-  virtual ~Cache() = default;
-
   const CacheShape& shape() const { return shape_; }
   const Rotation& rotation() const { return rotation_; }
   /// Values so far that lay beyond their format's range and were clamped to it (encode_kv_row).
   virtual size_t clamped_values() const = 0;
 
-  /// A new, empty sequence; nothing where no more fit.
-  [[nodiscard]] virtual std::optional<SequenceId> create() = 0;
-  /// A new sequence that starts as a copy of this one; nothing where no more fit. Writing to one never shows in the
-  /// other.
-  [[nodiscard]] virtual std::optional<SequenceId> fork(SequenceId sequence) = 0;
-  virtual void free(SequenceId sequence) = 0;
-
-  /// Room for `tokens` more, or false with nothing changed.
-  [[nodiscard]] virtual bool append(SequenceId sequence, size_t tokens) = 0;
-  /// Forgets all but the first `length` tokens; how many are left. A layout that no longer holds what the next token
-  /// would have to see leaves fewer: those that are gone must be run again.
-  [[nodiscard]] virtual size_t truncate(SequenceId sequence, size_t length) = 0;
-  /// Tokens, as appended.
-  virtual size_t length(SequenceId sequence) const = 0;
-
-  /// Tells the ids of the tokens after those told so far, once all layers hold them: sequences to come that begin alike
-  /// may then adopt them. A layout that shares nothing ignores it.
-  virtual void remember(SequenceId, std::span<const int32_t>) {}
-  /// How many of a sequence's tokens have been told, or were adopted.
-  virtual size_t remembered(SequenceId) const { return 0; }
-  /// Gives an empty sequence as many of these tokens, from the first on, as the cache holds already; how many.
-  virtual size_t adopt(SequenceId, std::span<const int32_t>) { return 0; }
-  /// A token that follows these, from the first on, in what the cache holds: it tells where a prompt that was not
-  /// adopted whole goes another way.
-  virtual std::optional<int32_t> next_held(std::span<const int32_t>) const { return std::nullopt; }
-
   /// Where the token at this position is kept; position < length.
   virtual Slot slot(SequenceId sequence, size_t position) const = 0;
   /// Writes K and V of one layer, in the cache's formats. k, v (slots, kv_heads, head_dim).
   virtual void store(size_t layer, std::span<const Slot> slots, const float* k, const float* v) = 0;
-  /// Appends the sequence's spans in one layer to `spans`, as the queries of the tokens of the last append, and later
-  /// ones, see them (CacheView); at most spans_of(plan).
-  virtual void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const = 0;
+  /// Appends the sequence's block table to `spans`, as the queries of the tokens of the last append, and later ones,
+  /// see it in every layer (CacheView); at most spans_of(plan). It holds until the books change: once a step.
+  virtual void view(SequenceId sequence, std::vector<TokenSpan>& spans) const = 0;
 
-  /// Saving and restoring (cache/saved_context.h). Appends everything that queries to come could read in one layer,
-  /// every copy of a token in order of its position: alike in all layers.
-  virtual void held(size_t layer, SequenceId sequence, std::vector<HeldRows>& held) const;
+  /// Saving and restoring (cache/saved_context.h). Appends everything that queries to come could read, every
+  /// copy of a token in order of its position, as in `view` with the addresses of all layers.
+  virtual void held(SequenceId sequence, std::vector<HeldRows>& held) const;
   /// Gives an empty sequence `length` tokens, whose rows are to be brought by `restore` before anything reads them;
   /// which, or nothing with nothing changed where there is no room.
   [[nodiscard]] virtual std::optional<std::vector<WantedRows>> reserve(SequenceId sequence, size_t length);
@@ -133,11 +101,11 @@ class Cache {
   const Rotation rotation_;
 };
 
-/// The list of layouts is in cache.cc.
+/// The list of layouts is in layout.cc.
 std::vector<std::string_view> cache_layouts();
 
 /// The exact bytes that make_cache allocates for K and V. Throws Error where the plan cannot be carried out: an unknown
-/// layout, a format that attention does not read, more bytes than can be counted.
+/// layout, an option that it has not, a format that attention does not read, more bytes than can be counted.
 size_t bytes_of(const CachePlan& plan);
 
 /// Spans of a sequence's view, at most.

@@ -1,10 +1,9 @@
 // The baseline: each sequence has one run of memory for its whole context, a page as long as that.
 
-#include "cache/contiguous.h"
-
 #include <cassert>
 
 #include "cache/kv_memory.h"
+#include "cache/layout.h"
 
 namespace contexture {
 namespace {
@@ -20,7 +19,7 @@ class ContiguousCache final : public Cache {
 
   size_t clamped_values() const override { return memory_.clamped_values(); }
 
-  std::optional<SequenceId> create() override {
+  std::optional<SequenceId> create(uint64_t) override {
     for (size_t i = 0; i < used_.size(); ++i) {
       if (used_[i]) continue;
       used_[i] = true;
@@ -31,7 +30,7 @@ class ContiguousCache final : public Cache {
   }
 
   std::optional<SequenceId> fork(SequenceId sequence) override {
-    const std::optional<SequenceId> copy = create();
+    const std::optional<SequenceId> copy = create(0);
     if (!copy) return copy;
     lengths_[index(*copy)] = length(sequence);
     memory_.copy(index(sequence), index(*copy), length(sequence));
@@ -63,8 +62,8 @@ class ContiguousCache final : public Cache {
     memory_.store(layer, slots, k, v);
   }
 
-  void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const override {
-    spans.push_back(memory_.span(layer, index(sequence), length(sequence), 0));
+  void view(SequenceId sequence, std::vector<TokenSpan>& spans) const override {
+    spans.push_back(memory_.span(index(sequence), length(sequence), 0));
   }
 
   void restore(size_t layer, SequenceId sequence, const HeldRows& held) override {
@@ -83,8 +82,6 @@ class ContiguousCache final : public Cache {
   std::vector<bool> used_;
 };
 
-}  // namespace
-
 size_t contiguous_bytes(const CachePlan& plan) {
   return KvMemory::bytes_for(plan.shape, plan.sequences, plan.context);
 }
@@ -95,6 +92,14 @@ size_t contiguous_spans(const CachePlan&) {
 
 std::unique_ptr<Cache> make_contiguous(const CachePlan& plan) {
   return std::make_unique<ContiguousCache>(plan);
+}
+
+}  // namespace
+
+const CacheLayout& contiguous_layout() {
+  static const CacheLayout layout{
+      .name = "contiguous", .bytes = contiguous_bytes, .spans = contiguous_spans, .make = make_contiguous};
+  return layout;
 }
 
 }  // namespace contexture

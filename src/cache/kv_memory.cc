@@ -59,7 +59,7 @@ void KvMemory::store(size_t layer, std::span<const Slot> slots, const float* k, 
   }
   static std::atomic<bool> said{false};
   if (clamped > 0 && !said.exchange(true)) {
-    spdlog::warn(
+    log_warning(
         "layer {}: K or V has values beyond what its format holds, and they are clamped; f32 and bf16 hold them "
         "(--k-format, --v-format, of a mixed cache also --cold-k-format, --cold-v-format)",
         layer);
@@ -67,8 +67,8 @@ void KvMemory::store(size_t layer, std::span<const Slot> slots, const float* k, 
   clamped_ += clamped;
 }
 
-TokenSpan KvMemory::span(size_t layer, size_t page, size_t count, int64_t first_position, size_t first_token) const {
-  const size_t first = row(layer, page, 0, first_token);
+TokenSpan KvMemory::span(size_t page, size_t count, int64_t first_position, size_t first_token) const {
+  const size_t first = row(0, page, 0, first_token), layer_rows = row(1, 0, 0, 0);
   return {.k_format = shape_.k_format,
           .v_format = shape_.v_format,
           .k = k_.data() + first * k_row_,
@@ -77,6 +77,8 @@ TokenSpan KvMemory::span(size_t layer, size_t page, size_t count, int64_t first_
           .k_head_stride = page_tokens_ * k_row_,
           .v_token_stride = v_row_,
           .v_head_stride = page_tokens_ * v_row_,
+          .k_layer_stride = layer_rows * k_row_,
+          .v_layer_stride = layer_rows * v_row_,
           .count = count,
           .first_position = first_position,
           .position_stride = 1};

@@ -21,8 +21,8 @@ class KvMemory {
 
   /// k, v (slots, kv_heads, head_dim).
   void store(size_t layer, std::span<const Slot> slots, const float* k, const float* v);
-  /// `count` tokens of a page, from its `first_token` on.
-  TokenSpan span(size_t layer, size_t page, size_t count, int64_t first_position, size_t first_token = 0) const;
+  /// `count` tokens of a page, from its `first_token` on, in all layers.
+  TokenSpan span(size_t page, size_t count, int64_t first_position, size_t first_token = 0) const;
   /// Writes rows as they were stored, in the same formats, to a page from its `first_token` on.
   void restore(size_t layer, size_t page, size_t first_token, const TokenSpan& rows);
   /// Copies the first `tokens` tokens of a page, in all layers.

@@ -4,13 +4,12 @@
 // twice when a token cools. Which copy a query reads is a function of its position alone, so that chunks, company,
 // forks and resumed sessions change no bit.
 
-#include "cache/mixed.h"
-
 #include <algorithm>
 #include <cassert>
 
 #include "base/error.h"
 #include "cache/kv_memory.h"
+#include "cache/layout.h"
 #include "kernels/attention.h"
 
 namespace contexture {
@@ -19,16 +18,50 @@ namespace {
 /// Tokens cool in blocks of as many positions as attention's tiles have: a tile is then of one format.
 constexpr int64_t kColdBlock = kTilePositions;
 
-/// The plan in numbers of tokens.
+constexpr int64_t kMany = int64_t{1} << 40;
+constexpr int64_t kHotTried[] = {100, 40, 256}, kSinksTried[] = {4, 0, 21};
+constexpr LayoutOption kHotTokens{.name = "hot_tokens",
+                                  .label = "hot",
+                                  .help = "mixed cache: the last so many tokens are kept in --k- and --v-format",
+                                  .standard = 256,
+                                  .low = 1,
+                                  .high = kMany,
+                                  .tried = kHotTried,
+                                  .decides_rows = true};
+constexpr LayoutOption kSinkTokens{.name = "sink_tokens",
+                                   .label = "sinks",
+                                   .help = "mixed cache: and the first so many",
+                                   .standard = 4,
+                                   .high = kMany,
+                                   .tried = kSinksTried,
+                                   .decides_rows = true};
+constexpr LayoutOption kColdKFormat{.name = "cold_k_format",
+                                    .label = "cold K",
+                                    .help = "mixed cache: format of K between them",
+                                    .kind = LayoutOption::Kind::format,
+                                    .standard = static_cast<int64_t>(Format::q4_0),
+                                    .decides_rows = true};
+constexpr LayoutOption kColdVFormat{.name = "cold_v_format",
+                                    .label = "cold V",
+                                    .help = "mixed cache: format of V between them",
+                                    .kind = LayoutOption::Kind::format,
+                                    .standard = static_cast<int64_t>(Format::q4_0),
+                                    .decides_rows = true};
+constexpr LayoutOption kMixedOptions[] = {kHotTokens, kSinkTokens, kColdKFormat, kColdVFormat};
+
+KvFormatPair mixed_cold_formats(const CachePlan& plan) {
+  return {plan.options.format(kColdKFormat), plan.options.format(kColdVFormat)};
+}
+
+/// The plan in numbers of tokens. Where what is saved may go on in a longer context, every token is held cold too.
 struct Sizes {
   explicit Sizes(const CachePlan& plan)
-      : context(static_cast<int64_t>(plan.context)), sinks(std::min(context, static_cast<int64_t>(plan.sink_tokens))) {
-    constexpr size_t many = size_t{1} << 40;
-    if (plan.hot_tokens == 0 || plan.hot_tokens > many || plan.sink_tokens > many || plan.context > many) {
-      fail("a mixed cache of {} tokens, {} of them hot and {} sinks; at least one is hot, and none more than 2^40",
-           plan.context, plan.hot_tokens, plan.sink_tokens);
+      : context(static_cast<int64_t>(plan.context)),
+        sinks(std::min(context, plan.options.number(kSinkTokens))),
+        hot(plan.options.number(kHotTokens)) {
+    if (plan.context > static_cast<size_t>(kMany)) {
+      fail("a mixed cache of {} tokens; 2^40 are the most", plan.context);
     }
-    hot = static_cast<int64_t>(plan.hot_tokens);
     const size_t step = plan.step_tokens > 0 ? std::min(plan.step_tokens, plan.context) : plan.context;
     blocks_of_step = static_cast<int64_t>(step) / kColdBlock + 2;
     ring = std::min(context - sinks, hot + kColdBlock + static_cast<int64_t>(step));
@@ -43,13 +76,13 @@ struct Sizes {
   /// The first query that reads a block of tokens that ends at `end`, a multiple of kColdBlock, cold.
   int64_t cold_from(int64_t end) const { return end + hot - 1; }
 
-  int64_t context, sinks, hot = 0, ring = 0, cold = 0, blocks_of_step = 0;
+  int64_t context, sinks, hot, ring = 0, cold = 0, blocks_of_step = 0;
 };
 
 CacheShape cold_shape(const CachePlan& plan) {
   CacheShape shape = plan.shape;
-  shape.k_format = plan.cold_k_format;
-  shape.v_format = plan.cold_v_format;
+  shape.k_format = mixed_cold_formats(plan).k;
+  shape.v_format = mixed_cold_formats(plan).v;
   return shape;
 }
 
@@ -68,7 +101,7 @@ class MixedCache final : public Cache {
 
   size_t clamped_values() const override { return hot_.clamped_values() + cold_.clamped_values(); }
 
-  std::optional<SequenceId> create() override {
+  std::optional<SequenceId> create(uint64_t) override {
     for (size_t i = 0; i < sequences_.size(); ++i) {
       if (sequences_[i].used) continue;
       sequences_[i] = {.used = true, .length = 0, .appended = 0, .intact_from = sizes_.sinks};
@@ -78,7 +111,7 @@ class MixedCache final : public Cache {
   }
 
   std::optional<SequenceId> fork(SequenceId sequence) override {
-    const std::optional<SequenceId> copy = create();
+    const std::optional<SequenceId> copy = create(0);
     if (!copy) return copy;
     const Sequence& from = sequences_[index(sequence)];
     sequences_[index(*copy)] = from;
@@ -135,10 +168,10 @@ class MixedCache final : public Cache {
     }
   }
 
-  void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const override {
+  void view(SequenceId sequence, std::vector<TokenSpan>& spans) const override {
     const Sequence& s = sequences_[index(sequence)];
     if (s.length == 0) return;
-    const ViewBuilder builder{*this, layer, index(sequence), spans};
+    const ViewBuilder builder{*this, index(sequence), spans};
     builder.add_hot(0, std::min(s.length, sizes_.sinks));
     // What all queries read cold, then the blocks that cool on the way, twice, then what all read hot.
     const int64_t lost = (s.intact_from + kColdBlock - 1) / kColdBlock * kColdBlock;
@@ -156,10 +189,10 @@ class MixedCache final : public Cache {
   }
 
   /// All of the ring that is intact: a sequence restored can be truncated as far as it could before.
-  void held(size_t layer, SequenceId sequence, std::vector<HeldRows>& held) const override {
+  void held(SequenceId sequence, std::vector<HeldRows>& held) const override {
     const Sequence& s = sequences_[index(sequence)];
     std::vector<TokenSpan> spans;
-    const ViewBuilder builder{*this, layer, index(sequence), spans};
+    const ViewBuilder builder{*this, index(sequence), spans};
     builder.add_hot(0, std::min(s.length, sizes_.sinks));
     builder.add_hot(std::max(s.intact_from, sizes_.sinks), s.length);
     const size_t hot = spans.size();
@@ -210,14 +243,13 @@ class MixedCache final : public Cache {
   /// Makes spans of runs of positions.
   struct ViewBuilder {
     const MixedCache& cache;
-    size_t layer, page;
+    size_t page;
     std::vector<TokenSpan>& spans;
 
     void add_cold(int64_t begin, int64_t end, int64_t queries_from) const {
       if (begin >= end) return;
       const int64_t first = begin - cache.sizes_.sinks;
-      spans.push_back(
-          cache.cold_.span(layer, page, static_cast<size_t>(end - begin), begin, static_cast<size_t>(first)));
+      spans.push_back(cache.cold_.span(page, static_cast<size_t>(end - begin), begin, static_cast<size_t>(first)));
       spans.back().queries_from = queries_from;
       spans.back().kind = SpanKind::cold;
     }
@@ -226,8 +258,7 @@ class MixedCache final : public Cache {
       for (int64_t next; begin < end; begin = next) {
         const int64_t place = cache.place(begin), page_end = static_cast<int64_t>(hot_page(cache.sizes_));
         next = std::min(end, begin + page_end - place);
-        spans.push_back(
-            cache.hot_.span(layer, page, static_cast<size_t>(next - begin), begin, static_cast<size_t>(place)));
+        spans.push_back(cache.hot_.span(page, static_cast<size_t>(next - begin), begin, static_cast<size_t>(place)));
         spans.back().queries_until = queries_until;
         spans.back().kind = spans.back().first_position < cache.sizes_.sinks ? SpanKind::sinks : SpanKind::hot;
       }
@@ -252,8 +283,6 @@ class MixedCache final : public Cache {
   std::vector<Sequence> sequences_;
 };
 
-}  // namespace
-
 size_t mixed_bytes(const CachePlan& plan) {
   const Sizes sizes(plan);
   return KvMemory::bytes_for(plan.shape, plan.sequences, hot_page(sizes)) +
@@ -274,6 +303,28 @@ size_t mixed_bytes_read(const CachePlan& plan, size_t tokens) {
 
 std::unique_ptr<Cache> make_mixed(const CachePlan& plan) {
   return std::make_unique<MixedCache>(plan);
+}
+
+/// A block of tokens becomes cold, and 64 queries read it so.
+size_t mixed_shortest_prompt(const CachePlan& plan) {
+  const int64_t sinks = plan.options.number(kSinkTokens);
+  return static_cast<size_t>(plan.options.number(kHotTokens) + 63 + (sinks / kColdBlock + 1) * kColdBlock);
+}
+
+}  // namespace
+
+const CacheLayout& mixed_layout() {
+  static const CacheLayout layout{.name = "mixed",
+                                  .options = kMixedOptions,
+                                  .bytes = mixed_bytes,
+                                  .spans = mixed_spans,
+                                  .make = make_mixed,
+                                  .bytes_read = mixed_bytes_read,
+                                  .cold_formats = mixed_cold_formats,
+                                  .shortest_prompt = mixed_shortest_prompt,
+                                  .has_own_rows = true,
+                                  .truncates_anywhere = false};
+  return layout;
 }
 
 }  // namespace contexture

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cache/cache.h"
+#include "cache/page_heap.h"
 #include "cache/prefix_tree.h"
 
 namespace contexture {
@@ -14,7 +15,8 @@ namespace contexture {
 /// copied is said, and the owner of the memory copies it.
 ///
 /// A page is written only by a sequence that alone has it and while it is not in the prefix tree; anything else is
-/// copied first. Pages that no sequence has stay in the tree until their place is needed, the longest unused first.
+/// copied first. Pages that no sequence has stay in the tree until their place is needed, the longest unused first: to
+/// find it takes steps of the order of the logarithm of the pages.
 class PageBook {
  public:
   PageBook(size_t pages, size_t page_tokens, size_t sequences, size_t context);
@@ -27,7 +29,8 @@ class PageBook {
     size_t tokens;
   };
 
-  std::optional<SequenceId> create();
+  /// Sequences of one key find what others of it remembered, and no more.
+  std::optional<SequenceId> create(uint64_t key = 0);
   std::optional<SequenceId> fork(SequenceId sequence);
   void free(SequenceId sequence);
 
@@ -41,8 +44,11 @@ class PageBook {
   /// which only a part fits.
   size_t adopt(SequenceId sequence, std::span<const int32_t> tokens, std::optional<Copy>& copy);
 
-  /// A token that follows these, from the first on, in some page.
-  std::optional<int32_t> next_held(std::span<const int32_t> tokens) const;
+  /// A token that follows these, from the first on, in some page of a key.
+  std::optional<int32_t> next_held(std::span<const int32_t> tokens, uint64_t key = 0) const;
+
+  /// Takes out of the tree what this sequence has put there and nobody else uses, and puts no more of it there.
+  void forget(SequenceId sequence);
 
   size_t length(SequenceId sequence) const { return at(sequence).length; }
   size_t remembered(SequenceId sequence) const { return at(sequence).tokens.size(); }
@@ -56,11 +62,13 @@ class PageBook {
 
  private:
   struct Sequence {
-    bool used = false;
+    bool used = false, forgotten = false;
+    uint64_t key = 0;
     size_t length = 0;
     std::vector<PageId> pages;
     std::vector<int32_t> tokens;  // those remembered: the first of `length`
     size_t registered = 0;        // pages at the front that are in the tree
+    size_t others = 0;            // pages at the front that others put there
   };
   struct Page {
     size_t users = 0;
@@ -73,15 +81,19 @@ class PageBook {
   PageId take_page();
   void use(PageId id);
   void release(PageId id);
+  void erase_from_tree(PageId id);
+  bool is_idle_leaf(PageId id) const;
   void evict_one();
   void forget_with_children(PageId id);
+  void check_leaves() const;
   void register_pages(Sequence& sequence, bool with_partial);
 
   size_t page_tokens_, context_;
   PrefixTree tree_;
   std::vector<Page> pages_;
   std::vector<PageId> free_;
-  size_t idle_ = 0;  // pages in the tree that no sequence uses
+  size_t idle_ = 0;         // pages in the tree that no sequence uses
+  PageHeap<> idle_leaves_;  // those of them that no other page follows, by when they were used last
   uint64_t clock_ = 0;
   std::vector<Sequence> sequences_;
 };

@@ -197,7 +197,7 @@ SavedContext describe_context(const Cache& cache, SequenceId sequence) {
                      .length = static_cast<int64_t>(cache.length(sequence)),
                      .runs = {}};
   std::vector<HeldRows> held;
-  if (shape.layers > 0) cache.held(0, sequence, held);
+  cache.held(sequence, held);
   for (const auto& [rows, cold] : held) {
     if (rows.count == 0) continue;
     const SavedRun next{rows.k_format, rows.v_format, cold, rows.first_position, static_cast<int64_t>(rows.count)};
@@ -216,7 +216,8 @@ SavedContext describe_context(const Cache& cache, SequenceId sequence) {
 void save_layer(const Cache& cache, SequenceId sequence, const SavedContext& saved, size_t layer,
                 const ByteSink& sink) {
   std::vector<HeldRows> held;
-  cache.held(layer, sequence, held);
+  cache.held(sequence, held);
+  for (HeldRows& h : held) h.rows = h.rows.in_layer(layer);
   constexpr std::array<std::byte, kSavedAlignment> zeros{};
   size_t at = 0;
   const auto write = [&](const std::byte* from, size_t bytes) {

@@ -65,6 +65,20 @@ std::optional<std::vector<ChatMessage>> folded(std::span<const ChatMessage> mess
   return std::nullopt;
 }
 
+/// As folded(), of JSON: where both contents are texts.
+void fold_system(nlohmann::ordered_json& messages) {
+  if (messages[0]["role"] != "system" || !messages[0].contains("content") || !messages[0]["content"].is_string())
+    return;
+  const std::string system = messages[0]["content"].get<std::string>();
+  for (size_t i = 1; i < messages.size(); ++i) {
+    if (messages[i]["role"] != "user" || !messages[i].contains("content") || !messages[i]["content"].is_string())
+      continue;
+    if (!system.empty()) messages[i]["content"] = system + "\n\n" + messages[i]["content"].get<std::string>();
+    messages.erase(0);
+    return;
+  }
+}
+
 }  // namespace
 
 ChatTemplate::ChatTemplate(std::string_view source, const Vocabulary& vocabulary, const Metadata& metadata,
@@ -91,24 +105,60 @@ ChatTemplate ChatTemplate::choose(const Metadata& metadata, const Vocabulary& vo
   return {source, vocabulary, metadata, parse_special};
 }
 
-/// With all that transformers passes where nobody asks for more.
-Rendering ChatTemplate::render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt,
-                                        const jinja::Bounds& bounds) const {
-  using Json = nlohmann::ordered_json;
-  Json list = Json::array();
-  for (const ChatMessage& message : messages) {
-    const bool typed = typed_ == Typed::all || (typed_ == Typed::all_but_system && message.role != "system");
-    Json content = message.content;
-    if (typed) content = Json::array({{{"type", "text"}, {"text", message.content}}});
-    list.push_back({{"role", message.role}, {"content", std::move(content)}});
+/// With all that transformers passes where nobody asks for more. `content`: what came from outside.
+Rendering ChatTemplate::render_json(nlohmann::ordered_json content, bool add_generation_prompt,
+                                    const jinja::Bounds& bounds) const {
+  nlohmann::ordered_json own = nlohmann::ordered_json::parse(tokens_);
+  for (const char* name : {"tools", "documents"}) {
+    if (!content.contains(name)) own[name] = nullptr;
   }
-  Json own = Json::parse(tokens_);
-  own["tools"] = nullptr;
-  own["documents"] = nullptr;
   own["add_generation_prompt"] = add_generation_prompt;
-  const Json content = {{"messages", std::move(list)}};
   const jinja::MarkedText text = template_.render(jinja::Variables{own, content, kRoles}, bounds);
   return {text.bytes(), text.content()};
+}
+
+/// A message with its text as a part, where the template wants it so.
+nlohmann::ordered_json ChatTemplate::typed(const nlohmann::ordered_json& message) const {
+  const bool is_system = message.value("role", "") == "system";
+  const bool wants_parts = typed_ == Typed::all || (typed_ == Typed::all_but_system && !is_system);
+  if (!wants_parts || !message.contains("content") || !message["content"].is_string()) return message;
+  nlohmann::ordered_json parts = message;
+  parts["content"] = nlohmann::ordered_json::array({{{"type", "text"}, {"text", message["content"]}}});
+  return parts;
+}
+
+Rendering ChatTemplate::render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt,
+                                        const jinja::Bounds& bounds) const {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const ChatMessage& message : messages) {
+    list.push_back(typed({{"role", message.role}, {"content", message.content}}));
+  }
+  return render_json({{"messages", std::move(list)}}, add_generation_prompt, bounds);
+}
+
+Rendering ChatTemplate::render(const ChatInput& input) const {
+  nlohmann::ordered_json content = nlohmann::ordered_json::object();
+  if (!input.variables.is_null()) content = input.variables;
+  if (!content.is_object()) fail("variables of the chat template are no JSON object");
+  const nlohmann::ordered_json own = nlohmann::ordered_json::parse(tokens_);
+  for (const auto& [name, value] : content.items()) {
+    if (name == "messages" || name == "tools" || name == "add_generation_prompt" || own.contains(name)) {
+      fail("the chat template's variable {} is set by the conversation; leave it out", printable(name));
+    }
+  }
+  if (!input.messages.is_array() || input.messages.empty()) fail("messages are no JSON array of at least one message");
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const nlohmann::ordered_json& message : input.messages) {
+    if (!message.is_object() || !message.contains("role") || !message["role"].is_string()) {
+      fail("message {} is no object with a role", list.size());
+    }
+    list.push_back(message);
+  }
+  if (!takes_system_) fold_system(list);
+  for (nlohmann::ordered_json& message : list) message = typed(message);
+  content["messages"] = std::move(list);
+  if (!input.tools.is_null()) content["tools"] = input.tools;
+  return render_json(std::move(content), input.add_generation_prompt, {});
 }
 
 Rendering ChatTemplate::render(std::span<const ChatMessage> messages, bool add_generation_prompt) const {

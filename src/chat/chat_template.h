@@ -1,5 +1,6 @@
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -7,7 +8,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
-#include "contexture/contexture.h"
+#include "contexture/generation.h"
 #include "jinja/template.h"
 #include "text/tokenizer.h"
 
@@ -23,6 +24,14 @@ struct TurnEnd {
 struct Rendering {
   std::string text;
   std::vector<ByteRange> content;  ///< ascending, apart
+};
+
+/// A conversation as JSON, and what goes with it.
+struct ChatInput {
+  nlohmann::ordered_json messages;   ///< an array of objects
+  nlohmann::ordered_json tools;      ///< an array, or null
+  nlohmann::ordered_json variables;  ///< an object: what else the template sees
+  bool add_generation_prompt = true;
 };
 
 /// Writes a conversation down as a model was taught to read it.
@@ -44,6 +53,11 @@ class ChatTemplate {
   /// contents as typed parts alone gets them so. Throws Error where the template refuses the conversation.
   Rendering render(std::span<const ChatMessage> messages, bool add_generation_prompt = true) const;
 
+  /// The same of messages of any shape that the template reads: contents as text or as parts, tool calls, names; with
+  /// tools, and variables of the template's own. None of it but the template's own words may hold control tokens.
+  /// Throws Error where a variable has the name of one that the conversation sets.
+  Rendering render(const ChatInput& input) const;
+
   /// The tokens of a rendering: special tokens are parsed in what the template wrote, but control tokens not in what
   /// came from messages, nor user-defined ones that the template writes ("<|im_end|>" in a message is text, so that no
   /// message can write turns; with parse_special it is that token). A begin token is added where the vocabulary asks
@@ -59,6 +73,8 @@ class ChatTemplate {
   /// Whose contents are given as [{"type": "text", "text": ...}] and not as a string.
   enum class Typed { none, all, all_but_system };
 
+  Rendering render_json(nlohmann::ordered_json content, bool add_generation_prompt, const jinja::Bounds& bounds) const;
+  nlohmann::ordered_json typed(const nlohmann::ordered_json& message) const;
   Rendering render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt,
                             const jinja::Bounds& bounds = {}) const;
   std::string try_out(std::span<const ChatMessage> messages) const;

@@ -5,11 +5,11 @@
 #include "base/aligned.h"
 #include "base/error.h"
 #include "cli/command.h"
-#include "cli/ring_flags.h"
+#include "cli/host.h"
 #include "cli/svg_plot.h"
-#include "engine/speed_test.h"
 #include "kernels/machine.h"
 #include "kernels/matmul.h"
+#include "verify/speed_test.h"
 
 namespace contexture::cli {
 namespace {
@@ -29,32 +29,17 @@ struct Bench {
   std::string plot, target;
 
   double bandwidth = 0;
-  bool speaks = true;                                              // of ranks that share the context, the first
   SvgPlot::Curve decoded{"decode", {}}, prefilled{"prefill", {}};  // against depth
   std::vector<SvgPlot::Curve> by_prompt;                           // against the prompt's length, one a depth
 
   void run() {
     catch_interrupts();
     if (!target.empty()) limit_kernel_target(target);
-    if (ring.given()) {
-      std::optional<SharedModel> shared;
-      const auto open = [&] { shared.emplace(model.open()); };
-      return ring.run(open, [&](Communicator& ranks) {
-        Bench rank = *this;
-        rank.speaks = ranks.rank() == 0;
-        RunOptions of_rank = options(shared->opened());
-        of_rank.ranks = static_cast<size_t>(ranks.ranks());
-        of_rank.threads = ring.threads_of_rank(cache.threads);
-        const std::unique_ptr<Runtime> runtime = shared->runtime(of_rank, ranks, ring);
-        if (rank.speaks) rank.measure_machine(*runtime);
-        ranks.barrier();
-        rank.measure(*runtime);
-      });
-    }
-    const OpenedModel opened = model.open();
-    Runtime runtime(opened.file, options(opened));
-    measure_machine(runtime);
-    measure(runtime);
+    with_host({model, cache, ring}, [this](Host& host) {
+      host.start(options(*host.opened()));
+      measure_machine(*host.executor().threads());
+      measure(host);
+    });
   }
 
   RunOptions options(const OpenedModel& opened) const {
@@ -67,29 +52,30 @@ struct Bench {
     return options;
   }
 
-  void measure(Runtime& runtime) {
-    if (!model.json && speaks) {
+  void measure(Host& host) {
+    if (!model.json) {
       fmt::print("{}, {}\n\n{:<8} {:>7} {:>7} {:>12} {:>10} {:>14} {:>8}\n", model.model,
-                 describe(runtime.plan().cache), "test", "tokens", "depth", "tokens/s", "GB/s", "MB a token", "share");
+                 contexture::describe(host.plan()->cache), "test", "tokens", "depth", "tokens/s", "GB/s", "MB a token",
+                 "share");
     }
     for (const size_t depth : depths) {
       by_prompt.push_back({fmt::format("depth {}", depth), {}});
       for (const size_t tokens : prompts) {
-        if (tokens > 0) measure_prefill(runtime, tokens, depth);
+        if (tokens > 0) measure_prefill(host, tokens, depth);
       }
-      if (decode > 0) measure_decode(runtime, depth);
+      if (decode > 0) measure_decode(host, depth);
     }
-    if (!plot.empty() && speaks) write_plot(plot, drawn());
+    if (!plot.empty()) write_plot(plot, drawn());
   }
 
   /// What the machine gives, in this run: read bandwidth over a gigabyte, multiply-adds in registers.
-  void measure_machine(Runtime& runtime) {
+  void measure_machine(ThreadPool& pool) {
     AlignedArray<std::byte> memory(size_t{1} << 30);
     std::fill_n(memory.data(), memory.size(), std::byte{1});
-    bandwidth = read_bandwidth(memory.span(), runtime.pool());
-    const double peak = multiply_add_peak(runtime.pool());
+    bandwidth = read_bandwidth(memory.span(), pool);
+    const double peak = multiply_add_peak(pool);
     if (!model.json) {
-      fmt::print("{} threads, {}: {:.1f} GB/s read, {:.0f} GFLOP/s of f32 multiply-adds\n", runtime.pool().threads(),
+      fmt::print("{} threads, {}: {:.1f} GB/s read, {:.0f} GFLOP/s of f32 multiply-adds\n", pool.threads(),
                  kernel_target(), bandwidth / 1e9, peak / 1e9);
     }
   }
@@ -106,29 +92,29 @@ struct Bench {
     return median(seconds);
   }
 
-  void measure_prefill(Runtime& runtime, size_t tokens, size_t depth) {
-    SpeedTest test(runtime);
+  void measure_prefill(Host& host, size_t tokens, size_t depth) {
+    SpeedTest test(host.executor());
     const double seconds = seconds_of([&] { return test.prefill(tokens, depth); });
     const double speed = static_cast<double>(tokens) / seconds;
     prefilled.points.emplace_back(depth, speed);
     by_prompt.back().points.emplace_back(tokens, speed);
     // A step reads all weights once, and each of its tokens the context before it.
     const double steps = static_cast<double>((tokens + chunk - 1) / chunk);
-    const double weights = static_cast<double>(runtime.model().bytes_per_token()) * steps;
-    report(runtime, "prefill", tokens, depth, speed, weights / static_cast<double>(tokens));
+    const double weights = static_cast<double>(host.model()->bytes_per_token()) * steps;
+    report(host, "prefill", tokens, depth, speed, weights / static_cast<double>(tokens));
   }
 
-  void measure_decode(Runtime& runtime, size_t depth) {
-    SpeedTest test(runtime);
+  void measure_decode(Host& host, size_t depth) {
+    SpeedTest test(host.executor());
     const double seconds = seconds_of([&] { return test.decode(decode, depth, sequences); });
     const double speed = static_cast<double>(decode * sequences) / seconds;
     decoded.points.emplace_back(depth, speed);
-    report(runtime, "decode", decode, depth, speed, bytes_of_decoded_token(runtime, depth + decode / 2, sequences));
+    report(host, "decode", decode, depth, speed,
+           bytes_of_decoded_token(*host.model(), host.plan()->cache, depth + decode / 2, sequences));
   }
 
-  void report(Runtime& runtime, std::string_view test, size_t tokens, size_t depth, double speed, double bytes) const {
-    if (!speaks) return;
-    const CachePlan& plan = runtime.plan().cache;
+  void report(Host& host, std::string_view test, size_t tokens, size_t depth, double speed, double bytes) const {
+    const CachePlan& plan = host.plan()->cache;
     const double share = bytes * speed / bandwidth;
     if (model.json) {
       print_json({{"test", test},
@@ -137,7 +123,7 @@ struct Bench {
                   {"k_format", name(plan.shape.k_format)},
                   {"v_format", name(plan.shape.v_format)},
                   {"cache", plan.layout},
-                  {"threads", runtime.pool().threads()},
+                  {"threads", host.executor().threads()->threads()},
                   {"sequences", sequences},
                   {"tokens_per_second", speed},
                   {"bytes_per_token", bytes},

@@ -9,10 +9,9 @@
 #include "chat/chat_formats.h"
 #include "cli/chat_session.h"
 #include "cli/command.h"
+#include "cli/host.h"
 #include "cli/progress_line.h"
-#include "cli/ring_flags.h"
 #include "cli/sampling_flags.h"
-#include "cli/static_flags.h"
 #include "engine/conversation.h"
 #include "engine/prefix_report.h"
 
@@ -30,30 +29,12 @@ constexpr const char* kCommands =
     "Ctrl-C stops an answer and keeps what was said.\n";
 
 /// Reads messages: a line each, or several (see kCommands). Prompts go to stderr, so that stdout holds the answers.
-/// Over ranks, rank 0 reads for all.
 class Input {
  public:
-  explicit Input(Communicator* ranks) : ranks_(ranks) {
-    if (ranks_) interactive_ = broadcast_text(*ranks_, 0, interactive_ ? "yes" : "") == "yes";
-  }
   bool interactive() const { return interactive_; }
 
   /// False at the end of the input.
   bool read(std::string& message) const {
-    if (!ranks_) return read_here(message);
-    std::string told;  // a mark, then the message
-    if (ranks_->rank() == 0 && read_here(message)) told = "+" + message;
-    const std::chrono::seconds patience = ranks_->patience();
-    ranks_->set_patience(std::chrono::hours(24 * 365));  // a person may think for long
-    told = broadcast_text(*ranks_, 0, told);
-    ranks_->set_patience(patience);
-    if (told.empty()) return false;
-    message = told.substr(1);
-    return true;
-  }
-
- private:
-  bool read_here(std::string& message) const {
     if (!read_line("> ", message)) return false;
     constexpr std::string_view quotes = "\"\"\"";
     bool open = true;  // the input did not end within the message; where it did, what is there is the message
@@ -70,6 +51,7 @@ class Input {
     return true;
   }
 
+ private:
   /// False at the end of the input, and where a signal ends the wait.
   bool read_line(const char* prompt, std::string& line) const {
     if (interactive_) tell("{}", prompt);
@@ -93,7 +75,6 @@ class Input {
     return true;
   }
 
-  Communicator* ranks_;
   mutable std::string unread_;  // of stdin
   bool interactive_ = isatty(STDIN_FILENO);
 };
@@ -108,87 +89,40 @@ struct Chat {
   bool parse_special = false;
 
   void run() {
-    if (ring.given({{"--context-dir", compiled.given()}})) return run_ring();
-    if (compiled.given()) return run_compiled();
-    const OpenedModel opened = model.open();
-    const Tokenizer& tokenizer = opened.need_tokenizer();
-    const ChatTemplate chat_template =
-        ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format, parse_special);
-    RunOptions options = cache.options(opened.file.metadata);
-    if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(opened.file.metadata));
-    Runtime runtime(opened.file, options);
-    CachedConversation conversation(runtime, tokenizer, chat_template);
-    const CachePlan& plan = runtime.plan().cache;
-    talk(conversation, sampling.options(opened.file.metadata),
-         {plan.context,
-          fmt::format("{} ({}, K {}, V {})", human_bytes(runtime.plan().cache_bytes), plan.layout,
-                      contexture::info(plan.shape.k_format).name, contexture::info(plan.shape.v_format).name)});
+    with_host({model, cache, ring, &compiled}, [this](Host& host) { talk(host); });
   }
 
  private:
+  void talk(Host& host) {
+    const Tokenizer& tokenizer = host.tokenizer();
+    const ChatTemplate chat_template =
+        ChatTemplate::choose(host.metadata(), tokenizer.vocabulary(), format, parse_special);
+    RunOptions options;
+    if (!compiled.given()) {
+      options = cache.options(host.metadata());
+      if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(host.metadata()));
+    }
+    host.start(options);
+    CachedConversation conversation(host.executor(), tokenizer, chat_template);
+    talk(conversation, sampling.options(host.metadata()), {host.executor().capacities().context, host.describe()});
+  }
+
   /// How the context is held, for /info.
   struct Held {
     size_t context;
     std::string cache;
   };
 
-  void run_ring() {
-    std::optional<SharedModel> shared;
-    ring.run([&] { shared.emplace(model.open()); },
-             [&](Communicator& ranks) {
-               Chat rank = *this;
-               rank.run_rank(*shared, ranks);
-             });
-  }
-
-  /// All ranks hold the same conversation; rank 0 reads and shows it.
-  void run_rank(SharedModel& shared, Communicator& ranks) {
-    const OpenedModel& opened = shared.opened();
-    const Tokenizer& tokenizer = opened.need_tokenizer();
-    GenerateOptions generate = sampling.options(opened.file.metadata);
-    const ChatTemplate chat_template =
-        ChatTemplate::choose(opened.file.metadata, tokenizer.vocabulary(), format, parse_special);
-    agree_on_sampling(ranks, generate);
-    RunOptions options = cache.options(opened.file.metadata);
-    options.ranks = static_cast<size_t>(ranks.ranks());
-    options.threads = ring.threads_of_rank(cache.threads);
-    if (options.cache.context == 0) options.cache.context = default_chat_context(read_config(opened.file.metadata));
-    const std::unique_ptr<Runtime> runtime = shared.runtime(options, ranks, ring);
-    ring_ = runtime->ring();
-    ring_->watch(&interrupted());
-    CachedConversation conversation(*runtime, tokenizer, chat_template);
-    const CachePlan& plan = runtime->plan().cache;
-    talk(conversation, generate,
-         {plan.context, fmt::format("{} a rank of {} ({}, K {}, V {})", human_bytes(runtime->plan().cache_bytes),
-                                    ranks.ranks(), plan.layout, contexture::info(plan.shape.k_format).name,
-                                    contexture::info(plan.shape.v_format).name)});
-  }
-
-  /// The one whose words are seen.
-  bool speaks() const { return !ring_ || ring_->ranks().rank() == 0; }
-
-  void run_compiled() {
-    StaticModel loaded(compiled.options(model.tokenizer, cache.threads));
-    const Metadata& metadata = loaded.metadata_file().metadata;
-    const Tokenizer& tokenizer = loaded.tokenizer();
-    const ChatTemplate chat_template = ChatTemplate::choose(metadata, tokenizer.vocabulary(), format, parse_special);
-    StaticRunner& runner = loaded.runner();
-    CachedConversation conversation(static_turns(runner, tokenizer), tokenizer, chat_template);
-    talk(conversation, sampling.options(metadata),
-         {runner.capacity(), fmt::format("{} (static graphs, {}, mode {})", human_bytes(runner.kv().bytes()),
-                                         name(runner.kv().update()), name(runner.mode()))});
-  }
-
   void talk(CachedConversation& conversation, GenerateOptions generate, const Held& held) {
     ChatSession first = first_session();
-    if (first.seed && !sampling.has_seed()) generate.seed = *first.seed;
-    seed_ = generate.seed;
+    if (first.seed && !sampling.has_seed()) generate.sampling.seed = *first.seed;
+    seed_ = generate.sampling.seed;
     conversation.restore(std::move(first.conversation));
-    const Input input(ring_ ? &ring_->ranks() : nullptr);
-    if (input.interactive() && speaks()) tell("seed {}; /help tells what else there is\n", generate.seed);
+    const Input input;
+    if (input.interactive()) tell("seed {}; /help tells what else there is\n", generate.sampling.seed);
     converse(conversation, generate, held, input);
     // Whoever ends it otherwise has had the choice to /save.
-    if (interrupted() && speaks() && !session.empty() && last_.prompt_tokens > 0) {
+    if (interrupted() && !session.empty() && last_.prompt_tokens > 0) {
       if (!save(session, conversation)) throw LostWork("the conversation is not kept");
     }
   }
@@ -203,11 +137,11 @@ struct Chat {
         return;
       }
     }
-    if (input.interactive() && speaks()) tell("\n");
+    if (input.interactive()) tell("\n");
   }
 
   bool next_message(const Input& input, std::string& message) const {
-    if (speaks()) catch_interrupts();
+    catch_interrupts();
     return input.read(message);
   }
 
@@ -225,15 +159,9 @@ struct Chat {
     return there ? read_chat_session(session) : ChatSession();
   }
 
-  /// What rank 0 has in its file, at all ranks.
-  ChatSession told_session() const {
-    const std::string here = speaks() ? as_json(saved_session()).dump() : "";
-    return chat_session_of(nlohmann::json::parse(broadcast_text(ring_->ranks(), 0, here)), session);
-  }
-
   /// The conversation to begin with. Its seed is gone on with unless one was given.
   ChatSession first_session() const {
-    ChatSession first = ring_ ? told_session() : saved_session();
+    ChatSession first = saved_session();
     std::vector<ChatMessage>& messages = first.conversation.messages;
     if (system.empty()) return first;
     if (!messages.empty() && messages[0].role == "system") messages.erase(messages.begin());
@@ -244,32 +172,26 @@ struct Chat {
   /// False where the conversation is to end.
   bool answer(const std::string& message, CachedConversation& conversation, const GenerateOptions& generate,
               const Input& input) {
-    if (speaks()) catch_interrupts(2);  // an impatient second one must not take the conversation with it
+    catch_interrupts(2);  // an impatient second one must not take the conversation with it
     ProgressLine progress;
     GenerationCallbacks callbacks;
-    callbacks.cancelled = ring_ ? &ring_->cancelled() : &interrupted();
-    if (ring_) ring_->forget_cancellation();
-    if (speaks()) {
-      callbacks.on_token = [](const GeneratedToken& token) {
-        std::cout << token.text << std::flush;
-        return true;
-      };
-      callbacks.on_prefill = [&](size_t done, size_t total) { progress.show(done, total); };
-    }
+    callbacks.cancelled = &interrupted();
+    callbacks.on_token = [](const GeneratedToken& token) {
+      std::cout << token.text << std::flush;
+      return true;
+    };
+    callbacks.on_prefill = [&](size_t done, size_t total) { progress.show(done, total); };
     try {
       last_ = conversation.say(message, generate, callbacks);
       progress.clear();
     } catch (const Error& error) {
       if (!input.interactive()) throw;
-      if (!speaks()) return true;
       progress.clear();
       tell("error: {}\n", error.what());  // a message too long, a template that refuses: ask otherwise
       return true;
     }
-    if (speaks()) {
-      std::cout << std::endl;
-      report(conversation);
-    }
+    std::cout << std::endl;
+    report(conversation);
     return input.interactive() || last_.finish_reason != FinishReason::cancelled;
   }
 
@@ -280,7 +202,7 @@ struct Chat {
     if (last_.finish_reason == FinishReason::length)
       tell("(stopped after {} tokens; see -n)\n", last_.token_ids.size());
     if (last_.finish_reason == FinishReason::context) tell("(stopped: the context is full; see -c)\n");
-    spdlog::info("{}; {}", explain_prefix(last_), speed());
+    log_info("{}; {}", explain_prefix(last_), speed());
   }
 
   std::string speed() const {
@@ -298,15 +220,13 @@ struct Chat {
     const std::string command = line.substr(0, space);
     const std::string argument = line.substr(std::min(line.find_first_not_of(' ', space), line.size()));
     if (command == "/quit" || command == "/exit") return false;
-    if (command == "/help" && speaks()) {
+    if (command == "/help") {
       tell("{}", kCommands);
     } else if (command == "/reset") {
       std::vector<ChatMessage> messages = conversation.messages();
       std::erase_if(messages, [](const ChatMessage& m) { return m.role != "system"; });
       conversation.set_messages(std::move(messages));
-      if (speaks()) tell("(a new conversation)\n");
-    } else if (!speaks()) {
-      return true;
+      tell("(a new conversation)\n");
     } else if (command == "/save") {
       save(argument.empty() ? session : argument, conversation);
     } else if (command == "/info") {
@@ -347,7 +267,6 @@ struct Chat {
 
   Generation last_;
   uint64_t seed_ = 0;
-  RingForward* ring_ = nullptr;  // where ranks share the context
 };
 
 std::string format_help() {

@@ -1,18 +1,20 @@
 #include "cli/command.h"
 
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <iostream>
 #include <iterator>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
-#include "cache/cache.h"
+#include "base/shipped.h"
+#include "cache/layout.h"
 #include "tensor/kv_row.h"
 
 namespace contexture::cli {
@@ -33,13 +35,13 @@ CLI::Validator in_range(Number low, Number high, const std::string& name, Parse 
       "");
 }
 
-/// A file of models/: beside the program, else where it was built.
-std::string shipped_model(const char* file) {
-  std::error_code ignored;
-  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const std::filesystem::path beside = program.parent_path().parent_path() / "models" / file;
-  if (std::filesystem::exists(beside, ignored)) return beside.string();
-  return std::string(CONTEXTURE_MODELS_DIR) + "/" + file;
+/// What an option of a layout may be.
+CLI::Validator allowed_values(const LayoutOption& option) {
+  if (option.kind == LayoutOption::Kind::format) return CLI::IsMember(cache_formats());
+  if (option.choices.empty()) return whole_number(option.low, option.high);
+  std::vector<std::string> texts;
+  for (const int64_t choice : option.choices) texts.push_back(option.text_of(choice));
+  return CLI::IsMember(texts);
 }
 
 }  // namespace
@@ -56,7 +58,7 @@ void ModelFlags::add_to(CLI::App& command) {
   command.preparse_callback([this](size_t) { model = bundled_model(); });
 }
 
-void CacheFlags::add_to(CLI::App& command) {
+void CacheFlags::add_to(CLI::App& command, bool of_many) {
   const std::vector<std::string_view> layouts = cache_layouts();
   command.add_option("--cache", layout, "how the context is held")
       ->check(CLI::IsMember(std::vector<std::string>(layouts.begin(), layouts.end())))
@@ -67,22 +69,15 @@ void CacheFlags::add_to(CLI::App& command) {
   command.add_option("--v-format,--ctv", v_format, "format of V in the cache (also -ctv)")
       ->check(CLI::IsMember(cache_formats()))
       ->capture_default_str();
-  command.add_option("--page-tokens", page_tokens, "tokens a page of the paged cache")
-      ->check(CLI::IsMember({8, 16, 32, 64, 128, 256}))
-      ->capture_default_str();
-  command
-      .add_option("--hot-tokens", hot_tokens, "mixed cache: the last so many tokens are kept in --k- and --v-format")
-      ->check(whole_number(1, kManyTokens))
-      ->capture_default_str();
-  command.add_option("--sink-tokens", sink_tokens, "mixed cache: and the first so many")
-      ->check(whole_number(0, kManyTokens))
-      ->capture_default_str();
-  command.add_option("--cold-k-format", cold_k_format, "mixed cache: format of K between them")
-      ->check(CLI::IsMember(cache_formats()))
-      ->capture_default_str();
-  command.add_option("--cold-v-format", cold_v_format, "mixed cache: format of V between them")
-      ->check(CLI::IsMember(cache_formats()))
-      ->capture_default_str();
+  for (const CacheLayout* of : all_layouts()) {
+    for (const LayoutOption& option : of->options) {
+      if ((option.of_many && !of_many) || layout_options.contains(std::string(option.name))) continue;
+      command.add_option(option.flag(), layout_options[std::string(option.name)], std::string(option.help))
+          ->check(allowed_values(option))
+          ->default_str(option.text_of(option.standard))
+          ->expected(1);
+    }
+  }
   // Not bound to `rotate`: CLI11 would write false to it where neither flag is given.
   command.add_flag_function(
       "--rotate,!--no-rotate", [this](int64_t given) { rotate = given > 0; },
@@ -98,17 +93,39 @@ void CacheFlags::add_to(CLI::App& command) {
       ->option_text("N");
 }
 
+std::vector<int64_t> CacheFlags::given(const LayoutOption& option) const {
+  std::vector<int64_t> values;
+  if (const auto texts = layout_options.find(std::string(option.name)); texts != layout_options.end()) {
+    for (const std::string& text : texts->second) values.push_back(option.parse(text));
+  }
+  return values;
+}
+
+void CacheFlags::check_given(std::span<const std::string_view> layouts) const {
+  for (const auto& [name, texts] : layout_options) {
+    const auto has = [&](std::string_view layout) { return layout_named(layout).option(name) != nullptr; };
+    if (texts.empty() || std::ranges::any_of(layouts, has)) continue;
+    std::vector<std::string_view> owners;
+    std::string flag;
+    for (const CacheLayout* owner : all_layouts()) {
+      if (const LayoutOption* option = owner->option(name)) owners.push_back(owner->name), flag = option->flag();
+    }
+    fail("{} is of a {} cache, and this one is {}; leave it out, or give --cache {}", flag, fmt::join(owners, " or "),
+         fmt::join(layouts, ", "), owners.front());
+  }
+}
+
 RunOptions CacheFlags::options(const Metadata& model) const {
   RunOptions options;
   options.cache.layout = layout;
   options.cache.shape.k_format = *format_from_name(k_format);
   options.cache.shape.v_format = *format_from_name(v_format);
   if (context) options.cache.context = *context > 0 ? *context : read_config(model).context;
-  options.cache.page_tokens = page_tokens;
-  options.cache.hot_tokens = hot_tokens;
-  options.cache.sink_tokens = sink_tokens;
-  options.cache.cold_k_format = *format_from_name(cold_k_format);
-  options.cache.cold_v_format = *format_from_name(cold_v_format);
+  const std::string_view layouts[] = {layout};
+  check_given(layouts);
+  for (const auto& [name, texts] : layout_options) {
+    for (const std::string& text : texts) set_option(options.cache, name, text);
+  }
   options.cache.rotate = rotate;
   options.threads = threads > 0 ? threads : physical_cores();
   return options;
@@ -116,9 +133,7 @@ RunOptions CacheFlags::options(const Metadata& model) const {
 
 std::vector<std::string> cache_formats() {
   std::vector<std::string> names;
-  for (const FormatInfo& f : all_formats()) {
-    if (is_kv_format(f.format)) names.emplace_back(f.name);
-  }
+  for (const Format format : kv_formats()) names.emplace_back(name(format));
   return names;
 }
 
@@ -149,7 +164,7 @@ std::string valid_utf8(const std::string& text) {
 
 void warn_beyond_context(size_t context, size_t made_for) {
   if (context <= made_for) return;
-  spdlog::warn("the model was made for {} tokens of context; past them its text may fall apart", made_for);
+  log_warning("the model was made for {} tokens of context; past them its text may fall apart", made_for);
 }
 
 std::string human_bytes(size_t bytes) {

@@ -1,11 +1,16 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/log.h"
+#include "cache/layout_options.h"
 #include "cli/interrupts.h"
+#include "contexture/error.h"
 #include "engine/runtime.h"
 
 namespace contexture::cli {
@@ -31,14 +36,17 @@ struct ModelFlags {
 struct CacheFlags {
   std::string layout = "paged";
   std::string k_format = "f16", v_format = "f16";
-  size_t page_tokens = 32;
-  size_t hot_tokens = 256, sink_tokens = 4;
-  std::string cold_k_format = "q4_0", cold_v_format = "q4_0";
+  std::map<std::string, std::vector<std::string>> layout_options;  // by name: what was given
   std::optional<bool> rotate;
   std::optional<size_t> context;  // 0: what the model was made for
   int threads = 0;
 
-  void add_to(CLI::App& command);
+  /// `of_many`: options of plans for many sequences too.
+  void add_to(CLI::App& command, bool of_many = false);
+  /// The values of a layout's option that were given. Throws Error where one is none.
+  std::vector<int64_t> given(const LayoutOption& option) const;
+  /// Throws Error where an option was given that no layout among these has.
+  void check_given(std::span<const std::string_view> layouts) const;
   /// For this model; a context of 0 where no flag gave one.
   RunOptions options(const Metadata& model) const;
 };

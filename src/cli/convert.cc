@@ -12,7 +12,7 @@ namespace {
 
 std::vector<std::string> output_types() {
   std::vector<std::string> names;
-  for (const FormatInfo& f : all_formats()) {
+  for (const FormatInfo& f : weight_formats()) {
     if (can_convert_to(f.format)) names.emplace_back(f.name);
   }
   return names;

@@ -1,6 +1,5 @@
-#include <spdlog/spdlog.h>
-
 #include "base/error.h"
+#include "base/log.h"
 #include "cli/other_spellings.h"
 #include "cli/progress_line.h"
 #include "cli/scored_text.h"
@@ -66,8 +65,8 @@ struct EvalKl {
   OpenedModel open_other(const OpenedModel& opened) const {
     OpenedModel other = against.model.open();
     if (other.tokenizer && opened.need_tokenizer().vocabulary().pieces != other.tokenizer->vocabulary().pieces) {
-      spdlog::warn("{} has a vocabulary of its own: its logits are taken for the same tokens all the same",
-                   printable(against.model.model, 400));
+      log_warning("{} has a vocabulary of its own: its logits are taken for the same tokens all the same",
+                  printable(against.model.model, 400));
     }
     return other;
   }

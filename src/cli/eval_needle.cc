@@ -1,9 +1,9 @@
-#include <spdlog/spdlog.h>
-
 #include "base/error.h"
+#include "base/log.h"
+#include "cache/layout.h"
 #include "cli/command.h"
+#include "cli/host.h"
 #include "cli/progress_line.h"
-#include "cli/ring_flags.h"
 #include "cli/scored_text.h"
 #include "verify/needle.h"
 
@@ -20,30 +20,12 @@ struct EvalNeedle {
 
   void run() {
     catch_interrupts();
-    if (ring.given()) return run_ring();
-    const OpenedModel opened = model.open();
-    const std::vector<NeedleContext> contexts = hide(opened.file);
-    print_head();
-    for (const NeedleContext& context : contexts) {
-      Runtime runtime(opened.file, needle_options(cache.options(opened.file.metadata), context.tokens.size()));
-      if (!measure(opened, context, runtime, interrupted(), true)) return;
-    }
-  }
-
-  void run_ring() const {
-    std::optional<SharedModel> shared;
-    std::vector<NeedleContext> contexts;
-    const auto prepare = [&] { contexts = hide(shared.emplace(model.open()).opened().file); };
-    ring.run(prepare, [&](Communicator& ranks) {
-      const bool speaks = ranks.rank() == 0;
-      if (speaks) print_head();
+    with_host({model, cache, ring}, [this](Host& host) {
+      const std::vector<NeedleContext> contexts = hide(host.opened()->file);
+      print_head();
       for (const NeedleContext& context : contexts) {
-        RunOptions options = needle_options(cache.options(shared->opened().file.metadata), context.tokens.size());
-        options.ranks = static_cast<size_t>(ranks.ranks());
-        options.threads = ring.threads_of_rank(cache.threads);
-        const std::unique_ptr<Runtime> runtime = shared->runtime(options, ranks, ring);
-        runtime->ring()->watch(&interrupted());
-        if (!measure(shared->opened(), context, *runtime, runtime->ring()->cancelled(), speaks)) return;
+        host.start(needle_options(cache.options(host.metadata()), context.tokens.size()));
+        if (!measure(host, context)) return;
       }
     });
   }
@@ -66,22 +48,18 @@ struct EvalNeedle {
                "accuracy");
   }
 
-  /// False where it was interrupted. Of ranks that share the context one speaks.
-  bool measure(const OpenedModel& opened, const NeedleContext& context, Runtime& runtime,
-               const std::atomic<bool>& cancelled, bool speaks) const {
+  /// False where it was interrupted.
+  bool measure(Host& host, const NeedleContext& context) const {
     const size_t depth = context.tokens.size();
     ProgressLine progress;
-    const auto show = [&](size_t done) {
-      if (speaks) progress.show(done, depth);
-    };
-    const auto answers = ask_all(runtime, context, show, &cancelled);
-    if (!speaks) return answers.has_value();
+    const auto answers = ask_all(
+        host.executor(), context, [&](size_t done) { progress.show(done, depth); }, &interrupted());
     progress.clear();
     if (!answers) return false;
     for (const NeedleAnswer& answer : *answers) {
-      if (!answer.is_right()) log_wrong(opened, depth, answer);
+      if (!answer.is_right()) log_wrong(*host.opened(), depth, answer);
     }
-    print(runtime.plan().cache, depth, count_right(*answers));
+    print(host.plan()->cache, depth, count_right(*answers));
     return true;
   }
 
@@ -89,20 +67,20 @@ struct EvalNeedle {
     const auto word = [&](TokenId id) {
       return opened.tokenizer ? printable(opened.tokenizer->piece(id)) : fmt::format("token {}", id);
     };
-    spdlog::info("depth {}, key {} at {}: '{}' instead of '{}', whose logit is {:.3g} lower", depth,
-                 word(answer.needle.key), answer.needle.position, word(answer.answer), word(answer.needle.value),
-                 -answer.lead);
+    log_info("depth {}, key {} at {}: '{}' instead of '{}', whose logit is {:.3g} lower", depth,
+             word(answer.needle.key), answer.needle.position, word(answer.answer), word(answer.needle.value),
+             -answer.lead);
   }
 
   void print(const CachePlan& plan, size_t depth, size_t found) const {
     if (model.json) return print_json(needles_as_json(plan, depth, needles, found));
-    const bool is_mixed = plan.layout == "mixed";
-    const auto formats = [&](Format hot, Format cold) {
-      return is_mixed ? fmt::format("{}/{}", name(hot), name(cold)) : std::string(name(hot));
+    const std::optional<KvFormatPair> cold = cold_formats(plan);
+    const auto formats = [&](Format hot, Format KvFormatPair::*side) {
+      return cold ? fmt::format("{}/{}", name(hot), name((*cold).*side)) : std::string(name(hot));
     };
     fmt::print("{:>8}  {:<12}{:<11}{:<11}{:>7}{:>7}{:>9.1f} %\n", depth, plan.layout,
-               formats(plan.shape.k_format, plan.cold_k_format), formats(plan.shape.v_format, plan.cold_v_format),
-               needles, found, 100 * static_cast<double>(found) / static_cast<double>(needles));
+               formats(plan.shape.k_format, &KvFormatPair::k), formats(plan.shape.v_format, &KvFormatPair::v), needles,
+               found, 100 * static_cast<double>(found) / static_cast<double>(needles));
     std::fflush(stdout);
   }
 };

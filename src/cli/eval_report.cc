@@ -4,6 +4,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cache/layout.h"
 #include "cli/progress_line.h"
 #include "cli/scored_text.h"
 #include "verify/divergence.h"
@@ -18,8 +19,8 @@ using F = Format;
 struct Way {
   std::string_view layout;
   F k, v;
-  F cold_k = F::q4_0, cold_v = F::q4_0;  // mixed
   std::optional<bool> rotate = {};
+  LayoutOptions options = {};
 };
 
 /// Layouts that hold all tokens alike, then what only a mixed cache can.
@@ -31,10 +32,11 @@ std::vector<Way> ways_to_hold() {
     ways.push_back({layout, F::q4_0, F::q4_0});
     ways.push_back({.layout = layout, .k = F::q4_0, .v = F::q4_0, .rotate = false});
   }
-  ways.push_back({"mixed", F::f16, F::f16, F::q8_0, F::q8_0});
-  ways.push_back({"mixed", F::f16, F::f16, F::q8_0, F::q4_0});
-  ways.push_back({"mixed", F::f16, F::f16, F::q4_0, F::q4_0});
-  ways.push_back({"mixed", F::f16, F::f16, F::q4_0, F::q4_0, false});
+  const auto cold = [](F k, F v) { return LayoutOptions{{"cold_k_format", k}, {"cold_v_format", v}}; };
+  ways.push_back({"mixed", F::f16, F::f16, {}, cold(F::q8_0, F::q8_0)});
+  ways.push_back({"mixed", F::f16, F::f16, {}, cold(F::q8_0, F::q4_0)});
+  ways.push_back({"mixed", F::f16, F::f16, {}, cold(F::q4_0, F::q4_0)});
+  ways.push_back({"mixed", F::f16, F::f16, false, cold(F::q4_0, F::q4_0)});
   return ways;
 }
 
@@ -43,27 +45,28 @@ RunOptions options_of(const Way& way, int threads) {
   options.cache.layout = way.layout;
   options.cache.shape.k_format = way.k;
   options.cache.shape.v_format = way.v;
-  options.cache.cold_k_format = way.cold_k;
-  options.cache.cold_v_format = way.cold_v;
+  options.cache.options = way.options;
   options.cache.rotate = way.rotate;
   options.threads = threads;
   return options;
 }
 
 /// "f16" or "q4_0, hot f16".
-std::string side(const CachePlan& plan, F format, F cold, bool rotated) {
-  std::string text(name(plan.layout == "mixed" ? cold : format));
+std::string side(F format, std::optional<F> cold, bool rotated) {
+  std::string text(name(cold.value_or(format)));
   if (rotated) text += " rotated";
-  if (plan.layout == "mixed") text += fmt::format(", hot {}", name(format));
+  if (cold) text += fmt::format(", hot {}", name(format));
   return text;
 }
 
 /// The first cells of a row: layout, K, V, bytes a token.
 std::string cells_of(const CachePlan& plan) {
   const Rotation rotation = rotation_of(plan);
+  const std::optional<KvFormatPair> cold = cold_formats(plan);
   return fmt::format("| {} | {} | {} | {:.0f} |", plan.layout,
-                     side(plan, plan.shape.k_format, plan.cold_k_format, rotation.k),
-                     side(plan, plan.shape.v_format, plan.cold_v_format, rotation.v), bytes_per_token(plan));
+                     side(plan.shape.k_format, cold ? std::optional(cold->k) : std::nullopt, rotation.k),
+                     side(plan.shape.v_format, cold ? std::optional(cold->v) : std::nullopt, rotation.v),
+                     bytes_per_token(plan));
 }
 
 /// eval report: every layout and format on one text, and on needles.

@@ -1,7 +1,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/numpy_writer.h"
-#include "engine/completion.h"
+#include "engine/text.h"
 #include "verify/text_reader.h"
 
 namespace contexture::cli {
@@ -22,7 +22,7 @@ struct Logits {
     if (options.cache.context == 0) options.cache.context = tokens.size();
     options.chunk = options.logit_rows = std::min(chunk, tokens.size());
     const MemoryPlan plan = plan_memory(opened.file, options);
-    check_prompt(plan, tokens);
+    check_prompt({.context = plan.cache.context, .vocabulary = plan.config.vocabulary}, tokens);
     Runtime runtime(opened.file, plan);
     const size_t vocabulary = plan.config.vocabulary;
     const std::string hash = write(runtime, vocabulary);

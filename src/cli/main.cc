@@ -31,7 +31,7 @@ int run_program(int argc, char** argv) {
   int log_level = 0, verbosity = 0;
   app.add_option("--log-level", log_level, "0 quiet, 1 info, 2 debug")->check(CLI::Range(0, 2));
   app.add_flag("-v", verbosity, "info on stderr; -vv debug");
-  app.parse_complete_callback([&] { set_log_level(std::max(log_level, verbosity)); });
+  app.parse_complete_callback([&] { set_log_level(log_level_of(std::max(log_level, verbosity))); });
   add_run(app);
   add_chat(app);
   add_completion(app);

@@ -8,7 +8,7 @@ namespace {
 struct Plan {
   ModelFlags model;
   CacheFlags cache;
-  size_t memory = 0, sequences = 1, pool_tokens = 0, ranks = 1;
+  size_t memory = 0, sequences = 1, ranks = 1;
   bool session = false;
 
   void run() const {
@@ -16,9 +16,9 @@ struct Plan {
     RunOptions options = cache.options(file.metadata);
     if (options.cache.context == 0) options.cache.context = read_config(file.metadata).context;
     options.cache.sequences = options.logit_rows = sequences;
-    options.cache.pool_tokens = pool_tokens;
     options.cache.resumable = session;
     options.ranks = ranks;
+    options.dealing = dealing();
     const MemoryPlan plan = plan_memory(file, options);
     const size_t max_context = memory ? longest_context(file, options, memory) : plan.config.context;
     if (model.json) {
@@ -27,7 +27,7 @@ struct Plan {
                 {"workspace_bytes", plan.workspace_bytes},
                 {"total_bytes", plan.total_bytes()},
                 {"max_context", max_context}};
-      if (ranks > 1) j["ranks"] = ranks, j["tokens_a_rank"] = most_held(plan.cache.context, ranks);
+      if (ranks > 1) j["ranks"] = ranks, j["tokens_a_rank"] = most_held(plan.cache.context, ranks, dealing());
       if (file.absent) j["weights_absent"] = valid_utf8(file.absent->why);
       print_json(j);
     } else {
@@ -50,15 +50,24 @@ struct Plan {
     line("  embedding and output", weights.packed - in_layers, "");
   }
 
+  /// A sequence that is alone is spread evenly; sequences that keep company must not notice each other.
+  Dealing dealing() const { return sequences > 1 ? Dealing::by_position : Dealing::balanced; }
+
   void print(const MemoryPlan& plan, size_t max_context) const {
     if (ranks > 1) {
-      fmt::print("each of {} ranks: all weights, and up to {} of {} tokens of a sequence\n", ranks,
-                 most_held(plan.cache.context, ranks), plan.cache.context);
+      const bool balanced = dealing() == Dealing::balanced;
+      fmt::print(
+          "each of {} ranks: all weights, and up to {} of {} tokens of a sequence (dealt {}: no rank holds more than "
+          "{} "
+          "more than another)\n",
+          ranks, most_held(plan.cache.context, ranks, dealing()), plan.cache.context,
+          balanced ? "in 2N chunks a prompt" : "by position",
+          balanced ? "1 token" : fmt::format("{} tokens", kDealtRun));
     }
     const auto line = [](std::string_view what, size_t bytes, std::string_view note) {
       fmt::print("{:<24} {:>16} B  {:>8}{}{}\n", what, bytes, human_bytes(bytes), note.empty() ? "" : "  ", note);
     };
-    for (const FormatInfo& f : all_formats()) {
+    for (const FormatInfo& f : weight_formats()) {
       const size_t bytes = plan.weights.of_format[static_cast<size_t>(f.format)];
       if (bytes > 0) line(fmt::format("weights {}", f.name), bytes, "arranged for products");
     }
@@ -89,7 +98,7 @@ void add_plan(CLI::App& app) {
   CLI::App* command = app.add_subcommand("plan", "the exact memory of a run, before anything is loaded");
   auto self = std::make_shared<Plan>();
   self->model.add_to(*command);
-  self->cache.add_to(*command);
+  self->cache.add_to(*command, /*of_many=*/true);
   command->get_option("--context")->description("tokens of context (default: what the model was made for)");
   command->add_option("--memory", self->memory, "bytes, e.g. 4GB; prints the longest context that fits")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
@@ -98,11 +107,6 @@ void add_plan(CLI::App& app) {
   command->add_option("--sequences", self->sequences, "sequences at once")
       ->check(whole_number(1, 1 << 20))
       ->capture_default_str();
-  command
-      ->add_option("--pool-tokens", self->pool_tokens,
-                   "paged cache: tokens of all sequences together (default: enough for each to fill its context)")
-      ->check(whole_number(1, kManyTokens))
-      ->option_text("N");
   command->add_option("--ring", self->ranks, "ranks that share the context: the bytes are those of one of them")
       ->check(whole_number(1, 4096))
       ->option_text("N");

@@ -1,12 +1,11 @@
 #include "cli/ring_flags.h"
 
 #include <fmt/ranges.h>
-#include <spdlog/spdlog.h>
 
 #include "backends/ring/local_communicator.h"
 #include "backends/ring/mpi_communicator.h"
 #include "base/error.h"
-#include "engine/model_identity.h"
+#include "base/log.h"
 
 namespace contexture::cli {
 
@@ -65,52 +64,11 @@ void RingFlags::run(const std::function<void()>& prepare, const std::function<vo
   }
   run_mpi_rank(
       [&](Communicator& ranks) {
-        if (ranks.ranks() == 1) spdlog::warn("there is one rank; mpirun -n N starts more, and so does --local-ranks N");
+        if (ranks.ranks() == 1) log_warning("there is one rank; mpirun -n N starts more, and so does --local-ranks N");
         prepare();
         body(ranks);
       },
       std::chrono::seconds(patience));
-}
-
-/// The same where the model is: what it is made of, and all its bytes.
-static std::string mark_of_model(const OpenedModel& opened, int threads) {
-  const ModelConfig config = read_config(opened.file.metadata);
-  ThreadPool pool(threads);
-  const Digest digest = identify_model(opened.file, pool);
-  return fmt::format("{} of {} layers, {:016x}{:016x}", config.family, config.layers, digest.high, digest.low);
-}
-
-std::unique_ptr<Runtime> SharedModel::runtime(const RunOptions& options, Communicator& ranks, const RingFlags& flags) {
-  if (flags.local_ranks == 0 && ranks.ranks() > 1) agree(ranks, "the model", mark_of_model(opened_, options.threads));
-  const MemoryPlan plan = plan_memory(opened_.file, options);
-  const CachePlan& cache = plan.cache;
-  const std::string planned =
-      fmt::format("{}; pages of {}, {} sequences, steps of {}; {} {:g} {:g}", describe(cache), cache.page_tokens,
-                  cache.sequences, plan.step_tokens, flags.mode, flags.flops, flags.bandwidth);
-  agree(ranks, "how the context is held", planned);
-  {
-    const std::lock_guard lock(mutex_);
-    if (!model_) {
-      ThreadPool pool(plan.workspace.threads);
-      model_ = std::make_shared<Transformer>(opened_.file, pool, cache.context);
-    }
-  }
-  auto runtime = std::make_unique<Runtime>(model_, plan, ranks, flags.choice());
-  const RingChoice& choice = runtime->ring()->choice();
-  if (ranks.rank() == 0 && ranks.ranks() > 1 && !choice.mode.always) {
-    spdlog::info("--ring-mode auto: {:.3g} operations/s of attention a rank, {:.3g} B/s to the next one", choice.flops,
-                 choice.bandwidth);
-  }
-  return runtime;
-}
-
-void agree_on_sampling(Communicator& ranks, GenerateOptions& options) {
-  ranks.broadcast(0, std::as_writable_bytes(std::span(&options.seed, 1)));
-  agree(ranks, "how tokens are chosen",
-        fmt::format("{} at most, temperature {:g}, top-k {}, top-p {:g}, min-p {:g}, repeat penalty {:g}{}{}",
-                    options.max_tokens, options.temperature, options.top_k, options.top_p, options.min_p,
-                    options.repeat_penalty, options.ignore_end ? ", past the end" : "",
-                    options.stop.empty() ? "" : fmt::format(", until {}", fmt::join(options.stop, ", "))));
 }
 
 Json ring_json(const std::vector<RingReport>& reports) {

@@ -4,14 +4,13 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/host.h"
 #include "cli/progress_line.h"
-#include "cli/ring_flags.h"
 #include "cli/run_session.h"
 #include "cli/sampling_flags.h"
-#include "cli/static_flags.h"
 #include "cli/trace_flags.h"
+#include "engine/generate.h"
 #include "engine/prefix_report.h"
-#include "engine/scheduler.h"
 #include "kernels/machine.h"
 #include "kernels/matmul.h"
 
@@ -30,66 +29,40 @@ struct Run {
 
   void run() {
     catch_interrupts();
-    if (ring.given({{"--session", !session.empty()},
-                    {"--trace", !tracing.file.empty()},
-                    {"--context-dir", compiled.given()}})) {
-      return run_ring();
-    }
-    if (compiled.given()) return run_compiled();
-    const OpenedModel opened = model.open();
-    const Tokenizer& tokenizer = opened.need_tokenizer();
-    const std::string text = prompt_text();
-    GenerateOptions generate = sampling.options(opened.file.metadata);
+    (void)ring.given({{"--session", !session.empty()}, {"--trace", !tracing.file.empty()}});
     if (!session.empty() && session == tracing.file) fail("--session and --trace name the same file; give two");
+    with_host({model, cache, ring, &compiled}, [this](Host& host) { complete(host); });
+  }
+
+  void complete(Host& host) const {
+    const std::string text = prompt_text();
+    GenerateOptions generate = sampling.options(host.metadata());
     std::optional<RunSession> kept;
-    if (!session.empty()) kept.emplace(session, opened.file.path);
+    if (!session.empty()) kept.emplace(session, host.opened()->file.path);
     const bool goes_on = kept && kept->is_there() && text.empty();
     std::vector<TokenId> ids;
     if (goes_on) {
-      ids = kept->go_on(tokenizer, sampling.has_seed(), generate);
+      ids = kept->go_on(host.tokenizer(), sampling.has_seed(), generate);
     } else {
-      ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
+      ids = host.tokenizer().encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
     }
-    RunOptions options = cache.options(opened.file.metadata);
-    options.cache.resumable = generate.resumable = kept.has_value();
-    const ModelConfig config = read_config(opened.file.metadata);
-    if (options.cache.context == 0) {
-      options.cache.context = default_context(config, ids.size(), generate.max_tokens);
-      if (kept) options.cache.context = kept->context(opened.file, options.cache.context);
-    }
-    warn_beyond_context(options.cache.context, config.context);
+    start(host, ids, generate, kept);
+    if (!goes_on) check_prompt(limits_of(host.executor().capacities()), ids);
+    log_run(model.model, host);
 
-    const MemoryPlan plan = plan_memory(opened.file, options);
-    if (!goes_on) check_prompt(plan, ids);
-    if (kept) kept->identify(opened.file, plan.workspace.threads);
-    const std::unique_ptr<TraceWriter> trace = tracing.open(name_of(opened.file), config.layers);
-    Runtime runtime(opened.file, plan);
-    log_run(runtime);
-    const OwnedSequence sequence(runtime.cache());
-    PrefixReport prefix;  // all that the cache holds is the session
-    if (kept) prefix = kept->restore(opened, runtime, sequence.id(), ids);
-    show(text);
-    ProgressLine progress;
-    Generation made = generate_in(runtime, tokenizer, sequence.id(), ids, generate,
-                                  {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
-                                   .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
-                                   .cancelled = &interrupted(),
-                                   .observer = trace.get()});
-    made.prefix = prefix;
-    progress.clear();
-    show("\n");
-    spdlog::info(explain_prefix(made));
-    tell("seed {}\n", generate.seed);
-    const size_t clamped = kept ? kept->clamped_values(runtime) : runtime.cache().clamped_values();
-    if (model.json) {
-      Json j = result(made);
-      j["clamped_values"] = clamped;
-      print_json(j);
-    } else {
-      print_speed(made, runtime, clamped);
+    const std::unique_ptr<TraceWriter> trace =
+        host.opened() ? tracing.open(name_of(host.opened()->file), host.plan()->config.layers) : nullptr;
+    const OwnedSequence sequence(host.executor().books());
+    size_t planned = std::min(ids.size() + generate.max_tokens, host.executor().capacities().context);
+    std::optional<PrefixReport> prefix;  // all that the cache holds is the session
+    if (kept) {
+      planned = kept->planned(host.opened()->file, planned);
+      prefix = kept->restore(*host.opened(), *host.machine(), sequence.id(), ids, planned);
     }
+    const Generation made = generate_shown(host, sequence.id(), text, ids, generate, planned, trace.get(), prefix);
+    report(host, sequence.id(), made, generate, kept);
     try {
-      if (kept) kept->save(runtime, sequence.id(), ids, made, generate);
+      if (kept) kept->save(*host.machine(), sequence.id(), ids, made, generate, planned);
     } catch (const Error&) {
       if (trace) trace->finish();
       throw;
@@ -97,80 +70,62 @@ struct Run {
     if (trace) trace->finish();
   }
 
-  void run_ring() const {
-    std::optional<SharedModel> shared;
-    ring.run([&] { shared.emplace(model.open()); }, [&](Communicator& ranks) { run_rank(*shared, ranks); });
-  }
-
-  /// All ranks compute the same text; rank 0 reads the prompt and shows it.
-  void run_rank(SharedModel& shared, Communicator& ranks) const {
-    const OpenedModel& opened = shared.opened();
-    const Tokenizer& tokenizer = opened.need_tokenizer();
-    const bool speaks = ranks.rank() == 0;
-    const std::string text = broadcast_text(ranks, 0, speaks ? prompt_text() : std::string());
-    GenerateOptions generate = sampling.options(opened.file.metadata);
-    agree_on_sampling(ranks, generate);
-    const std::vector<TokenId> ids = tokenizer.encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
-    RunOptions options = cache.options(opened.file.metadata);
-    options.ranks = static_cast<size_t>(ranks.ranks());
-    options.threads = ring.threads_of_rank(cache.threads);
-    const ModelConfig config = read_config(opened.file.metadata);
+ private:
+  /// Makes what runs it, as large as the prompt and the answer ask for.
+  void start(Host& host, std::span<const TokenId> ids, GenerateOptions& generate,
+             std::optional<RunSession>& kept) const {
+    if (compiled.given()) return host.start({});
+    RunOptions options = cache.options(host.metadata());
+    options.cache.resumable = generate.resumable = kept.has_value();
     if (options.cache.context == 0) {
-      options.cache.context = default_context(config, ids.size(), generate.max_tokens);
+      options.cache.context = default_context(read_config(host.metadata()), ids.size(), generate.max_tokens);
+      if (kept) options.cache.context = kept->context(options.cache.context);
     }
-    if (speaks) warn_beyond_context(options.cache.context, config.context);
-    const std::unique_ptr<Runtime> runtime = shared.runtime(options, ranks, ring);
-    check_prompt(runtime->plan(), ids);
-    if (speaks) {
-      log_run(*runtime);
-      show(text);
-    }
-    runtime->ring()->watch(&interrupted());
-    ProgressLine progress;
-    GenerationCallbacks callbacks;
-    callbacks.cancelled = &runtime->ring()->cancelled();
-    if (speaks) {
-      callbacks.on_token = [&](const GeneratedToken& t) { return show(t.text), true; };
-      callbacks.on_prefill = [&](size_t done, size_t total) { progress.show(done, total); };
-    }
-    const OwnedSequence sequence(runtime->cache());
-    const Generation made = generate_in(*runtime, tokenizer, sequence.id(), ids, generate, callbacks);
-    const std::vector<RingReport> reports = runtime->ring()->report(sequence.id());
-    if (!speaks) return;
-    progress.clear();
-    show("\n");
-    tell("seed {}\n", generate.seed);
-    if (model.json) {
-      Json j = result(made);
-      j["ranks"] = ring_json(reports);
-      print_json(j);
-    } else {
-      print_ring(reports);
-      print_speed(made, *runtime, runtime->cache().clamped_values());
-    }
+    warn_beyond_context(options.cache.context, host.made_for());
+    if (kept) kept->identify(host.opened()->file, options.threads);
+    host.start(options);
   }
 
-  void run_compiled() {
-    StaticModel loaded(compiled.options(model.tokenizer, cache.threads));
-    const std::string text = prompt_text();
-    const GenerateOptions generate = sampling.options(loaded.metadata_file().metadata);
-    const std::vector<TokenId> ids =
-        loaded.tokenizer().encode(text, {.add_begin = !no_bos, .parse_special = !no_special});
-    check_prompt(loaded.limits(), ids);
+  Generation generate_shown(Host& host, SequenceId sequence, const std::string& text, const std::vector<TokenId>& ids,
+                            const GenerateOptions& generate, size_t planned, TraceWriter* trace,
+                            const std::optional<PrefixReport>& prefix) const {
     show(text);
     ProgressLine progress;
-    const Generation made =
-        generate_static(loaded.runner(), loaded.tokenizer(), ids, generate,
-                        {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
-                         .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
-                         .cancelled = &interrupted(),
-                         .observer = nullptr});
+    Generation made =
+        generate_in(host.executor(), host.tokenizer(), sequence,
+                    {.prompt = ids,
+                     .options = generate,
+                     .callbacks = {.on_token = [&](const GeneratedToken& t) { return show(t.text), true; },
+                                   .on_prefill = [&](size_t done, size_t total) { progress.show(done, total); },
+                                   .cancelled = &interrupted(),
+                                   .observer = trace}},
+                    planned);
+    if (prefix) made.prefix = *prefix;
     progress.clear();
     show("\n");
-    log_shards(loaded.runner());
-    tell("seed {}\n", generate.seed);
-    if (model.json) return print_json(result(made));
-    tell("{}\n", counts(made));
+    return made;
+  }
+
+  /// What was made, and how fast.
+  void report(Host& host, SequenceId sequence, const Generation& made, const GenerateOptions& generate,
+              const std::optional<RunSession>& kept) const {
+    log_info("{}", explain_prefix(made));
+    if (host.compiled()) log_shards(host.compiled()->runner());
+    tell("seed {}\n", generate.sampling.seed);
+    std::vector<RingReport> ranks;
+    if (host.ring()) ranks = host.ring()->report(sequence);
+    size_t clamped = 0;
+    if (host.machine()) {
+      clamped = kept ? kept->clamped_values(*host.machine()) : host.machine()->cache().clamped_values();
+    }
+    if (model.json) {
+      Json j = result(made);
+      if (host.machine()) j["clamped_values"] = clamped;
+      if (host.ring()) j["ranks"] = ring_json(ranks);
+      return print_json(j);
+    }
+    print_ring(ranks);
+    print_speed(made, host, clamped);
   }
 
   static void log_shards(const StaticRunner& runner) {
@@ -178,27 +133,19 @@ struct Run {
       const std::vector<cxg_timings> timings = runner.timings(prefill);
       for (size_t i = 0; i < timings.size(); ++i) {
         if (timings[i].executions == 0) continue;
-        spdlog::debug(
+        log_debug(
             "{}, {}: {} executions of {:.3f} ms", runner.shards()[i].name, prefill ? "prefill_forward" : "kv_forward",
             timings[i].executions,
             1e-6 * static_cast<double>(timings[i].total_nanoseconds) / static_cast<double>(timings[i].executions));
       }
     }
     const FixedKv::Moved& moved = runner.kv().moved();
-    spdlog::info("copied: {} B of K, {} B of V, {} B rearranged between graphs; {} views registered", moved.k, moved.v,
-                 moved.rearranged, runner.memory().registered);
+    log_info("copied: {} B of K, {} B of V, {} B rearranged between graphs; {} views registered", moved.k, moved.v,
+             moved.rearranged, runner.memory().registered);
   }
 
   void show(std::string_view text) const {
     if (!model.json) std::cout << text << std::flush;
-  }
-
-  void log_run(Runtime& runtime) const {
-    const MemoryPlan& plan = runtime.plan();
-    spdlog::info("{}: {} of {} layers; {} of weights, {} of cache ({}), {} of workspace; {} threads", model.model,
-                 plan.config.family, plan.config.layers, human_bytes(plan.weights_bytes), human_bytes(plan.cache_bytes),
-                 describe(plan.cache), human_bytes(plan.workspace_bytes), runtime.pool().threads());
-    spdlog::debug("kernels for {}; steps of {} tokens", kernel_target(), plan.workspace.tokens);
   }
 
   static std::string name_of(const ModelFile& file) {
@@ -248,22 +195,26 @@ struct Run {
     return line + fmt::format(" ({})", name(made.finish_reason));
   }
 
-  static void print_speed(const Generation& made, Runtime& runtime, size_t clamped) {
-    // What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
-    const size_t depth = made.prompt_tokens + made.token_ids.size() / 2;
-    const size_t bytes = runtime.model().bytes_per_token() + bytes_read(runtime.plan().cache, depth);
-    const double moved = static_cast<double>(bytes) * decode_speed(made);
+  static void print_speed(const Generation& made, Host& host, size_t clamped) {
     std::string line = counts(made);
-    if (made.token_ids.size() > 1) line += fmt::format(", {:.2f} GB/s moved", moved / 1e9);
-    // Small models live in the processor's caches; only what memory must deliver is held against its bandwidth.
-    const std::span<const std::byte> weights = runtime.model().weights().packed.span();
-    if (made.token_ids.size() > 1 && weights.size() >= size_t{256} << 20) {
-      const double bandwidth = read_bandwidth(weights.first(std::min(weights.size(), size_t{1} << 30)), runtime.pool());
-      line += fmt::format(", {:.0f} % of the {:.1f} GB/s that this machine reads", 100 * moved / bandwidth,
-                          bandwidth / 1e9);
-    }
+    if (host.model() && made.token_ids.size() > 1) line += moved(made, host);
     if (clamped > 0) line += fmt::format(", {} values of K and V clamped", clamped);
     tell("{}\n", line);
+  }
+
+  /// What a decoded token reads: every weight once, and on average the K and V of half the answer and all the prompt.
+  static std::string moved(const Generation& made, Host& host) {
+    const size_t depth = made.prompt_tokens + made.token_ids.size() / 2;
+    const size_t bytes = host.model()->bytes_per_token() + bytes_read(host.plan()->cache, depth);
+    const double moved = static_cast<double>(bytes) * decode_speed(made);
+    std::string text = fmt::format(", {:.2f} GB/s moved", moved / 1e9);
+    // Small models live in the processor's caches; only what memory must deliver is held against its bandwidth.
+    const std::span<const std::byte> weights = host.model()->weights().packed.span();
+    if (weights.size() < size_t{256} << 20) return text;
+    const double bandwidth =
+        read_bandwidth(weights.first(std::min(weights.size(), size_t{1} << 30)), *host.executor().threads());
+    return text + fmt::format(", {:.0f} % of the {:.1f} GB/s that this machine reads", 100 * moved / bandwidth,
+                              bandwidth / 1e9);
   }
 };
 

@@ -25,8 +25,12 @@ std::vector<TokenId> RunSession::go_on(const Tokenizer& tokenizer, bool has_seed
   return contexture::go_on(session_->state, tokenizer, has_seed, options);
 }
 
-size_t RunSession::context(const ModelFile& model, size_t wanted) const {
-  return session_ ? context_for(*session_, rotation_border(model), wanted, goes_on_) : wanted;
+size_t RunSession::context(size_t wanted) const {
+  return session_ ? std::max(wanted, static_cast<size_t>(session_->context.length)) : wanted;
+}
+
+size_t RunSession::planned(const ModelFile& model, size_t wanted) const {
+  return session_ ? planned_tokens(*session_, rotation_border(model), wanted, goes_on_) : wanted;
 }
 
 size_t RunSession::clamped_values(Runtime& runtime) const {
@@ -40,12 +44,12 @@ void RunSession::identify(const ModelFile& model, int threads) {
 }
 
 PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, SequenceId sequence,
-                                 std::span<const TokenId> prompt) {
+                                 std::span<const TokenId> prompt, size_t planned) {
   if (!session_) return {};
-  if (!is_rotated_alike(*session_, runtime)) {
+  if (!is_rotated_alike(*session_, runtime.model(), runtime.rotation_of(planned))) {
     tell(
-        "session: made with a context on the other side of {} tokens, where this model rotates K otherwise: all {} "
-        "tokens are run again\n",
+        "session: made for a text on the other side of {} tokens, where this model rotates K otherwise: all {} tokens "
+        "are run again\n",
         rotation_border(model.file).value_or(0), prompt.size());
     session_.reset();
     map_.reset();
@@ -69,11 +73,11 @@ PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, Seq
 }
 
 void RunSession::save(Runtime& runtime, SequenceId sequence, std::span<const TokenId> prompt, const Generation& made,
-                      const GenerateOptions& options) const {
-  SessionState state = state_after(prompt, options, made, runtime);
+                      const GenerateOptions& options, size_t planned) const {
+  SessionState state = state_after(prompt, options, made, planned);
   state.clamped_values = clamped_values(runtime);
   try {
-    save_session(path_, runtime, sequence, state, model_, model_name_);
+    save_session(path_, runtime, sequence, state, runtime.rotation_of(planned), model_, model_name_);
   } catch (const Error& error) {
     throw LostWork(error.what());
   }

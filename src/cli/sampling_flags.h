@@ -1,13 +1,17 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <map>
+#include <string_view>
+#include <vector>
 
-#include "contexture/contexture.h"
+#include "engine/generate_options.h"
 #include "files/metadata.h"
+#include "sampling/fields.h"
 
 namespace contexture::cli {
 
-/// Flags of every subcommand that makes text: how tokens are chosen, and when to stop.
+/// Flags of every subcommand that makes text: how tokens are chosen (sampling_fields), and when to stop.
 class SamplingFlags {
  public:
   void add_to(CLI::App& command);
@@ -17,9 +21,14 @@ class SamplingFlags {
   bool has_seed() const { return seed_->count() > 0; }
 
  private:
+  CLI::Option* add_number(CLI::App& command, const SamplingField& field);
+  void refuse_what_mirostat_replaces() const;
+
   GenerateOptions given_;
   int64_t predict_ = 512, seed_given_ = -1;
-  CLI::Option *temperature_ = nullptr, *top_k_ = nullptr, *top_p_ = nullptr, *seed_ = nullptr;
+  std::vector<std::string> biases_, given_breakers_;
+  std::map<std::string_view, CLI::Option*> numbers_;  // by SamplingField::name
+  CLI::Option *seed_ = nullptr, *breakers_ = nullptr;
 };
 
 }  // namespace contexture::cli

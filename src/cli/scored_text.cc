@@ -1,6 +1,7 @@
 #include "cli/scored_text.h"
 
 #include "base/error.h"
+#include "cache/layout.h"
 
 namespace contexture::cli {
 
@@ -43,17 +44,25 @@ ScoredText read_scored_text(const ScoredTextFlags& flags, const Tokenizer& token
   return text;
 }
 
+void add_row_options(const CachePlan& plan, Json& json) {
+  for (const LayoutOption& option : layout_of(plan).options) {
+    if (!option.decides_rows) continue;
+    const int64_t value = plan.options.number(option);
+    const std::string key(option.name);
+    if (option.kind == LayoutOption::Kind::format) {
+      json[key] = option.text_of(value);
+    } else {
+      json[key] = value;
+    }
+  }
+}
+
 Json cache_as_json(const CachePlan& plan) {
   Json json = {{"context", plan.context},
                {"layout", plan.layout},
                {"k_format", name(plan.shape.k_format)},
                {"v_format", name(plan.shape.v_format)}};
-  if (plan.layout == "mixed") {
-    json.update({{"hot_tokens", plan.hot_tokens},
-                 {"sink_tokens", plan.sink_tokens},
-                 {"cold_k_format", name(plan.cold_k_format)},
-                 {"cold_v_format", name(plan.cold_v_format)}});
-  }
+  add_row_options(plan, json);
   const Rotation rotation = rotation_of(plan);
   json.update({{"k_rotated", rotation.k}, {"v_rotated", rotation.v}, {"bytes_per_token", bytes_per_token(plan)}});
   return json;

@@ -28,6 +28,9 @@ struct ScoredText {
 ScoredText read_scored_text(const ScoredTextFlags& flags, const OpenedModel& opened, size_t context);
 ScoredText read_scored_text(const ScoredTextFlags& flags, const Tokenizer& tokenizer, size_t made_for, size_t context);
 
+/// The options of a plan's layout that decide which rows are read, by their names.
+void add_row_options(const CachePlan& plan, Json& json);
+
 /// Layout, formats and window, as every result has them.
 Json cache_as_json(const CachePlan& plan);
 

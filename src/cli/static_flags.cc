@@ -35,9 +35,9 @@ StaticLoadOptions StaticFlags::options(const std::string& tokenizer, int threads
                                .threads = threads,
                                .log_level = 0};
   if (!mode.empty()) options.mode = graph_mode_named(mode);
-  if (spdlog::should_log(spdlog::level::debug)) {
+  if (logs(LogLevel::debug)) {
     options.log_level = 2;
-  } else if (spdlog::should_log(spdlog::level::info)) {
+  } else if (logs(LogLevel::info)) {
     options.log_level = 1;
   }
   return options;

@@ -1,8 +1,10 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "cache/layout.h"
 #include "cli/command.h"
 #include "cli/progress_line.h"
+#include "cli/scored_text.h"
 #include "tensor/kv_row.h"
 #include "verify/layouts.h"
 
@@ -14,16 +16,13 @@ struct VerifyLayouts {
   std::string prompt, file, plant;
   CacheFlags cache;
   std::vector<std::string> layouts, k_formats, v_formats;
-  std::vector<size_t> page_tokens;
   size_t prompt_tokens = 700;
-  bool all = false, counts_paged = false;
+  bool all = false;
 
   size_t ways = 0, same = 0, attentions = 0, lines = 0, failed = 0;
   double format_share = 0, rounding_share = 0;
 
-  /// `given`: whether a flag was.
-  template <class Given>
-  void run(const Given& given) {
+  void run() {
     catch_interrupts();
     const OpenedModel opened = model.open();
     LayoutChecks checks;
@@ -33,17 +32,17 @@ struct VerifyLayouts {
     checks.cancelled = &interrupted();
     checks.k_formats = chosen_formats(k_formats);
     checks.v_formats = chosen_formats(v_formats);
-    if (!page_tokens.empty()) checks.page_tokens = page_tokens;
-    const RunOptions own = cache.options(opened.file.metadata);
-    if (given("--hot-tokens")) checks.hot_tokens = own.cache.hot_tokens;
-    if (given("--sink-tokens")) checks.sink_tokens = own.cache.sink_tokens;
-    if (given("--cold-k-format")) checks.cold_k_format = own.cache.cold_k_format;
-    if (given("--cold-v-format")) checks.cold_v_format = own.cache.cold_v_format;
-    checks.rotate = own.cache.rotate;
+    cache.check_given(checks.layouts);
+    for (const std::string_view layout : checks.layouts) {
+      for (const LayoutOption& option : layout_named(layout).options) {
+        const std::vector<int64_t> values = cache.given(option);
+        if (!values.empty()) checks.options[std::string(option.name)] = values;
+      }
+    }
+    checks.rotate = cache.rotate;
     if (cache.threads == 1) checks.threads = {1};
     if (cache.threads > 1) checks.threads = {1, cache.threads};
     if (!plant.empty()) checks.fault = fault_from_name(plant);
-    counts_paged = std::count(checks.layouts.begin(), checks.layouts.end(), "contiguous") == 0;
     ProgressLine progress("verifying", "runs", 2);
     const bool ok = check_layouts(opened.file, checks,
                                   {.on_run = [&](size_t done, size_t total) { progress.show(done, total); },
@@ -86,15 +85,13 @@ struct VerifyLayouts {
   static std::vector<Format> chosen_formats(const std::vector<std::string>& names) {
     std::vector<Format> formats;
     for (const std::string& name : names) formats.push_back(*format_from_name(name));
-    for (const FormatInfo& f : all_formats()) {
-      if (names.empty() && is_kv_format(f.format)) formats.push_back(f.format);
-    }
+    if (names.empty()) formats.assign(kv_formats().begin(), kv_formats().end());
     return formats;
   }
 
   static void print_head() {
-    fmt::print("{:<11} {:<5} {:<5} {:<7} {:<25} {:>9} {:>11} {:>9} {:>9} {:>9}  {}\n", "layout", "K", "V", "rotated",
-               "cold K, V; sinks, hot", "same bits", "max error", "of format", "of float", "KL", "");
+    fmt::print("{:<11} {:<8} {:<8} {:<7} {:>9} {:>11} {:>9} {:>9} {:>9}\n", "layout", "K", "V", "rotated", "same bits",
+               "max error", "of format", "of float", "KL");
     std::fflush(stdout);
   }
 
@@ -103,21 +100,24 @@ struct VerifyLayouts {
     ways += r.ways;
     same += r.same;
     failed += !r.ok();
-    // Contiguous and paged caches share a reference run.
-    attentions += r.cache.layout == "paged" && !counts_paged ? 0 : r.oracle.attentions;
+    attentions += r.shares_reference ? 0 : r.oracle.attentions;
     format_share = std::max(format_share, r.oracle.format_share);
     rounding_share = std::max(rounding_share, r.oracle.rounding_share);
     if (model.json) return print_json(as_json(r));
     if (lines == 1) print_head();
     const CachePlan& c = r.cache;
-    const std::string cold = c.layout != "mixed" ? ""
-                                                 : fmt::format("{}, {}; {}, {}", name(c.cold_k_format),
-                                                               name(c.cold_v_format), c.sink_tokens, c.hot_tokens);
+    std::string options;
+    for (const LayoutOption& option : layout_of(c).options) {
+      if (!option.decides_rows) continue;
+      options += options.empty() ? "  " : ", ";
+      options += fmt::format("{} {}", option.label, option.text_of(c.options.number(option)));
+    }
     const Rotation rotation = rotation_of(c);
     const char* rotated = rotation.k && rotation.v ? "K, V" : rotation.k ? "K" : rotation.v ? "V" : "";
-    fmt::print("{:<11} {:<5} {:<5} {:<7} {:<25} {:>9} {:>11.2e} {:>9.3f} {:>9.3f} {:>9.2e}  {}\n", c.layout,
-               name(c.shape.k_format), name(c.shape.v_format), rotated, cold, fmt::format("{} of {}", r.same, r.ways),
-               r.oracle.max_abs_error, r.oracle.format_share, r.oracle.rounding_share, r.kl, r.ok() ? "ok" : "FAILED");
+    fmt::print("{:<11} {:<8} {:<8} {:<7} {:>9} {:>11.2e} {:>9.3f} {:>9.3f} {:>9.2e}  {}{}\n", c.layout,
+               name(c.shape.k_format), name(c.shape.v_format), rotated, fmt::format("{} of {}", r.same, r.ways),
+               r.oracle.max_abs_error, r.oracle.format_share, r.oracle.rounding_share, r.kl, r.ok() ? "ok" : "FAILED",
+               options);
     for (const std::string& failure : r.failures) fmt::print("    {}\n", failure);
     std::fflush(stdout);
   }
@@ -137,12 +137,7 @@ struct VerifyLayouts {
               {"equal_ways", r.same},
               {"format_share", r.oracle.format_share},
               {"rounding_share", r.oracle.rounding_share}};
-    if (c.layout == "mixed") {
-      j["cold_k_format"] = name(c.cold_k_format);
-      j["cold_v_format"] = name(c.cold_v_format);
-      j["sink_tokens"] = c.sink_tokens;
-      j["hot_tokens"] = c.hot_tokens;
-    }
+    add_row_options(c, j);
     if (!r.failures.empty()) j["failures"] = r.failures;
     return j;
   }
@@ -172,7 +167,7 @@ void add_verify_layouts(CLI::App& verify) {
       ->option_text("N");
   const std::vector<std::string_view> layouts = cache_layouts();
   self->cache.add_to(*command);
-  for (const char* other : {"--cache", "--k-format", "--v-format", "--page-tokens", "--context"}) {
+  for (const char* other : {"--cache", "--k-format", "--v-format", "--context"}) {
     command->remove_option(command->get_option(other));
   }
   command->add_option("--cache", self->layouts, "these layouts only")
@@ -184,12 +179,13 @@ void add_verify_layouts(CLI::App& verify) {
   command->add_option("--v-format,--ctv", self->v_formats, "these formats of V only (also -ctv)")
       ->check(CLI::IsMember(cache_formats()))
       ->delimiter(',');
-  command->add_option("--page-tokens", self->page_tokens, "paged: these sizes of pages only")
-      ->check(CLI::IsMember({8, 16, 32, 64, 128, 256}))
-      ->delimiter(',');
-  for (const char* chosen : {"--hot-tokens", "--sink-tokens", "--cold-k-format", "--cold-v-format"}) {
-    CLI::Option* option = command->get_option(chosen)->default_str("");
-    option->description(option->get_description() + " (default: several)");
+  for (const CacheLayout* layout : all_layouts()) {
+    for (const LayoutOption& chosen : layout->options) {
+      if (chosen.of_many) continue;
+      CLI::Option* option = command->get_option(chosen.flag())->default_str("");
+      option->expected(1, CLI::detail::expected_max_vector_size)->delimiter(',');
+      option->description(fmt::format("{}: these only (default: several)", chosen.help));
+    }
   }
   command->get_option("--rotate")
       ->description(
@@ -206,7 +202,7 @@ void add_verify_layouts(CLI::App& verify) {
   command->add_option("--plant", self->plant, "for tests: makes a mistake on purpose, which must be found")
       ->check(CLI::IsMember(faults))
       ->option_text("FAULT");
-  command->callback([self, command] { self->run([&](const char* flag) { return command->count(flag) > 0; }); });
+  command->callback([self] { self->run(); });
 }
 
 }  // namespace contexture::cli

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "base/error.h"
+#include "sampling/fields.h"
 
 namespace contexture {
 namespace {
@@ -24,6 +25,18 @@ std::vector<TokenId> banned_tokens(const Tokenizer& tokenizer, const GenerateOpt
   return banned;
 }
 
+/// No list of tokens is made where nobody asks for it: it takes a look at every one.
+DryBreakers breakers(const Tokenizer& tokenizer, const Sampling& sampling) {
+  return sampling.dry_multiplier > 0 ? DryBreakers(tokenizer, sampling.dry_sequence_breakers) : DryBreakers();
+}
+
+void check_options(const GenerateOptions& options, size_t vocabulary) {
+  check_biases(options.sampling, vocabulary);
+  if (options.sampling.mirostat != 0 && (options.resumable || options.resume.draws > 0)) {
+    fail("a text by Mirostat cannot go on after it stopped: its bound is not kept; leave out Mirostat or the session");
+  }
+}
+
 std::span<const TokenId> checked(const TextLimits& limits, std::span<const TokenId> prompt) {
   check_prompt(limits, prompt);
   return prompt;
@@ -31,40 +44,42 @@ std::span<const TokenId> checked(const TextLimits& limits, std::span<const Token
 
 }  // namespace
 
-void check_prompt(const TextLimits& limits, std::span<const TokenId> prompt) {
-  if (prompt.empty()) fail("the prompt is empty and this model has no begin token; give a prompt with -p");
-  if (prompt.size() > limits.context) {
-    fail("the prompt has {} tokens and the context {}; {} or shorten it", prompt.size(), limits.context, limits.longer);
+std::string_view name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::end:
+      return "end";
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::context:
+      return "context";
+    case FinishReason::cancelled:
+      return "cancelled";
   }
-  for (const TokenId id : prompt) {
-    if (id < 0 || static_cast<size_t>(id) >= limits.vocabulary) {
-      fail("token {} is outside the model's vocabulary of {}; is this its tokenizer?", id, limits.vocabulary);
-    }
-  }
+  return "?";
 }
 
-void check_prompt(const MemoryPlan& plan, std::span<const TokenId> prompt) {
-  check_prompt(limits_of(plan), prompt);
-}
-
-TextLimits limits_of(const MemoryPlan& plan) {
-  return {.context = plan.cache.context, .vocabulary = plan.config.vocabulary};
-}
-
-Completion::Completion(const TextLimits& limits, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
-                       const GenerateOptions& options, const GenerationCallbacks& callbacks,
-                       std::optional<TokenId> also_end)
+Completion::Completion(const TextLimits& limits, const Tokenizer& tokenizer, const Submission& submission)
     : tokenizer_(tokenizer),
-      max_tokens_(options.max_tokens),
-      resumable_(options.resumable),
-      also_end_(also_end),
-      callbacks_(callbacks),
-      sampler_(options, banned_tokens(tokenizer, options, limits.vocabulary, also_end)),
-      text_(tokenizer, checked(limits, prompt), options.stop, options.resume) {
-  most_ = std::min(max_tokens_, limits.context + 1 - prompt.size());
-  tokens_.assign(prompt.begin(), prompt.end());
-  result_.prompt_tokens = prompt.size();
-  result_.resume.draws = options.resume.draws;
+      max_tokens_(submission.options.max_tokens),
+      resumable_(submission.options.resumable),
+      also_end_(submission.also_end),
+      callbacks_(submission.callbacks),
+      sampler_(submission.options.sampling, submission.options.resume.draws,
+               banned_tokens(tokenizer, submission.options, limits.vocabulary, submission.also_end),
+               breakers(tokenizer, submission.options.sampling)),
+      text_(tokenizer, checked(limits, submission.prompt), submission.options.stop, submission.options.resume) {
+  check_options(submission.options, limits.vocabulary);
+  alternatives_wanted_ = std::min(submission.options.alternatives, limits.vocabulary);
+  cancelled = callbacks_.cancelled;
+  observer = callbacks_.observer;
+  const size_t prompt = submission.prompt.size();
+  most_ = std::min(max_tokens_, limits.context + 1 - prompt);
+  most_tokens_ = std::min(limits.context, prompt + std::min(max_tokens_, limits.context));
+  tokens_ = submission.prompt;
+  result_.prompt_tokens = prompt;
+  result_.resume.draws = submission.options.resume.draws;
 }
 
 double Completion::seconds_since_mark() {
@@ -94,19 +109,26 @@ void Completion::ran(size_t count, size_t length) {
   if (callbacks_.on_prefill) callbacks_.on_prefill(std::min(prompt, furthest_) - held, prompt - held);
 }
 
-void Completion::take(std::span<const float> logits, Sampler::Candidates& candidates) {
+void Completion::look(const Rows& rows, Candidates& scratch) {
+  if (max_tokens_ == 0) return;
+  choice_ = sampler_.choose(rows.logits, tokens_, scratch);
+  if (alternatives_wanted_ > 0) alternatives_ = likeliest(rows.logits, alternatives_wanted_, choice_->log_sum, scratch);
+}
+
+void Completion::take() {
   assert(!finished_);
   if (!std::exchange(prefilled_, true)) result_.prefill_seconds = seconds_since_mark();
   if (max_tokens_ == 0) return finish(FinishReason::length);
-  const auto [id, log_probability] = sampler_.choose(logits, tokens_, candidates);
+  const Sampler::Choice choice = *std::exchange(choice_, std::nullopt);
+  const TokenId id = choice.id;
   if (tokenizer_.is_end(id) || id == also_end_) return finish(FinishReason::end);
   tokens_.push_back(id);
   result_.token_ids.push_back(id);
-  result_.log_probabilities.push_back(log_probability);
+  result_.log_probabilities.push_back(choice.log_probability);
   ++result_.resume.draws;
   const std::string text = text_.push(id);
   result_.text += text;
-  const bool go_on = !callbacks_.on_token || callbacks_.on_token({id, log_probability, text});
+  const bool go_on = !callbacks_.on_token || callbacks_.on_token({id, choice.log_probability, text, alternatives_});
   if (text_.stopped()) return finish(FinishReason::stop);
   if (!go_on || is_cancelled()) return finish(FinishReason::cancelled);
   if (result_.token_ids.size() == max_tokens_) finish(FinishReason::length);
@@ -118,6 +140,28 @@ void Completion::finish(FinishReason reason) {
   result_.finish_reason = reason;
   (prefilled_ ? result_.decode_seconds : result_.prefill_seconds) = seconds_since_mark();
   end_text(reason);
+}
+
+void Completion::deliver() {
+  if (callbacks_.on_finished) callbacks_.on_finished(std::move(result_));
+}
+
+void Completion::failed(std::exception_ptr error) noexcept {
+  finished_ = true;
+  if (callbacks_.on_failed) callbacks_.on_failed(std::move(error));
+}
+
+void cut_after(Generation& made, size_t tokens, std::string text) {
+  if (made.token_ids.size() > tokens) {
+    made.resume.draws -= std::min<uint64_t>(made.resume.draws, made.token_ids.size() - tokens);
+    made.token_ids.resize(tokens);
+    made.log_probabilities.resize(tokens);
+  }
+  made.kept_tokens = made.prompt_tokens + tokens;
+  made.cut_text.clear();
+  made.resume.open_tokens = made.resume.shown_bytes = 0;
+  made.text = std::move(text);
+  made.finish_reason = FinishReason::cancelled;
 }
 
 /// What is left of the text: shown, or left to whoever goes on with it.

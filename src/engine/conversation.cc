@@ -5,15 +5,10 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "engine/prefix_report.h"
-#include "engine/scheduler.h"
+#include "engine/generate.h"
 
 namespace contexture {
 namespace {
-
-size_t common_prefix(std::span<const TokenId> a, std::span<const TokenId> b) {
-  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
-}
 
 /// Takes the oldest turn away: up to the second user message. False where there is no turn but the last.
 bool drop_turn(std::vector<ChatMessage>& messages) {
@@ -35,25 +30,22 @@ std::string fingerprint(const Tokenizer& tokenizer, std::string_view text, std::
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
-/// A sequence of a Runtime's cache.
-class RuntimeTurns : public TurnMaker {
+/// A context that a scheduler of its own keeps.
+class OwnTurns final : public TurnMaker {
  public:
-  RuntimeTurns(Runtime& runtime, const Tokenizer& tokenizer)
-      : runtime_(runtime), tokenizer_(tokenizer), sequence_(runtime.cache()) {}
+  OwnTurns(Executor& executor, const Tokenizer& tokenizer)
+      : scheduler_(executor, &tokenizer), kept_(scheduler_.kept().create()) {}
 
-  TextLimits limits() const override { return limits_of(runtime_.plan()); }
-  size_t length() const override { return runtime_.cache().length(sequence_.id()); }
-  Generation generate(size_t kept, std::span<const TokenId> prompt, const GenerateOptions& options,
-                      const GenerationCallbacks& callbacks, std::optional<TokenId> also_end) override {
-    // A mixed cache may leave fewer than it is asked to: generate_in runs what the sequence does not hold.
-    (void)runtime_.cache().truncate(sequence_.id(), kept);
-    return generate_in(runtime_, tokenizer_, sequence_.id(), prompt, options, callbacks, also_end);
+  TextLimits limits() const override { return limits_of(scheduler_.executor().capacities()); }
+  size_t length() const override { return scheduler_.kept().at(kept_).tokens.size(); }
+  Generation generate(const Submission& submission) override {
+    // All of a conversation's turns are rotated alike: as a text that fills the context.
+    return run_to_end(scheduler_, submission, {.kept = kept_, .planned_tokens = limits().context});
   }
 
  private:
-  Runtime& runtime_;
-  const Tokenizer& tokenizer_;
-  OwnedSequence sequence_;
+  mutable Scheduler scheduler_;
+  const KeptId kept_;
 };
 
 }  // namespace
@@ -62,8 +54,13 @@ size_t default_chat_context(const ModelConfig& config) {
   return std::min<size_t>(config.context, 4096);
 }
 
-CachedConversation::CachedConversation(Runtime& runtime, const Tokenizer& tokenizer, const ChatTemplate& chat_template)
-    : CachedConversation(std::make_unique<RuntimeTurns>(runtime, tokenizer), tokenizer, chat_template) {}
+std::unique_ptr<TurnMaker> turns_over(Executor& executor, const Tokenizer& tokenizer) {
+  return std::make_unique<OwnTurns>(executor, tokenizer);
+}
+
+CachedConversation::CachedConversation(Executor& executor, const Tokenizer& tokenizer,
+                                       const ChatTemplate& chat_template)
+    : CachedConversation(turns_over(executor, tokenizer), tokenizer, chat_template) {}
 
 CachedConversation::CachedConversation(std::unique_ptr<TurnMaker> turns, const Tokenizer& tokenizer,
                                        const ChatTemplate& chat_template)
@@ -115,19 +112,12 @@ Generation CachedConversation::say(std::string_view text, const GenerateOptions&
   check_prompt(maker_->limits(), prompt);
 
   GenerateOptions turn = options;
-  turn.seed += turns_;  // no two answers are drawn with the same numbers
+  turn.sampling.seed += turns_;  // no two answers are drawn with the same numbers
   if (!turn_end_.text.empty()) turn.stop.push_back(turn_end_.text);
-  const size_t kept = std::min(common_prefix(held_, prompt), prompt.size() - 1);
-  const auto difference = first_difference(tokenizer_, held_, prompt);
-  held_.clear();  // until it is known what the sequence holds: an exception may pass
-  Generation made = maker_->generate(kept, prompt, turn, callbacks, turn_end_.token);
-  PrefixReport& prefix = made.prefix;
-  prefix.lost_tokens = kept - std::min(kept, prefix.reused_tokens);
-  if (difference && prefix.reused_tokens <= kept) prefix.first_difference = difference;
-
-  std::vector<TokenId> all = prompt;
+  Submission submission{.prompt = prompt, .options = turn, .callbacks = callbacks, .also_end = turn_end_.token};
+  const Generation made = maker_->generate(submission);
+  std::vector<TokenId> all = std::move(submission.prompt);
   all.insert(all.end(), made.token_ids.begin(), made.token_ids.end());
-  held_.assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(maker_->length()));
   if (made.finish_reason == FinishReason::cancelled && made.text.empty()) {
     dropped_turns_ = 0;
     return made;

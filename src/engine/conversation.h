@@ -7,24 +7,26 @@
 
 #include "chat/chat_template.h"
 #include "engine/completion.h"
-#include "engine/runtime.h"
+#include "engine/plan.h"
 
 namespace contexture {
 
 /// Tokens of context where nobody asked for a number: the model's own, at most 4096.
 size_t default_chat_context(const ModelConfig& config);
 
-/// The one sequence that a conversation's history lives in.
+/// The one context that a conversation's history lives in, whatever runs it.
 class TurnMaker {
  public:
   virtual ~TurnMaker() = default;
   virtual TextLimits limits() const = 0;
   virtual size_t length() const = 0;  ///< tokens held
-  /// Forgets all but the first `kept` tokens, which are the prompt's, and completes the prompt; as generate_in. A cache
-  /// that cannot keep so many keeps fewer.
-  virtual Generation generate(size_t kept, std::span<const TokenId> prompt, const GenerateOptions& options,
-                              const GenerationCallbacks& callbacks, std::optional<TokenId> also_end) = 0;
+  /// Completes the prompt. What the context has in common with it is not run again; what follows the first difference
+  /// is forgotten.
+  virtual Generation generate(const Submission& submission) = 0;
 };
+
+/// Over an executor that nobody else uses, which must outlive what this returns.
+std::unique_ptr<TurnMaker> turns_over(Executor& executor, const Tokenizer& tokenizer);
 
 /// A conversation as it is kept, to go on elsewhere as it would have here.
 struct SavedConversation {
@@ -39,7 +41,7 @@ struct SavedConversation {
 class CachedConversation {
  public:
   /// All of these must outlive this.
-  CachedConversation(Runtime& runtime, const Tokenizer& tokenizer, const ChatTemplate& chat_template);
+  CachedConversation(Executor& executor, const Tokenizer& tokenizer, const ChatTemplate& chat_template);
   CachedConversation(std::unique_ptr<TurnMaker> turns, const Tokenizer& tokenizer, const ChatTemplate& chat_template);
 
   /// What the user says and the assistant answers; both become messages, also where the answer was cancelled (what was
@@ -57,7 +59,7 @@ class CachedConversation {
   /// message edits its text.
   void restore(SavedConversation saved);
 
-  size_t context_tokens() const { return held_.size(); }
+  size_t context_tokens() const { return maker_->length(); }
   /// Turns that the last say() dropped.
   size_t dropped_turns() const { return dropped_turns_; }
 
@@ -70,7 +72,6 @@ class CachedConversation {
   const ChatTemplate& template_;
   const TurnEnd turn_end_;
   std::vector<ChatMessage> messages_;
-  std::vector<TokenId> held_;         // what the sequence holds
   std::string said_;                  // the last turn's text, answer included...
   std::vector<TokenId> said_tokens_;  // ...and its tokens, the answer's as they were generated
   size_t turns_ = 0;                  // answered, those that were dropped included

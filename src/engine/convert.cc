@@ -277,8 +277,8 @@ void warn_of(const Conversion::Fallback& fallback, size_t tensors) {
     if (name.starts_with("blk.")) name.replace(4, std::min(name.find('.', 4), name.size()) - 4, "*");
     if (std::find(kinds.begin(), kinds.end(), name) == kinds.end()) kinds.push_back(printable(name));
   }
-  spdlog::warn("rows that are no whole blocks of {}, so {} instead: {} (tensors: {} of {})", name(fallback.wanted),
-               name(fallback.written), fmt::join(kinds, ", "), fallback.tensors.size(), tensors);
+  log_warning("rows that are no whole blocks of {}, so {} instead: {} (tensors: {} of {})", name(fallback.wanted),
+              name(fallback.written), fmt::join(kinds, ", "), fallback.tensors.size(), tensors);
 }
 
 }  // namespace
@@ -306,7 +306,7 @@ Conversion convert_model(const ConvertTask& task) {
     requantised += info(output.parts[0]->format).block > 1 && output.parts[0]->format != output.tensor.format;
   }
   if (requantised > 0) {
-    spdlog::warn("{} tensors were quantised already; from the original model the result would be better", requantised);
+    log_warning("{} tensors were quantised already; from the original model the result would be better", requantised);
   }
   for (const Conversion::Fallback& fallback : made.fallbacks) warn_of(fallback, made.tensors);
   constexpr size_t piece_bytes = size_t{16} << 20;

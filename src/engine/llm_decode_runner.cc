@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/generate.h"
 #include "engine/static_model.h"
 
 namespace contexture {
@@ -19,6 +20,7 @@ struct LLMDecodeRunner::Impl {
   template <class Body>
   bool attempt(const Body& body) {
     error.clear();
+    const MoreTalkative while_it_works(log_level_of(config.log_level));
     try {
       body();
       return true;
@@ -29,7 +31,6 @@ struct LLMDecodeRunner::Impl {
   }
 
   void load() {
-    set_log_level(config.log_level);
     const std::optional<KvUpdate> update = kv_update_named(config.kv_updater);
     if (!update) fail("unknown kv_updater {}; it is smart-mask or shift-pointer", printable(config.kv_updater));
     std::optional<GraphMode> mode;
@@ -61,15 +62,16 @@ struct LLMDecodeRunner::Impl {
     tokens.insert(tokens.end(), now.begin(), now.end());
     GenerateOptions options;
     options.max_tokens = static_cast<size_t>(std::max(0, config.max_gen_tokens));
-    options.temperature = 0;
+    options.sampling.temperature = 0;
     try {
-      const Generation made = generate_static(runner, model->tokenizer(), tokens, options, {});
+      const Generation made =
+          contexture::generate(model->executor(), model->tokenizer(), {.prompt = tokens, .options = options});
       finish = name(made.finish_reason);
       tokens.insert(tokens.end(), made.token_ids.begin(), made.token_ids.end());
       said = std::move(tokens);
-      spdlog::info("{} of {} tokens held, {} prompt tokens in {:.3f} s, {} made in {:.3f} s ({})", runner.length(),
-                   runner.capacity(), made.prefilled_tokens, made.prefill_seconds, made.token_ids.size(),
-                   made.decode_seconds, finish);
+      log_info("{} of {} tokens held, {} prompt tokens in {:.3f} s, {} made in {:.3f} s ({})", runner.length(),
+               runner.capacity(), made.prefilled_tokens, made.prefill_seconds, made.token_ids.size(),
+               made.decode_seconds, finish);
       return made.text;
     } catch (...) {
       runner.truncate(std::min(before, runner.length()));

@@ -89,9 +89,9 @@ Digest identify_model(const ModelFile& file, ThreadPool& pool) {
   return hasher.digest();
 }
 
-uint64_t identify_rope(const Transformer& model) {
+uint64_t identify_rope(const Transformer& model, RotationId rotation) {
   Hasher hasher;
-  hasher.add(model.weights().rope_frequencies);
+  hasher.add(model.weights().rope_frequencies.at(rotation));
   for (const RopeConfig& rope : model.config().ropes) hasher.add(rope.magnitude);
   return hasher.digest().low;
 }

@@ -18,7 +18,7 @@ struct Digest {
 /// Reads all weights once, on all threads; the result does not depend on how many.
 Digest identify_model(const ModelFile& file, ThreadPool& pool);
 
-/// Of the frequencies by which a model rotates Q and K: some choose them by the context that a run plans (LongRoPE).
-uint64_t identify_rope(const Transformer& model);
+/// Of the frequencies by which a model rotates Q and K of a text of this rotation.
+uint64_t identify_rope(const Transformer& model, RotationId rotation);
 
 }  // namespace contexture

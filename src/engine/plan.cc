@@ -19,8 +19,8 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
   // No step is longer than everything that the cache holds.
   const size_t held = std::max<size_t>(1, plan.cache.context * plan.cache.sequences);
   plan.step_tokens = plan.cache.step_tokens = std::min(options.chunk * options.ranks, held);
-  const CachePlan share = ShardedCache::share_of(plan.cache, options.ranks);
-  plan.workspace = {.tokens = most_in_step(plan.step_tokens, plan.cache.sequences, options.ranks),
+  const CachePlan share = ShardedCache::share_of(plan.cache, options.ranks, options.dealing);
+  plan.workspace = {.tokens = most_in_step(plan.step_tokens, plan.cache.sequences, options.ranks, options.dealing),
                     .logit_rows = std::min(options.logit_rows, held),
                     .sequences = plan.cache.sequences,
                     .spans = spans_of(share),
@@ -29,15 +29,21 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.cache_bytes = bytes_of(share);
   plan.workspace_bytes = Workspace::bytes_for(plan.config, plan.workspace);
   plan.ring = {.ranks = options.ranks,
+               .dealing = options.dealing,
                .sequences = plan.cache.sequences,
                .step_tokens = plan.workspace.tokens,
                .shard_bytes = options.ranks == 1 ? 0 : plan.cache_bytes / plan.config.layers + 1,
                .heads = plan.config.heads,
                .head_dim = plan.config.head_dim};
   plan.workspace_bytes += RingAttention::bytes_for(plan.ring);
+  plan.swap_bytes = options.swap_bytes;
 }
 
 }  // namespace
+
+CpuSizes sizes_of(const MemoryPlan& plan) {
+  return {.cache = plan.cache, .workspace = plan.workspace, .step_tokens = plan.step_tokens};
+}
 
 MemoryPlan plan_memory(const ModelFile& file, const RunOptions& options) {
   MemoryPlan plan;

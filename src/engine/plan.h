@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "backends/cpu/cpu_executor.h"
 #include "backends/ring/ring_attention.h"
 #include "cache/cache.h"
 #include "model/transformer.h"
@@ -14,7 +15,9 @@ struct RunOptions {
   int threads = 1;
   size_t chunk = 512;     // tokens of a step, at most
   size_t logit_rows = 1;  // of a step
-  size_t ranks = 1;       // that share the context (src/ring); chunk, threads and logit_rows are each rank's
+  size_t ranks = 1;       // that share the context (backends/ring); chunk, threads and logit_rows are each rank's
+  size_t swap_bytes = 0;  // for contexts of texts that are preempted
+  Dealing dealing = Dealing::balanced;  // of tokens to ranks
 };
 
 /// The exact bytes of a run, known before anything is loaded. Where ranks share the context, those of one rank: the one
@@ -29,8 +32,12 @@ struct MemoryPlan {
   size_t weights_bytes = 0;
   size_t cache_bytes = 0;
   size_t workspace_bytes = 0;
-  size_t total_bytes() const { return weights_bytes + cache_bytes + workspace_bytes; }
+  size_t swap_bytes = 0;
+  size_t total_bytes() const { return weights_bytes + cache_bytes + workspace_bytes + swap_bytes; }
 };
+
+/// What an executor is made with.
+CpuSizes sizes_of(const MemoryPlan& plan);
 
 /// Throws Error where the file holds no model that runs, or the cache cannot be made.
 MemoryPlan plan_memory(const ModelFile& file, const RunOptions& options);

@@ -9,24 +9,23 @@
 namespace contexture {
 namespace {
 
-PrefixReport::Difference difference(const Tokenizer& tokenizer, size_t position, TokenId held, TokenId given) {
+PrefixReport::Difference difference(const Tokenizer* tokenizer, size_t position, TokenId held, TokenId given) {
   const auto text = [&](TokenId id) {
-    const bool is_known = id >= 0 && static_cast<size_t>(id) < tokenizer.size();
-    return is_known ? tokenizer.bytes(id, /*show_special=*/true) : std::string();
+    const bool is_known = tokenizer && id >= 0 && static_cast<size_t>(id) < tokenizer->size();
+    return is_known ? tokenizer->bytes(id, /*show_special=*/true) : std::string();
   };
   return {position, held, given, text(held), text(given)};
 }
 
 }  // namespace
 
-PrefixReport adopt_prefix(Cache& cache, SequenceId sequence, const Tokenizer& tokenizer,
-                          std::span<const TokenId> tokens) {
-  const std::span<const TokenId> all_but_last = tokens.first(tokens.size() - 1);
+PrefixReport adopt_prefix(Books& books, SequenceId sequence, const Tokenizer* tokenizer,
+                          std::span<const TokenId> tokens, uint64_t key) {
   PrefixReport report;
-  report.reused_tokens = cache.adopt(sequence, all_but_last);
-  if (report.reused_tokens == all_but_last.size()) return report;
-  const TokenId given = all_but_last[report.reused_tokens];
-  const std::optional<TokenId> held = cache.next_held(all_but_last.first(report.reused_tokens));
+  report.reused_tokens = books.adopt(sequence, tokens);
+  if (report.reused_tokens == tokens.size()) return report;
+  const TokenId given = tokens[report.reused_tokens];
+  const std::optional<TokenId> held = books.next_held(tokens.first(report.reused_tokens), key);
   if (held && *held != given) report.first_difference = difference(tokenizer, report.reused_tokens, *held, given);
   return report;
 }
@@ -35,7 +34,7 @@ std::optional<PrefixReport::Difference> first_difference(const Tokenizer& tokeni
                                                          std::span<const TokenId> prompt) {
   const auto [h, p] = std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end());
   if (h == held.end() || prompt.end() - p <= 1) return std::nullopt;
-  return difference(tokenizer, static_cast<size_t>(p - prompt.begin()), *h, *p);
+  return difference(&tokenizer, static_cast<size_t>(p - prompt.begin()), *h, *p);
 }
 
 std::string explain_prefix(const Generation& made) {

@@ -3,16 +3,16 @@
 #include <span>
 #include <string>
 
-#include "cache/cache.h"
-#include "contexture/contexture.h"
+#include "cache/books.h"
+#include "contexture/generation.h"
 #include "text/tokenizer.h"
 
 namespace contexture {
 
-/// Gives an empty sequence what the cache holds of these tokens, all but the last one: that must be run, for its
-/// logits. Tells how many, and where what else the cache holds goes another way.
-PrefixReport adopt_prefix(Cache& cache, SequenceId sequence, const Tokenizer& tokenizer,
-                          std::span<const TokenId> tokens);
+/// Gives an empty sequence what the books hold of these tokens under its key. Tells how many, and where what else they
+/// hold goes another way; with the texts of the tokens, where there is a tokenizer.
+PrefixReport adopt_prefix(Books& books, SequenceId sequence, const Tokenizer* tokenizer,
+                          std::span<const TokenId> tokens, uint64_t key);
 
 /// Where a prompt leaves what is held of it: nothing where one begins with the other, or where all that differs is the
 /// prompt's last token, which is run anyway.

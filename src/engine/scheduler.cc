@@ -2,183 +2,434 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 
 #include "base/error.h"
 #include "engine/prefix_report.h"
 
 namespace contexture {
+namespace {
 
-Scheduler::Scheduler(Runtime& runtime, const Tokenizer& tokenizer) : runtime_(runtime), tokenizer_(tokenizer) {
-  const WorkspaceSize& size = runtime.workspace().size;
-  parts_.reserve(size.sequences);
-  step_.reserve(runtime.plan().step_tokens);
+uint64_t steady_nanoseconds() {
+  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
 }
 
-std::unique_ptr<Scheduler::Member> Scheduler::make_member(const Submission& r) {
-  auto member = std::unique_ptr<Member>(new Member{
-      submitted_, Completion(limits_of(runtime_.plan()), tokenizer_, r.prompt, r.options, r.callbacks, r.also_end)});
-  ++submitted_;
-  return member;
+SchedulerOptions with_clock(SchedulerOptions options) {
+  if (!options.clock) options.clock = steady_nanoseconds;
+  return options;
 }
 
-void Scheduler::submit(const Submission& request) {
-  waiting_.push_back(make_member(request));
+/// Tokens that every text that runs is to find room for when another is admitted.
+constexpr size_t kRoomToGrow = 32;
+
+}  // namespace
+
+Scheduler::Scheduler(Executor& executor, const Tokenizer* tokenizer, const SchedulerOptions& options)
+    : executor_(executor),
+      tokenizer_(tokenizer),
+      options_(with_clock(options)),
+      kept_(executor.books()),
+      swap_(executor.cache_here(), options.swap_bytes, options_.clock),
+      scratch_(executor.threads() ? static_cast<size_t>(executor.threads()->threads()) : 1) {
+  const Capacities& capacities = executor.capacities();
+  parts_.reserve(capacities.sequences);
+  step_.reserve(capacities.step_tokens);
 }
 
-void Scheduler::submit_in(SequenceId sequence, const Submission& request) {
-  assert(running_.empty() && waiting_.empty());
-  running_.push_back(make_member(request));
-  Member& member = *running_.back();
-  member.sequence = sequence;
-  const size_t held = runtime_.cache().length(sequence);
-  assert(held < request.prompt.size());
-  member.completion.begin(held == 0 ? adopt_prefix(runtime_.cache(), sequence, tokenizer_, request.prompt)
-                                    : PrefixReport{.reused_tokens = held});
-}
-
-std::vector<Generation> Scheduler::run() {
-  try {
-    while (!running_.empty() || !waiting_.empty()) step();
-  } catch (...) {  // of all that was asked for nothing is known any more
-    running_.clear();
-    waiting_.clear();
-    results_.clear();
-    submitted_ = 0;
-    full_ = false;
-    throw;
+Scheduler::~Scheduler() {
+  for (auto* members : {&running_, &waiting_}) {
+    for (const std::unique_ptr<Member>& member : *members) release(*member, /*failed=*/true);
   }
-  submitted_ = 0;
-  return std::exchange(results_, {});
 }
 
-/// Whoever came first is fed first, so that the oldest always gets on: who holds tokens that it needs is younger.
-void Scheduler::step() {
-  step_.clear();
-  parts_.clear();
-  logit_rows_ = 0;
+TextId Scheduler::submit(std::unique_ptr<Text> text, const TextOptions& options) {
+  if (text->wants_hidden() && executor_.capacities().hidden == 0) {
+    contexture::fail("embeddings are not made where ranks share the context, nor by compiled graphs");
+  }
+  const RotationId rotation = executor_.rotation_of(std::max(text->most_tokens(), options.planned_tokens));
+  if (options.kept) {
+    if (kept_.at(*options.kept).busy) {
+      fail_as(ErrorKind::conflict, "another text runs in this context; wait for its end, or fork the context");
+    }
+    kept_.at(*options.kept).busy = true;
+  }
+  waiting_.push_back(std::unique_ptr<Member>(new Member{.id = next_,
+                                                        .text = std::move(text),
+                                                        .kept = options.kept,
+                                                        .key = key_of(options.name_space, rotation),
+                                                        .rotation = rotation}));
+  return next_++;
+}
+
+TextId Scheduler::submit(const Submission& submission, const TextOptions& options) {
+  if (!tokenizer_) contexture::fail("text cannot be generated without a tokenizer; name one with --tokenizer PATH");
+  return submit(std::make_unique<Completion>(limits_of(executor_.capacities()), *tokenizer_, submission), options);
+}
+
+/// Namespaces are numbered as they come: no two have one key.
+uint64_t Scheduler::key_of(const std::string& name_space, RotationId rotation) {
+  const uint64_t number = namespaces_.try_emplace(name_space, namespaces_.size()).first->second;
+  return number << 8 | rotation;
+}
+
+void Scheduler::cancel(TextId id) {
+  for (auto* members : {&running_, &waiting_}) {
+    for (const std::unique_ptr<Member>& member : *members) member->cancelled |= member->id == id;
+  }
+}
+
+void Scheduler::fail_all(const std::exception_ptr& error) {
+  for (auto* members : {&running_, &waiting_}) {
+    while (!members->empty()) {
+      const std::unique_ptr<Member> member = std::move(members->front());
+      members->pop_front();
+      release(*member, /*failed=*/true);
+      member->text->failed(error);
+    }
+  }
+}
+
+SchedulerCounts Scheduler::counts() const {
+  SchedulerCounts counts = counts_;
+  counts.running = running_.size();
+  counts.waiting = waiting_.size();
+  return counts;
+}
+
+bool Scheduler::step() {
   finish_cancelled();
   collect_finished();
-  for (size_t i = 0; i < running_.size() && room() > 0; ++i) feed(*running_[i]);
   admit();
+  put_together();
   if (!parts_.empty()) forward();
   collect_finished();
+  return !running_.empty() || !waiting_.empty();
 }
 
-/// Puts into the step what it has room for of the tokens that the sequence does not hold yet.
-void Scheduler::feed(Member& member) {
-  if (member.completion.is_finished()) return;
-  Cache& cache = runtime_.cache();
-  const std::span<const TokenId> tokens = member.completion.tokens();
-  if (tokens.size() > runtime_.plan().cache.context) return member.completion.finish(FinishReason::context);
-  const size_t held = cache.length(member.sequence);
-  size_t count = std::min(tokens.size() - held, room());
-  if (held + count == tokens.size() && logit_rows_ == runtime_.workspace().size.logit_rows) --count;
+void Scheduler::finish_cancelled() {
+  for (auto* members : {&running_, &waiting_}) {
+    for (size_t i = 0; i < members->size(); ++i) {  // what it says may bring new texts
+      Member& member = *(*members)[i];
+      if (member.text->is_finished() || !(member.cancelled || member.text->is_cancelled())) continue;
+      guarded(member, [&] { member.text->finish(FinishReason::cancelled); });
+    }
+  }
+}
+
+/// Those that have ended leave, and what they made is theirs from here on.
+void Scheduler::collect_finished() {
+  for (auto* members : {&running_, &waiting_}) {
+    for (size_t i = 0; i < members->size();) {
+      if (!(*members)[i]->text->is_finished()) {
+        ++i;
+        continue;
+      }
+      const std::unique_ptr<Member> member = std::move((*members)[i]);
+      members->erase(members->begin() + static_cast<ptrdiff_t>(i));
+      if (member->failed) continue;
+      release(*member, /*failed=*/false);
+      try {
+        member->text->deliver();
+      } catch (...) {
+        member->text->failed(std::current_exception());
+      }
+    }
+  }
+}
+
+/// Gives back what a text has. One that failed leaves nothing that another could find.
+void Scheduler::release(Member& member, bool failed) {
+  Books& books = executor_.books();
+  if (member.swapped) swap_.drop(*std::exchange(member.swapped, std::nullopt));
+  const SequenceId sequence = std::exchange(member.sequence, KeptContexts::kNone);
+  if (failed && sequence != KeptContexts::kNone) books.forget(sequence);
+  if (!member.kept) {
+    if (sequence != KeptContexts::kNone) books.free(sequence);
+    return;
+  }
+  KeptContexts::Context& kept = kept_.at(*std::exchange(member.kept, std::nullopt));
+  kept.busy = false;
+  if (!member.began) return;
+  if (failed && sequence != KeptContexts::kNone) (void)books.truncate(sequence, 0);
+  kept.sequence = sequence;
+  kept.rotation = member.rotation;
+  kept.key = member.key;
+  const std::span<const TokenId> tokens = member.text->tokens();
+  const size_t length = failed ? 0 : sequence == KeptContexts::kNone ? tokens.size() : books.length(sequence);
+  kept.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(length));
+}
+
+void Scheduler::fail(Member& member, const std::exception_ptr& error) {
+  member.failed = true;
+  release(member, /*failed=*/true);
+  member.text->failed(error);
+}
+
+/// What a text's own doings throw ends that text alone.
+template <class Body>
+void Scheduler::guarded(Member& member, const Body& body) {
+  try {
+    body();
+  } catch (...) {
+    fail(member, std::current_exception());
+  }
+}
+
+std::optional<SequenceId> Scheduler::create(uint64_t key) {
+  for (;;) {
+    const std::optional<SequenceId> id = executor_.books().create(key);
+    if (id || !kept_.give_up_one()) return id;
+  }
+}
+
+/// First come, first admitted: who waits first is not overtaken by one that needs less.
+void Scheduler::admit() {
+  while (!waiting_.empty()) {
+    Member& member = *waiting_.front();
+    const bool alone = running_.empty();
+    if (!alone && member.refused_at >= executor_.books().free_tokens()) return;  // no more room than last time
+    if (!begin(member, alone)) return;
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+/// Lets a text run; false with nothing changed where there is no room yet. `alone`: nobody else runs, whose end would
+/// make more.
+bool Scheduler::begin(Member& member, bool alone) {
+  PrefixReport prefix;
+  if (!give_sequence(member, alone, prefix)) return false;
+  if (member.failed) return true;
+  while (!alone && !has_room_for(member)) {
+    if (kept_.give_up_one()) continue;
+    member.refused_at = executor_.books().free_tokens();
+    stand_back(member);
+    return false;
+  }
+  member.began = true;
+  counts_.reused_tokens += prefix.reused_tokens;
+  guarded(member, [&] { member.text->begin(prefix); });
+  return true;
+}
+
+/// Its own context where it goes on in one, else a new sequence with what the cache holds of its tokens.
+bool Scheduler::give_sequence(Member& member, bool alone, PrefixReport& prefix) {
+  Books& books = executor_.books();
+  if (member.kept && kept_.at(*member.kept).sequence != KeptContexts::kNone) {
+    KeptContexts::Context& kept = kept_.at(*member.kept);
+    if (kept.key == member.key) return prefix = go_on_in_kept(member), true;
+    books.free(std::exchange(kept.sequence, KeptContexts::kNone));  // of no use: rotated otherwise, or another's
+  }
+  const std::optional<SequenceId> id = create(member.key);
+  if (!id && alone) {
+    fail(member, std::make_exception_ptr(
+                     Error("no room for another sequence; make the cache for more of them", ErrorKind::busy)));
+    return true;
+  }
+  if (!id) return false;
+  member.sequence = *id;
+  if (member.swapped && !swap_in(member)) {
+    if (!alone) return stand_back(member), false;
+    swap_.drop(*std::exchange(member.swapped, std::nullopt));
+  }
+  if (books.length(member.sequence) == 0) prefix = find_prefix(member);
+  return true;
+}
+
+/// For all its tokens, and for all that run to grow a little.
+bool Scheduler::has_room_for(const Member& member) const {
+  const Books& books = executor_.books();
+  const size_t tokens = member.text->tokens().size(), held = books.length(member.sequence);
+  return books.free_tokens() >= tokens - std::min(tokens, held) + kRoomToGrow * (running_.size() + 1);
+}
+
+/// What it was given goes back.
+void Scheduler::stand_back(Member& member) {
+  const SequenceId sequence = std::exchange(member.sequence, KeptContexts::kNone);
+  Books& books = executor_.books();
+  if (member.kept && !member.began && kept_.at(*member.kept).key == member.key && books.length(sequence) > 0) {
+    KeptContexts::Context& kept = kept_.at(*member.kept);
+    kept.sequence = sequence;
+    const std::span<const TokenId> held = member.text->tokens().first(books.length(sequence));
+    kept.tokens.assign(held.begin(), held.end());
+  } else {
+    books.free(sequence);
+  }
+}
+
+/// What the cache holds of a text that has an empty sequence.
+PrefixReport Scheduler::find_prefix(Member& member) {
+  const Text& text = *member.text;
+  PrefixReport report =
+      adopt_prefix(executor_.books(), member.sequence, tokenizer_, text.tokens().first(text.adoptable()), member.key);
+  if (member.kept && !report.first_difference && tokenizer_) {
+    report.first_difference = first_difference(*tokenizer_, kept_.at(*member.kept).tokens, text.tokens());
+  }
+  return report;
+}
+
+/// What a kept context holds of it; what follows the first difference is forgotten.
+PrefixReport Scheduler::go_on_in_kept(Member& member) {
+  KeptContexts::Context& kept = kept_.at(*member.kept);
+  const Text& text = *member.text;
+  const auto common = std::ranges::mismatch(kept.tokens, text.tokens()).in1 - kept.tokens.begin();
+  const size_t wanted = std::min(static_cast<size_t>(common), text.adoptable());
+  member.sequence = std::exchange(kept.sequence, KeptContexts::kNone);
+  const size_t held = executor_.books().length(member.sequence);
+  const size_t left = wanted < held ? executor_.books().truncate(member.sequence, wanted) : held;
+  PrefixReport report;
+  if (left == 0) {
+    report = find_prefix(member);
+  } else {
+    report.reused_tokens = left;
+    if (tokenizer_) report.first_difference = first_difference(*tokenizer_, kept.tokens, text.tokens());
+  }
+  report.lost_tokens = wanted - std::min(wanted, report.reused_tokens);
+  return report;
+}
+
+/// Who came first is fed first, so that the oldest always gets on: who holds pages that it needs is younger.
+void Scheduler::put_together() {
+  const Capacities& capacities = executor_.capacities();
+  step_.clear();
+  parts_.clear();
+  logit_rows_ = prompt_tokens_ = 0;
+  wishes_.clear();
+  for (const std::unique_ptr<Member>& member : running_) {
+    const Text& text = *member->text;
+    const size_t tokens = text.is_finished() ? 0 : text.tokens().size() - executor_.books().length(member->sequence);
+    wishes_.push_back({tokens, tokens == 1});
+  }
+  shares_.resize(wishes_.size());
+  share_step(wishes_, {capacities.step_tokens, options_.step_ns}, counts_.rates, shares_);
+  for (size_t i = 0; i < running_.size(); ++i) {  // fewer, where some are preempted
+    if (shares_[i] > 0 && !running_[i]->text->is_finished()) put(*running_[i], shares_[i]);
+  }
+}
+
+/// Puts so many of a text's next tokens into the step, or as many as there are rows of logits for.
+void Scheduler::put(Member& member, size_t share) {
+  const Capacities& capacities = executor_.capacities();
+  const std::span<const TokenId> tokens = member.text->tokens();
+  const auto full = [&] { guarded(member, [&] { member.text->finish(FinishReason::context); }); };
+  if (tokens.size() > capacities.context) return full();
+  const size_t held = executor_.books().length(member.sequence);
+  size_t count = share, rows = member.text->rows_wanted(held, count);
+  if (logit_rows_ + rows > capacities.logit_rows) {
+    count -= std::min(count, logit_rows_ + rows - capacities.logit_rows);
+    rows = member.text->rows_wanted(held, count);
+  }
   if (count == 0) return;
-  while (!cache.append(member.sequence, count)) {
-    if (running_.size() == 1) return member.completion.finish(FinishReason::context);
+  while (!executor_.books().append(member.sequence, count)) {
+    if (kept_.give_up_one()) continue;
+    if (running_.size() == 1) return full();
     const bool is_youngest = running_.back().get() == &member;
     preempt_youngest();
     if (is_youngest) return;
   }
-  const bool wants_logits = held + count == tokens.size();
-  parts_.push_back({&member, count, wants_logits});
-  step_.add(member.sequence, held, tokens.subspan(held, count), wants_logits ? count - 1 : count);
-  logit_rows_ += wants_logits;
-}
-
-void Scheduler::admit() {
-  Cache& cache = runtime_.cache();
-  while (!full_ && room() > 0 && !waiting_.empty()) {
-    const std::optional<SequenceId> id = cache.create();
-    if (!id) {
-      if (running_.empty()) fail("no room for another sequence; make the cache for more of them");
-      return;
-    }
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
-    Member& member = *running_.back();
-    member.owned.emplace(cache, *id);
-    member.sequence = *id;
-    member.completion.begin(adopt_prefix(cache, *id, tokenizer_, member.completion.tokens()));
-    feed(member);
-  }
+  parts_.push_back({&member, held, count, rows});
+  step_.add(member.sequence, held, tokens.subspan(held, count), count - rows, member.rotation);
+  logit_rows_ += rows;
+  if (tokens.size() - held > 1) prompt_tokens_ += count;
 }
 
 void Scheduler::preempt_youngest() {
   waiting_.push_front(std::move(running_.back()));
   running_.pop_back();
-  waiting_.front()->owned.reset();
-  full_ = true;
-  ++preemptions_;
+  Member& member = *waiting_.front();
+  const uint64_t run_ns = executor_.books().length(member.sequence) * counts_.rates.prompt_token_ns;
+  member.told = executor_.books().remembered(member.sequence);
+  member.swapped = swap_.out(member.sequence, run_ns);
+  counts_.swaps += member.swapped.has_value();
+  executor_.books().free(std::exchange(member.sequence, KeptContexts::kNone));
+  ++counts_.preemptions;
+}
+
+/// The sequence holds again what was swapped out, and tells of it what it told.
+bool Scheduler::swap_in(Member& member) {
+  if (!swap_.in(*member.swapped, member.sequence)) return false;
+  member.swapped.reset();
+  executor_.books().remember(member.sequence, member.text->tokens().first(member.told));
+  return true;
 }
 
 void Scheduler::forward() {
-  Cache& cache = runtime_.cache();
-  // One flag, or one observer, for the whole pass: those of a single request are not all the others'.
-  const auto common = [&](auto GenerationCallbacks::*member) {
-    const auto of = [&](const Part& part) { return part.member->completion.callbacks().*member; };
-    const auto first = of(parts_.front());
-    return std::ranges::all_of(parts_, [&](const Part& p) { return of(p) == first; }) ? first : nullptr;
+  // One flag, or one observer, for the whole pass: those of a single text are not all the others'.
+  const auto common = [&](auto Text::*field) {
+    const auto first = parts_.front().member->text.get()->*field;
+    return std::ranges::all_of(parts_, [&](const Part& p) { return p.member->text.get()->*field == first; }) ? first
+                                                                                                             : nullptr;
   };
-  const std::atomic<bool>* cancelled = common(&GenerationCallbacks::cancelled);
-  const Step step = step_.step(cancelled, common(&GenerationCallbacks::observer));
-  std::span<const float> logits = runtime_.forward(step);
-  if (cancelled && *cancelled) {  // some layers have not stored their K and V
-    for (const Part& part : parts_) {
-      (void)cache.truncate(part.member->sequence, cache.length(part.member->sequence) - part.count);
-    }
+  Step step = step_.step(common(&Text::cancelled), common(&Text::observer));
+  step.wants_hidden = std::ranges::any_of(parts_, [](const Part& p) { return p.member->text->wants_hidden(); });
+  const uint64_t begin = options_.clock();
+  const StepResult result = executor_.forward(step);
+  if (result.cancelled) {  // some layers have not stored their K and V
+    for (const Part& part : parts_) (void)executor_.books().truncate(part.member->sequence, part.first);
     return finish_cancelled();
   }
-  for (const Part& part : parts_) {
-    Completion& completion = part.member->completion;
-    const SequenceId sequence = part.member->sequence;
-    const size_t length = cache.length(sequence), before = length - part.count;
+  ++counts_.steps;
+  counts_.prompt_tokens += prompt_tokens_;
+  counts_.rates.observe(options_.clock() - begin, prompt_tokens_);
+  tell_parts(result);
+}
+
+/// Texts look at their rows in parallel, each for itself, and then take what they saw one after the other.
+void Scheduler::tell_parts(const StepResult& result) {
+  const Capacities& capacities = executor_.capacities();
+  std::vector<std::exception_ptr> errors(parts_.size());
+  std::vector<Rows> rows;
+  size_t token = 0, row = 0;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = parts_[i];
+    Member& member = *part.member;
+    Rows& seen = rows.emplace_back(Rows{.first = part.first + part.count - part.rows, .width = capacities.hidden});
+    seen.logits = result.logits.subspan(row * capacities.vocabulary, part.rows * capacities.vocabulary);
+    if (member.text->wants_hidden()) {
+      seen.first = part.first;
+      seen.hidden = result.hidden.subspan(token * capacities.hidden, part.count * capacities.hidden);
+    }
+    const auto damaged = result.damaged.empty() ? result.damaged : result.damaged.subspan(token, part.count);
+    if (std::ranges::find(damaged, 1) != damaged.end()) {
+      errors[i] = std::make_exception_ptr(
+          Error("the model's hidden states are not numbers; its weights are damaged or its numbers overflow",
+                ErrorKind::internal));
+    }
+    token += part.count;
+    row += part.rows;
+  }
+  const auto look = [&](size_t i, int thread) {
+    if (errors[i] || (rows[i].logits.empty() && rows[i].hidden.empty())) return;
+    try {
+      parts_[i].member->text->look(rows[i], scratch_[static_cast<size_t>(thread)]);
+    } catch (...) {
+      errors[i] = std::current_exception();
+    }
+  };
+  if (parts_.size() > 1 && executor_.threads()) {
+    executor_.threads()->run(parts_.size(), look);
+  } else {
+    for (size_t i = 0; i < parts_.size(); ++i) look(i, 0);
+  }
+  Books& books = executor_.books();
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = parts_[i];
+    Member& member = *part.member;
+    if (errors[i]) {
+      fail(member, errors[i]);
+      continue;
+    }
     // Where what came before was not told, it was not computed here: rows of a session may have been converted.
-    if (cache.remembered(sequence) == before) {
-      cache.remember(sequence, completion.tokens().subspan(before, part.count));
+    if (books.remembered(member.sequence) == part.first) {
+      books.remember(member.sequence, member.text->tokens().subspan(part.first, part.count));
     }
-    completion.ran(part.count, length);
-    if (!part.wants_logits) continue;
-    const size_t vocabulary = runtime_.model().config().vocabulary;
-    completion.take(logits.first(vocabulary), candidates_);
-    logits = logits.subspan(vocabulary);
-  }
-}
-
-void Scheduler::finish_cancelled() {
-  for (auto* members : {&running_, &waiting_}) {
-    for (size_t i = 0; i < members->size(); ++i) {  // what it says may bring new requests
-      Completion& completion = (*members)[i]->completion;
-      if (!completion.is_finished() && completion.is_cancelled()) completion.finish(FinishReason::cancelled);
-    }
-  }
-}
-
-void Scheduler::collect_finished() {
-  results_.resize(submitted_);
-  for (auto* members : {&running_, &waiting_}) {
-    const size_t gone = std::erase_if(*members, [&](const std::unique_ptr<Member>& member) {
-      if (!member->completion.is_finished()) return false;
-      results_[member->number] = std::move(member->completion).result();
-      return true;
+    guarded(member, [&] {
+      const size_t before = member.text->tokens().size();
+      member.text->ran(part.count, part.first + part.count);
+      if (!rows[i].logits.empty() || !rows[i].hidden.empty()) member.text->take();
+      counts_.generated_tokens += member.text->tokens().size() - before;
     });
-    if (gone > 0) full_ = false;
   }
-}
-
-Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
-                    const GenerateOptions& options, const GenerationCallbacks& callbacks) {
-  Scheduler scheduler(runtime, tokenizer);
-  scheduler.submit({{prompt.begin(), prompt.end()}, options, callbacks, std::nullopt});
-  return std::move(scheduler.run().front());
-}
-
-Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
-                       std::span<const TokenId> prompt, const GenerateOptions& options,
-                       const GenerationCallbacks& callbacks, std::optional<TokenId> also_end) {
-  Scheduler scheduler(runtime, tokenizer);
-  scheduler.submit_in(sequence, {{prompt.begin(), prompt.end()}, options, callbacks, also_end});
-  return std::move(scheduler.run().front());
 }
 
 }  // namespace contexture

@@ -1,95 +1,139 @@
 #pragma once
 
 #include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/completion.h"
+#include "engine/kept_contexts.h"
+#include "engine/policy.h"
+#include "engine/swap_space.h"
 
 namespace contexture {
 
-/// A prompt to be completed.
-struct Submission {
-  std::vector<TokenId> prompt;
-  GenerateOptions options;
-  GenerationCallbacks callbacks;
-  std::optional<TokenId> also_end;  ///< ends it beside the vocabulary's end tokens
+using TextId = uint64_t;
+
+struct SchedulerOptions {
+  uint64_t step_ns = 0;                       // a step takes no longer, as far as can be told; 0: as long as it takes
+  size_t swap_bytes = 0;                      // of memory for contexts of texts that are preempted
+  std::function<uint64_t()> clock = nullptr;  // nanoseconds, of any beginning; nothing: the machine's steady clock
 };
 
-/// Completes many prompts over one Runtime (continuous batching, Orca, OSDI 2022): every step carries chunks of some
-/// and single tokens of others, as many as the workspace takes; who ends makes place for who waits. First come, first
-/// served. Each gets the text that it has alone.
+/// How a text is run.
+struct TextOptions {
+  std::string name_space = {};      // texts share what the cache holds of prompts within one alone
+  std::optional<KeptId> kept = {};  // a context that it goes on in, and leaves what it holds to
+  size_t planned_tokens = 0;        // that what it begins may grow to, where that is more than its own
+};
+
+/// What has happened so far, and what there is now.
+struct SchedulerCounts {
+  size_t running = 0, waiting = 0;
+  uint64_t steps = 0, preemptions = 0, swaps = 0;
+  uint64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0;
+  StepRates rates = {};
+};
+
+/// Runs many texts over one executor (continuous batching, Orca, OSDI 2022): every step carries chunks of some prompts
+/// and single tokens of others. What of whom is the policy's (engine/policy.h). Each gets the text that it has alone.
 ///
-/// Where the cache is full, the youngest that runs is preempted: its sequence is freed, and it waits until another has
-/// ended. Then its tokens, the generated ones too, are run again like a prompt, but for those that the cache still
-/// holds. The oldest is never preempted, so that all end. Who finds the cache too small when running alone ends with
+/// Who came first is admitted first, once the cache has room for all its tokens and for all that run to grow a little.
+/// Where the cache is full nevertheless, contexts that nobody uses are given up, then the youngest that runs is
+/// preempted: its sequence is freed, or swapped out where that is sooner, and it waits to be admitted again. Then its
+/// tokens, the generated ones too, are run again like a prompt, but for those that the cache still holds. The oldest is
+/// never preempted, so each ends some time. One that is alone and still finds the cache too small ends with
 /// FinishReason::context.
+///
+/// What goes wrong with one text (its callback throws, its numbers overflow) ends that one, and leaves nothing of it
+/// for others to find. It knows no thread: every member is called from the one that steps.
 class Scheduler {
  public:
-  /// Both must outlive this.
-  Scheduler(Runtime& runtime, const Tokenizer& tokenizer);
+  /// All must outlive this. The tokenizer explains what a prompt has in common with others; it may be null.
+  Scheduler(Executor& executor, const Tokenizer* tokenizer, const SchedulerOptions& options = {});
+  ~Scheduler();
 
-  /// Queues a request, also while run() runs (from a callback). Throws Error as check_prompt.
-  void submit(const Submission& request);
-  /// Runs in a sequence of the caller's, which may hold the first tokens of the prompt, but not all; alone.
-  void submit_in(SequenceId sequence, const Submission& request);
+  /// Queues a text, also from within a callback.
+  TextId submit(std::unique_ptr<Text> text, const TextOptions& options = {});
+  /// The same for a completion. Throws Error as Completion's constructor.
+  TextId submit(const Submission& submission, const TextOptions& options = {});
+  /// Ends a text at the next step. One that is not there has ended already.
+  void cancel(TextId id);
+  /// Ends all of them with an error.
+  void fail_all(const std::exception_ptr& error);
 
-  /// Runs until all have ended; what was made of them, in the order in which they came. Throws what callbacks throw.
-  std::vector<Generation> run();
+  /// One step; false where nothing is left to do. Throws Error where the executor fails: of what it holds nothing is
+  /// known any more.
+  bool step();
 
-  /// Times that one was preempted.
-  size_t preemptions() const { return preemptions_; }
+  KeptContexts& kept() { return kept_; }
+  /// An empty sequence for a context that is to be kept; idle ones are given up for it. Nothing where there is no room.
+  std::optional<SequenceId> create(uint64_t key);
+  uint64_t key_of(const std::string& name_space, RotationId rotation);
+  Executor& executor() { return executor_; }
+  SchedulerCounts counts() const;
 
  private:
   struct Member {
-    size_t number;  // in the order in which they came
-    Completion completion;
-    std::optional<OwnedSequence> owned = {};
-    SequenceId sequence = -1;
+    TextId id;
+    std::unique_ptr<Text> text;
+    std::optional<KeptId> kept;
+    uint64_t key = 0;
+    RotationId rotation = 0;
+    SequenceId sequence = KeptContexts::kNone;
+    size_t refused_at = 0;  // free tokens when there was no room for it
+    std::optional<SwapSpace::Ticket> swapped = {};
+    size_t told = 0;  // tokens that the books remembered of it when it was swapped out
+    bool began = false, cancelled = false, failed = false;
   };
   /// What a step carries of one: tokens that follow each other.
   struct Part {
     Member* member;
-    size_t count;
-    bool wants_logits;
+    size_t first, count, rows;
   };
 
-  void step();
-  void feed(Member& member);
-  void admit();
-  void forward();
-  void preempt_youngest();
   void finish_cancelled();
   void collect_finished();
-  std::unique_ptr<Member> make_member(const Submission& request);
-  size_t room() const { return runtime_.plan().step_tokens - step_.size(); }
+  void admit();
+  bool begin(Member& member, bool alone);
+  bool give_sequence(Member& member, bool alone, PrefixReport& prefix);
+  bool has_room_for(const Member& member) const;
+  void stand_back(Member& member);
+  PrefixReport find_prefix(Member& member);
+  PrefixReport go_on_in_kept(Member& member);
+  void put_together();
+  void put(Member& member, size_t share);
+  void preempt_youngest();
+  void swap_out(Member& member);
+  bool swap_in(Member& member);
+  void forward();
+  void tell_parts(const StepResult& result);
+  void release(Member& member, bool failed);
+  void fail(Member& member, const std::exception_ptr& error);
+  template <class Body>
+  void guarded(Member& member, const Body& body);
 
-  Runtime& runtime_;
-  const Tokenizer& tokenizer_;
-  Sampler::Candidates candidates_;
+  Executor& executor_;
+  const Tokenizer* tokenizer_;
+  const SchedulerOptions options_;
+  KeptContexts kept_;
+  SwapSpace swap_;
+  std::map<std::string, uint64_t> namespaces_;
   std::deque<std::unique_ptr<Member>> waiting_;  // both in the order in which they came: all that run before all that
   std::deque<std::unique_ptr<Member>> running_;  // wait
-  bool full_ = false;                            // until one ends, nobody is admitted
-  std::vector<Generation> results_;              // by number
-  size_t submitted_ = 0, preemptions_ = 0;
+  TextId next_ = 1;
+  SchedulerCounts counts_;
+  std::vector<Candidates> scratch_;  // (threads)
 
   // The step that is being put together.
+  std::vector<Wish> wishes_;
+  std::vector<size_t> shares_;
   std::vector<Part> parts_;
   StepTokens step_;
-  size_t logit_rows_ = 0;
+  size_t logit_rows_ = 0, prompt_tokens_ = 0;
 };
-
-/// Completes a prompt in a sequence of its own, which is freed at the end. Throws Error as check_prompt.
-Generation generate(Runtime& runtime, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
-                    const GenerateOptions& options, const GenerationCallbacks& callbacks);
-
-/// The same in a sequence that already holds the first tokens of the prompt: only the others are run, at least one. One
-/// that holds nothing first adopts what the cache has of the prompt. `also_end` ends it beside the vocabulary's end
-/// tokens. Afterwards the sequence holds the tokens that were run: of the prompt and what was generated, all but
-/// perhaps the last ones; after an exception it is of no further use.
-Generation generate_in(Runtime& runtime, const Tokenizer& tokenizer, SequenceId sequence,
-                       std::span<const TokenId> prompt, const GenerateOptions& options,
-                       const GenerationCallbacks& callbacks, std::optional<TokenId> also_end = std::nullopt);
 
 }  // namespace contexture

@@ -1,13 +1,16 @@
-// A session file, version 2. All numbers are little-endian; sections follow each other without gaps:
+// A session file, version 3. All numbers are little-endian; sections follow each other without gaps:
 //
 //   header      344 bytes: struct Header below
-//   tokens      i32 each, then the bytes of the text that was shown after them, then zeros up to a multiple of 16 bytes
+//   tokens      i32 each, then the bytes of the text that was shown after them, then the layout's options as text
+//               (row_options), then zeros up to a multiple of 16 bytes
 //   layers      for every layer, its rows as the cache held them: run after run (the header lists them) K (kv_heads,
 //               tokens) rows, then V (kv_heads, tokens) rows, each from a multiple of 16 bytes on; the bytes of a row
 //               are described in tensor/kv_row.h
 //
 // Each section ends with 16 bytes more: the XXH3-128 of its bytes, low half first, seeded with its number (header 0,
 // tokens 1, layers from 2 on), so that sections that changed places are found too. The file ends with the last one.
+//
+// Version 2, which is read, had a mixed cache's hot and sink tokens in the header in place of the options as text.
 
 #include "engine/session.h"
 
@@ -24,6 +27,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "cache/layout.h"
 #include "tensor/kv_row.h"
 
 namespace contexture {
@@ -32,7 +36,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "session files are read in place");
 
 constexpr char kMagic[] = {'C', 'T', 'X', 'S', 'E', 'S', 'S', 'N'};
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3, kOldestVersion = 2;
 constexpr size_t kChecksumBytes = 16;
 
 template <size_t size>
@@ -55,7 +59,8 @@ struct Header {
   uint64_t length;  // tokens whose K and V are held
   uint64_t tokens;  // tokens of the text: at least as many
   uint64_t seed, draws;
-  uint64_t hot_tokens, sink_tokens;  // of a mixed cache
+  uint64_t option_bytes;  // version 2: a mixed cache's hot tokens
+  uint64_t sink_tokens;   // version 2: likewise; else 0
   uint32_t layers, kv_heads, head_dim;
   uint32_t runs;  // 0 to 3
   Name<16> layout;
@@ -93,7 +98,9 @@ class Reader {
     }
     // The token ids alone take more bytes than the length has tokens, so that no product below can be beyond the file
     // and unnoticed: check() has counted each in 64 bits.
-    const size_t id_bytes = header.tokens * sizeof(TokenId), token_bytes = saved_aligned(id_bytes + header.cut_bytes);
+    const size_t option_bytes = header.version == 2 ? 0 : header.option_bytes;
+    const size_t id_bytes = header.tokens * sizeof(TokenId), text_at = id_bytes + header.cut_bytes;
+    const size_t token_bytes = saved_aligned(text_at + option_bytes);
     const size_t layer_bytes = context.layer_bytes() + kChecksumBytes;
     const size_t fixed = sizeof(Header) + token_bytes + 2 * kChecksumBytes;
     size_t size = 0;
@@ -105,6 +112,7 @@ class Reader {
     session.state.tokens.resize(header.tokens);
     std::memcpy(session.state.tokens.data(), tokens.data(), id_bytes);
     session.state.cut_text.assign(reinterpret_cast<const char*>(tokens.data()) + id_bytes, header.cut_bytes);
+    if (option_bytes > 0) session.options.assign(reinterpret_cast<const char*>(tokens.data()) + text_at, option_bytes);
     session.layers = bytes_.subspan(fixed);
     for (size_t layer = 0; layer < context.layers; ++layer) {
       section(fixed + layer * layer_bytes, layer_bytes - kChecksumBytes, 2 + layer, "the K and V of a layer");
@@ -132,10 +140,11 @@ class Reader {
     if (bytes_.size() < sizeof(Header) + kChecksumBytes) refuse("it is cut off");
     Header header;
     std::memcpy(&header, bytes_.data(), sizeof(header));
-    if (header.version != kVersion) {
+    if (header.version < kOldestVersion || header.version > kVersion) {
       fail(
-          "session {} is of version {}, and this program knows version {}; use the program that wrote it, or delete it",
-          printable(path_, 400), header.version, kVersion);
+          "session {} is of version {}, and this program knows versions {} to {}; use the program that wrote it, or "
+          "delete it",
+          printable(path_, 400), header.version, kOldestVersion, kVersion);
     }
     section(0, sizeof(Header), 0, "its header");
     return header;
@@ -146,14 +155,17 @@ class Reader {
         h.open_tokens > h.tokens || h.cut_bytes > bytes_.size()) {
       refuse(fmt::format("it cannot hold {} tokens", h.tokens));
     }
-    if (h.runs > kMostSavedRuns || h.rotation > 3) refuse("its header makes no sense");
+    const bool has_text = h.version >= 3;
+    if (h.runs > kMostSavedRuns || h.rotation > 3 ||
+        (has_text && (h.option_bytes > bytes_.size() || h.sink_tokens != 0))) {
+      refuse("its header makes no sense");
+    }
     SessionFile s{.path = path_,
                   .model = h.model,
                   .rope = h.rope,
                   .model_name = h.model_name.get(),
                   .layout = h.layout.get(),
-                  .hot_tokens = h.hot_tokens,
-                  .sink_tokens = h.sink_tokens,
+                  .options = {},
                   .state = {.seed = h.seed,
                             .resume = {.draws = h.draws, .open_tokens = h.open_tokens, .shown_bytes = h.shown_bytes},
                             .clamped_values = h.clamped_values,
@@ -165,6 +177,8 @@ class Reader {
                               .length = static_cast<int64_t>(h.length),
                               .runs = {}},
                   .layers = {}};
+    if (!has_text && s.layout == "mixed")
+      s.options = fmt::format("hot_tokens={} sink_tokens={}", h.option_bytes, h.sink_tokens);
     for (const Header::Run& run : std::span(h.run).first(h.runs)) {
       const std::optional<Format> k = format_from_name(run.k_format.get()), v = format_from_name(run.v_format.get());
       if (!k || !v || run.first > h.length || run.count > h.length || run.cold > 1) {
@@ -234,17 +248,16 @@ std::string describe(const SessionFile& session) {
         fmt::format(", {}K {} V {}", run.cold ? "cold " : "", name(run.k_format), name(run.v_format));
     if (text.find(formats) == std::string::npos) text += formats;
   }
-  if (session.layout == "mixed") {
-    text += fmt::format(" for {} hot tokens and {} sinks", session.hot_tokens, session.sink_tokens);
-  }
+  if (!session.options.empty()) text += ", " + session.options;
   return printable(text + describe(session.context.rotation), 400);
 }
 
 /// Whether a context was computed with a cache in which the same tokens have the same bits.
 bool computed_alike(const SessionFile& session, const CachePlan& plan) {
-  const bool was_mixed = session.layout == "mixed", is_mixed = plan.layout == "mixed";
-  if (was_mixed != is_mixed) return false;
-  return !is_mixed || (session.hot_tokens == plan.hot_tokens && session.sink_tokens == plan.sink_tokens);
+  const auto was = std::ranges::find(all_layouts(), session.layout, &CacheLayout::name);
+  if (was == all_layouts().end()) return false;
+  if (!(*was)->has_own_rows && !layout_of(plan).has_own_rows) return true;
+  return session.layout == plan.layout && session.options == row_options(plan, /*numbers_only=*/true);
 }
 
 }  // namespace
@@ -260,9 +273,9 @@ void check_model(const SessionFile& session, const Digest& model) {
 }
 
 SessionState state_after(std::span<const TokenId> prompt, const GenerateOptions& options, const Generation& made,
-                         const Runtime& runtime) {
+                         size_t planned) {
   SessionState state{
-      .cut_text = made.cut_text, .seed = options.seed, .resume = made.resume, .context = runtime.plan().cache.context};
+      .cut_text = made.cut_text, .seed = options.sampling.seed, .resume = made.resume, .context = planned};
   state.tokens.assign(prompt.begin(), prompt.end());
   state.tokens.insert(state.tokens.end(), made.token_ids.begin(), made.token_ids.end());
   state.tokens.resize(made.kept_tokens);
@@ -272,8 +285,8 @@ SessionState state_after(std::span<const TokenId> prompt, const GenerateOptions&
 std::vector<TokenId> go_on(const SessionState& state, const Tokenizer& tokenizer, bool has_seed,
                            GenerateOptions& options) {
   options.resume = state.resume;
-  if (!has_seed) options.seed = state.seed;
-  if (options.seed != state.seed) options.resume.draws = 0;
+  if (!has_seed) options.sampling.seed = state.seed;
+  if (options.sampling.seed != state.seed) options.resume.draws = 0;
   std::vector<TokenId> tokens = state.tokens;
   const std::vector<TokenId> cut =
       tokenizer.encode(state.cut_text, {.add_begin = false, .parse_special = false, .goes_on = true});
@@ -281,15 +294,12 @@ std::vector<TokenId> go_on(const SessionState& state, const Tokenizer& tokenizer
   return tokens;
 }
 
-size_t context_for(const SessionFile& session, std::optional<size_t> border, size_t wanted, bool goes_on) {
-  const size_t both = std::max(wanted, static_cast<size_t>(session.context.length));
-  if (!border) return both;
-  if (goes_on && session.state.context > *border) return std::max(both, *border + 1);
-  return wanted <= *border ? std::min(both, *border) : both;
+size_t planned_tokens(const SessionFile& session, std::optional<size_t> border, size_t wanted, bool goes_on) {
+  return border && goes_on && session.state.context > *border ? std::max(wanted, *border + 1) : wanted;
 }
 
-bool is_rotated_alike(const SessionFile& session, const Runtime& runtime) {
-  return session.rope == identify_rope(runtime.model());
+bool is_rotated_alike(const SessionFile& session, const Transformer& model, RotationId rotation) {
+  return session.rope == identify_rope(model, rotation);
 }
 
 void restore_session(const SessionFile& session, Runtime& runtime, SequenceId sequence, const Digest& model) {
@@ -311,28 +321,24 @@ void restore_session(const SessionFile& session, Runtime& runtime, SequenceId se
     fail("session {} holds {} tokens and the context {}; ask for more with -c {}", path, context.length, plan.context,
          session.state.tokens.size() + 1);
   }
-  if (!is_rotated_alike(session, runtime)) {
-    fail("session {} was made with a context on the other side of {} tokens, where this model rotates K otherwise",
-         path, runtime.plan().config.rope().original_context);
-  }
   const size_t stride = context.layer_bytes() + kChecksumBytes;
   const std::optional<Restored> restored = restore_context(
       runtime.cache(), sequence, context, [&](size_t layer) { return session.layers.data() + layer * stride; });
   if (!restored) fail("the cache has no room for the {} tokens of session {}", context.length, path);
   if (restored->converted > 0 || !computed_alike(session, plan)) {
-    spdlog::warn(
+    log_warning(
         "session {} was saved from another cache ({}) and is converted to this one ({}): answers may differ "
         "slightly from those of a run that never stopped",
         path, describe(session), describe(plan));
   }
   if (restored->clamped > 0) {
-    spdlog::warn("session {}: {} values of K and V are beyond what their format holds, and are clamped", path,
-                 restored->clamped);
+    log_warning("session {}: {} values of K and V are beyond what their format holds, and are clamped", path,
+                restored->clamped);
   }
 }
 
 void save_session(const std::string& path, Runtime& runtime, SequenceId sequence, const SessionState& state,
-                  const Digest& model, const std::string& model_name) {
+                  RotationId rotation, const Digest& model, const std::string& model_name) {
   Cache& cache = runtime.cache();
   if (cache.length(sequence) > state.tokens.size()) (void)cache.truncate(sequence, state.tokens.size());
   const CachePlan& plan = runtime.plan().cache;
@@ -343,7 +349,7 @@ void save_session(const std::string& path, Runtime& runtime, SequenceId sequence
   header.version = kVersion;
   header.rotation = (saved.rotation.k ? 1u : 0u) | (saved.rotation.v ? 2u : 0u);
   header.model = model;
-  header.rope = identify_rope(runtime.model());
+  header.rope = identify_rope(runtime.model(), rotation);
   header.length = static_cast<uint64_t>(saved.length);
   header.tokens = state.tokens.size();
   header.seed = state.seed;
@@ -353,10 +359,8 @@ void save_session(const std::string& path, Runtime& runtime, SequenceId sequence
   header.cut_bytes = state.cut_text.size();
   header.clamped_values = state.clamped_values;
   header.context = state.context;
-  if (plan.layout == "mixed") {
-    header.hot_tokens = plan.hot_tokens;
-    header.sink_tokens = plan.sink_tokens;
-  }
+  const std::string options = row_options(plan, /*numbers_only=*/true);
+  header.option_bytes = options.size();
   header.layers = static_cast<uint32_t>(saved.layers);
   header.kv_heads = static_cast<uint32_t>(saved.kv_heads);
   header.head_dim = static_cast<uint32_t>(saved.head_dim);
@@ -379,7 +383,8 @@ void save_session(const std::string& path, Runtime& runtime, SequenceId sequence
   constexpr std::array<std::byte, 16> zeros{};
   writer.write(tokens);
   writer.write(std::as_bytes(std::span(state.cut_text)));
-  const size_t written = tokens.size() + state.cut_text.size();
+  writer.write(std::as_bytes(std::span(options)));
+  const size_t written = tokens.size() + state.cut_text.size() + options.size();
   writer.write(std::span(zeros).first(saved_aligned(written) - written));
   writer.end();
   for (size_t layer = 0; layer < saved.layers; ++layer) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cache/saved_context.h"
+#include "engine/generate_options.h"
 #include "engine/model_identity.h"
 #include "engine/runtime.h"
 
@@ -26,9 +27,9 @@ struct SessionState {
   uint64_t context = 0;              // that was planned for
 };
 
-/// The state after a run. `options` had `resumable`.
+/// The state after a run. `options` had `resumable`; `planned` tokens as of TextOptions.
 SessionState state_after(std::span<const TokenId> prompt, const GenerateOptions& options, const Generation& made,
-                         const Runtime& runtime);
+                         size_t planned);
 
 /// The tokens to go on from, and in `options` what went with them. The random numbers are the session's, unless
 /// `has_seed` and the seed there is not its own.
@@ -42,7 +43,7 @@ struct SessionFile {
   uint64_t rope = 0;
   std::string model_name;  // for people
   std::string layout;
-  size_t hot_tokens = 0, sink_tokens = 0;  // of a mixed cache
+  std::string options;  // of the layout: row_options, numbers only, since rows say their formats
   SessionState state;
   SavedContext context;
   std::span<const std::byte> layers;  // every layer's rows and their checksum, in the bytes that were read
@@ -55,22 +56,22 @@ SessionFile read_session(std::span<const std::byte> bytes, const std::string& pa
 /// Throws Error where the session is not of this model (identify_model).
 void check_model(const SessionFile& session, const Digest& model);
 
-/// The tokens of context to plan for where nobody asked for a number: `wanted`, and room for the session's too unless
-/// K would then be rotated otherwise (`border`: rotation_border) and the text be another. A text that `goes_on` and was
-/// planned for a longer context stays beyond the border.
-size_t context_for(const SessionFile& session, std::optional<size_t> border, size_t wanted, bool goes_on);
+/// The tokens that a text which `goes_on` from a session is planned to grow to, where it would have `wanted`: one that
+/// was planned for more than the border (rotation_border) stays beyond it, since it would be another text else.
+size_t planned_tokens(const SessionFile& session, std::optional<size_t> border, size_t wanted, bool goes_on);
 
-/// False where this runtime rotates K otherwise than the session's did: its rows are of no use, its tokens are to be
-/// run again.
-bool is_rotated_alike(const SessionFile& session, const Runtime& runtime);
+/// False where a text of this rotation rotates K otherwise than the session's did: its rows are of no use, its tokens
+/// are to be run again.
+bool is_rotated_alike(const SessionFile& session, const Transformer& model, RotationId rotation);
 
-/// Fills an empty sequence of the runtime's cache. `model`: of the runtime's (identify_model). Throws Error where the
-/// session is of another model, was rotated otherwise or does not fit the context; warns where rows were converted.
+/// Fills an empty sequence of the runtime's cache, of a text that is rotated alike. `model`: of the runtime's
+/// (identify_model). Throws Error where the session is of another model or does not fit the context; warns where rows
+/// were converted.
 void restore_session(const SessionFile& session, Runtime& runtime, SequenceId sequence, const Digest& model);
 
 /// Writes a sequence and its state, of which it holds the first tokens, to a file that is there whole or as it was;
 /// what it holds beyond them is forgotten. Throws Error where it cannot be written.
 void save_session(const std::string& path, Runtime& runtime, SequenceId sequence, const SessionState& state,
-                  const Digest& model, const std::string& model_name);
+                  RotationId rotation, const Digest& model, const std::string& model_name);
 
 }  // namespace contexture

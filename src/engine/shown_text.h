@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "contexture/contexture.h"
+#include "contexture/generation.h"
 #include "engine/stop_matcher.h"
 #include "text/tokenizer.h"
 

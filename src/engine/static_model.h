@@ -5,8 +5,7 @@
 #include <string>
 
 #include "backends/static_graph/context_directory.h"
-#include "backends/static_graph/static_runner.h"
-#include "engine/conversation.h"
+#include "backends/static_graph/static_executor.h"
 #include "engine/opened_model.h"
 
 namespace contexture {
@@ -33,23 +32,13 @@ class StaticModel {
   const ModelFile& metadata_file() const { return opened_.file; }  ///< tokenizer and chat template
   const Tokenizer& tokenizer() const { return opened_.need_tokenizer(); }
   StaticRunner& runner() { return *runner_; }
-  TextLimits limits() const;
+  Executor& executor() { return *executor_; }
 
  private:
   ContextDirectory directory_;
   OpenedModel opened_;
   std::unique_ptr<StaticRunner> runner_;
+  std::optional<StaticExecutor> executor_;
 };
-
-/// Completes a prompt. What the runner holds of it is not run again, but for its last token. Afterwards the runner
-/// holds the tokens that were run: all but the last generated one. Throws Error as check_prompt.
-Generation generate_static(StaticRunner& runner, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
-                           const GenerateOptions& options, const GenerationCallbacks& callbacks,
-                           std::optional<TokenId> also_end = std::nullopt);
-
-TextLimits limits_of(const StaticRunner& runner);
-
-/// A conversation that lives in the runner's buffers. All must outlive what this returns.
-std::unique_ptr<TurnMaker> static_turns(StaticRunner& runner, const Tokenizer& tokenizer);
 
 }  // namespace contexture

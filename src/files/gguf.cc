@@ -235,7 +235,8 @@ Format read_format(Cursor& in, bool with_integers) {
   const auto type = in.number<uint32_t>();
   if (const auto format = format_from_gguf(type); format && (with_integers || !is_integer(*format))) return *format;
   std::string known;
-  for (const FormatInfo& format : all_formats()) known += fmt::format("{}{}", known.empty() ? "" : ", ", format.name);
+  for (const FormatInfo& format : weight_formats())
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", format.name);
   const std::string_view name = ggml_type_name(type);
   fail("{}: {} is of type {}{}, which is not supported (supported are {}); use a model in one of those", in.path(),
        in.part(), type, name.empty() ? "" : fmt::format(" ({})", name), known);

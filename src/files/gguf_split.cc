@@ -111,6 +111,7 @@ ModelFile open_gguf(MappedFile file) {
   const int64_t given = split.number;
   ModelFile whole;
   for (split.number = 0; split.number < split.count; ++split.number) {
+    // NOLINTNEXTLINE(bugprone-use-after-move): one part is given
     ModelFile part = split.number == given ? std::move(opened) : open_part(prefix + ending(split), split);
     if (split.number == 0) {
       whole = std::move(part);

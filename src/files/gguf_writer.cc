@@ -1,5 +1,6 @@
 #include "files/gguf_writer.h"
 
+#include <cassert>
 #include <cstring>
 
 #include "base/atomic_file.h"
@@ -127,6 +128,7 @@ Head write_head(const Metadata& metadata, std::span<const StoredTensor> tensors,
     head.text(tensor.name);
     head.number(static_cast<uint32_t>(tensor.shape.size()));
     for (size_t i = tensor.shape.size(); i-- > 0;) head.number(tensor.shape[i]);
+    assert(info(tensor.format).gguf_type != kNoGgufType);
     head.number(info(tensor.format).gguf_type);
     head.number(offset);
     offset += bytes_of_tensor(tensor);

@@ -93,7 +93,8 @@ struct Shapes {
 
 /// Meta's rule: two thirds of 4 · dim, times a factor, up to the next multiple.
 int64_t ffn_dim_of(int64_t dim, double factor, int64_t multiple) {
-  const auto hidden = static_cast<int64_t>(static_cast<double>(2 * (4 * dim) / 3) * factor);
+  const int64_t two_thirds = 2 * (4 * dim) / 3;
+  const auto hidden = static_cast<int64_t>(static_cast<double>(two_thirds) * factor);
   return (hidden + multiple - 1) / multiple * multiple;
 }
 

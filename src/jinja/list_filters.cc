@@ -48,6 +48,7 @@ Value sort_filter(In in, const Value& input, Args a) {
   Keyed pairs;
   for (const Value& item : items_of(in.heap(), input)) {
     std::vector<Value> keys;
+    keys.reserve(paths.size());
     for (const Value& path : paths) keys.push_back(attribute_key(in, item, path, case_sensitive, Value::none()));
     pairs.emplace_back(in.heap().list(std::move(keys)), item);
   }

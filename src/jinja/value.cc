@@ -445,7 +445,7 @@ const Value* Arguments::find(size_t place, std::string_view name) const {
 
 Value Arguments::get(size_t place, std::string_view name, Value fallback) const {
   const Value* value = find(place, name);
-  return value ? *value : fallback;
+  return value ? *value : std::move(fallback);
 }
 
 const Value& Arguments::need(size_t place, std::string_view name) const {

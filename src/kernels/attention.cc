@@ -83,7 +83,7 @@ struct AttentionUnit {
 
 /// Queries from `begin` on, at most up to `end`, that see the same spans as the first.
 inline size_t end_of_one_view(const AttentionQueries& queries, size_t begin, size_t end) {
-  for (const TokenSpan& span : queries.view) {
+  for (const TokenSpan& span : queries.view.table()) {
     const bool first_sees = span.seen_from(queries.positions[begin]);
     while (end > begin + 1 && span.seen_from(queries.positions[end - 1]) != first_sees) --end;
   }
@@ -98,27 +98,27 @@ namespace contexture {
 namespace HWY_NAMESPACE {
 
 /// V of a tile's tokens as floats: to (tile.count, dim).
-HWY_INLINE void unpack_values(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT to) {
+HWY_INLINE void unpack_values(const Tile& tile, const AttentionShape& shape, float* HWY_RESTRICT to) {
   const size_t dim = round_up_16(shape.head_dim);
   for (size_t i = 0; i < tile.runs; ++i) {
-    const auto& [span, token, count, first_position] = tile.run[i];
-    unpack_rows(span->v_format, span->v_row(token, kv_head), span->v_token_stride, count, shape.head_dim, dim, to);
-    to += count * dim;
+    const Tile::Run& run = tile.run[i];
+    unpack_rows(run.span->v_format, run.v, run.span->v_token_stride, run.count, shape.head_dim, dim, to);
+    to += run.count * dim;
   }
 }
 
 /// K of a tile's tokens as floats, a lane a token: to (dim, kTile); zeros up to a whole vector of tokens. `rows` is
 /// memory for (16, dim).
-HWY_INLINE void unpack_keys(const Tile& tile, size_t kv_head, const AttentionShape& shape, float* HWY_RESTRICT rows,
+HWY_INLINE void unpack_keys(const Tile& tile, const AttentionShape& shape, float* HWY_RESTRICT rows,
                             float* HWY_RESTRICT to) {
   const size_t dim = round_up_16(shape.head_dim);
   size_t run = 0, in_run = 0;
   for (size_t t = 0; t < tile.count; t += 16) {
     size_t filled = 0;
     while (filled < 16 && run < tile.runs) {
-      const auto& [span, token, count, first_position] = tile.run[run];
+      const auto& [span, token, count, first_position, k, v] = tile.run[run];
       const size_t some = std::min(count - in_run, 16 - filled);
-      unpack_rows(span->k_format, span->k_row(token + in_run, kv_head), span->k_token_stride, some, shape.head_dim, dim,
+      unpack_rows(span->k_format, k + in_run * span->k_token_stride, span->k_token_stride, some, shape.head_dim, dim,
                   rows + filled * dim);
       filled += some;
       in_run += some;
@@ -331,10 +331,10 @@ HWY_INLINE void attend_rows(const AttentionUnit& unit, const Tile& tile, const T
                             const AttentionShape& shape, const AttentionMemory& memory) {
   const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group, dim = shape.head_dim;
   Ahead ahead = values_ahead(tile, dim);
-  for_row_runs<true>(tile, [&](const RowRun& run, auto format) HWY_ATTR {
+  for_row_runs<true>(tile, [&](const RowRun& run, auto kv) HWY_ATTR {
     for_rows(visible, rows, group, [&](size_t row, auto count, Visible) HWY_ATTR {
-      row_scores<format, count>(run, memory.q + row * dim, shape, memory.scores + row * kScoreStride, kScoreStride,
-                                row == 0 ? ahead : Ahead());
+      row_scores<decltype(kv), count>(run, memory.q + row * dim, shape, memory.scores + row * kScoreStride,
+                                      kScoreStride, row == 0 ? ahead : Ahead());
     });
   });
   for (size_t row = 0; row < rows; ++row) {
@@ -343,11 +343,11 @@ HWY_INLINE void attend_rows(const AttentionUnit& unit, const Tile& tile, const T
   }
   std::fill_n(memory.values, rows * dim, 0.f);
   ahead = keys_ahead(next, dim);
-  for_row_runs<false>(tile, [&](const RowRun& run, auto format) HWY_ATTR {
+  for_row_runs<false>(tile, [&](const RowRun& run, auto kv) HWY_ATTR {
     for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
-      row_values<format, count>(run, std::max(seen.begin, run.first), std::min(seen.end, run.first + run.count),
-                                memory.scores + row * kScoreStride, kScoreStride, dim, memory.values + row * dim,
-                                row == 0 ? ahead : Ahead());
+      row_values<decltype(kv), count>(run, std::max(seen.begin, run.first), std::min(seen.end, run.first + run.count),
+                                      memory.scores + row * kScoreStride, kScoreStride, dim, memory.values + row * dim,
+                                      row == 0 ? ahead : Ahead());
     });
   });
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible) HWY_ATTR {
@@ -361,13 +361,13 @@ HWY_INLINE void attend_floats(const AttentionUnit& unit, const Tile& tile, const
   const size_t group = shape.heads / shape.kv_heads, rows = (unit.end - unit.begin) * group;
   const size_t dim = round_up_16(shape.head_dim);
   Ahead ahead = values_ahead(tile, shape.head_dim);
-  unpack_keys(tile, unit.kv_head, shape, memory.rows, memory.tile);
+  unpack_keys(tile, shape, memory.rows, memory.tile);
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
     float* scores = memory.scores + row * kScoreStride;
     tile_scores<count>(memory.q + row * dim, shape, seen, memory.tile, scores, row == 0 ? ahead : Ahead());
     for (size_t i = 0; i < count; ++i) finish_scores(seen, scores + i * kScoreStride, memory.tile_states[row + i]);
   });
-  unpack_values(tile, unit.kv_head, shape, memory.tile);
+  unpack_values(tile, shape, memory.tile);
   ahead = keys_ahead(next, shape.head_dim);
   for_rows(visible, rows, group, [&](size_t row, auto count, Visible seen) HWY_ATTR {
     tile_values<count>(memory.scores + row * kScoreStride, seen, dim, memory.tile, memory.values,

@@ -30,7 +30,7 @@ struct AttentionQueries {
   const float* q = nullptr;            // (tokens, heads, head_dim), rotated
   float* out = nullptr;                // (tokens, heads, head_dim)
   std::span<const int64_t> positions;  // (tokens), absolute
-  CacheView view;                      // the sequence's tokens in this layer, the queries' own included
+  CacheView view;                      // the sequence's tokens in one layer, the queries' own included
   // (tokens, heads): where states are wanted, they come here, and `out` holds their values, not divided by the sum: the
   // view is then a part of the context, and who asked merges the parts.
   AttentionState* states = nullptr;
@@ -58,7 +58,7 @@ class AttentionScratch {
 
 /// Causal attention of every query over its sequence: a token at position p sees the tokens at positions ≤ p, wherever
 /// they lie, within the window. A query that sees nothing gets zeros. f32 throughout. K and V may be in any format that
-/// is_kv_format knows, and are read once for all query heads that share them and for up to 16 queries.
+/// kv_formats() has, and are read once for all query heads that share them and for up to 16 queries.
 void attend(std::span<const AttentionQueries> sequences, const AttentionShape& shape, AttentionScratch& scratch,
             ThreadPool& pool);
 

@@ -29,6 +29,7 @@ struct Tile {
     const TokenSpan* span;
     size_t token, count;
     int64_t first_position;
+    const std::byte *k = nullptr, *v = nullptr;  // of its first token
 
     /// How many of its tokens lie before a position.
     size_t tokens_before(int64_t position) const {
@@ -61,7 +62,7 @@ class TileReader {
  public:
   /// Begins at the tile that holds position `first`, and reads what a query at `query_position` sees of the view.
   TileReader(CacheView view, size_t kv_head, int64_t query_position, int64_t first)
-      : view_(view), kv_head_(kv_head), query_position_(query_position) {
+      : view_(view.table()), layer_(view.layer()), kv_head_(kv_head), query_position_(query_position) {
     const int64_t begin = first / kTilePositions * kTilePositions;
     for (skip_finished(); span_ < view_.size() && position() < begin; skip_finished()) {
       const TokenSpan& span = view_[span_];
@@ -82,7 +83,9 @@ class TileReader {
       Tile::Run& run = tile.run[tile.runs++];
       run = {&span, token_, span.count - token_, position()};
       run.count = run.tokens_before(end);
-      const std::byte *k = span.k_row(token_, kv_head_), *v = span.v_row(token_, kv_head_);
+      run.k = span.k_row(token_, kv_head_) + layer_ * span.k_layer_stride;
+      run.v = span.v_row(token_, kv_head_) + layer_ * span.v_layer_stride;
+      const std::byte *k = run.k, *v = run.v;
       for (size_t t = 0; t < run.count; ++t, k += span.k_token_stride, v += span.v_token_stride) {
         tile.k[tile.count + t] = k;
         tile.v[tile.count + t] = v;
@@ -103,8 +106,8 @@ class TileReader {
     }
   }
 
-  CacheView view_;
-  size_t kv_head_;
+  std::span<const TokenSpan> view_;
+  size_t layer_, kv_head_;
   int64_t query_position_;
   size_t span_ = 0, token_ = 0;
 };

@@ -40,6 +40,7 @@ template <Format kFormat>
 HWY_INLINE Floats load_elements(const std::byte* HWY_RESTRICT from) {
   if constexpr (kFormat == Format::f32) return load(reinterpret_cast<const float*>(from));
   if constexpr (kFormat == Format::f16) return load_halves(from);
+  static_assert(kFormat == Format::f32 || kFormat == Format::f16 || kFormat == Format::bf16);
   Floats f;
   const hn::Rebind<uint16_t, FloatTag> d16;
   const hn::RebindToUnsigned<FloatTag> d32;
@@ -48,23 +49,6 @@ HWY_INLINE Floats load_elements(const std::byte* HWY_RESTRICT from) {
     f.part[p] = hn::BitCast(FloatTag(), hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
   }
   return f;
-}
-
-/// The same of 4 numbers, to memory.
-template <Format kFormat>
-HWY_INLINE void store_four(const std::byte* HWY_RESTRICT from, float* HWY_RESTRICT to) {
-  const hn::FixedTag<float, 4> d;
-  if constexpr (kFormat == Format::f32) {
-    hn::StoreU(hn::LoadU(d, reinterpret_cast<const float*>(from)), d, to);
-  } else if constexpr (kFormat == Format::f16) {
-    const hn::Rebind<hwy::float16_t, decltype(d)> d16;
-    hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(from))), d, to);
-  } else {
-    const hn::RebindToUnsigned<decltype(d)> d32;
-    const hn::Rebind<uint16_t, decltype(d)> d16;
-    const auto bits = hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(from)));
-    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(bits)), d, to);
-  }
 }
 
 }  // namespace HWY_NAMESPACE

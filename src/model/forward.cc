@@ -28,6 +28,7 @@ class ForwardPass {
 
   std::span<const float> run() {
     embed();
+    find_views();
     for (size_t layer = 0; layer < c_.layers; ++layer) {
       if (step_.cancelled && *step_.cancelled) return {};
       const LayerWeights& w = weights_.layers[layer];
@@ -48,7 +49,10 @@ class ForwardPass {
       }
       add_projected(w.ffn_post_norm);
     }
-    return logits();
+    find_damage();
+    const std::span<const float> all = logits();
+    if (step_.wants_hidden) norm(weights_.output_norm);
+    return all;
   }
 
  private:
@@ -65,8 +69,9 @@ class ForwardPass {
       float* hidden = ws_.hidden.data() + t * c_.dim;
       decode_row(weights_.embedding, static_cast<size_t>(step_.tokens[t]), hidden);
       if (c_.embedding_scale != 1) multiply_by(hidden, c_.embedding_scale, c_.dim);
+      const size_t rotation = step_.rotations.empty() ? 0 : step_.rotations[t];
       for (size_t r = 0; r < c_.ropes.size(); ++r) {
-        rope_table(step_.positions.subspan(t, 1), weights_.rope_frequencies[r], rope_table_of(r, t),
+        rope_table(step_.positions.subspan(t, 1), weights_.rope_frequencies[rotation][r], rope_table_of(r, t),
                    c_.ropes[r].magnitude);
       }
       ws_.slots[t] = cache_.slot(step_.sequences[t], static_cast<size_t>(step_.positions[t]));
@@ -182,22 +187,26 @@ class ForwardPass {
     std::sort(chosen.begin(), chosen.end(), [](const auto& a, const auto& b) { return a.expert < b.expert; });
   }
 
-  /// Each run of one sequence's tokens attends to that sequence's view.
-  void attend_cache(size_t layer) {
+  /// What each run of one sequence's tokens attends to: that sequence's block table, the same in all layers.
+  void find_views() {
     ws_.spans.clear();
     ws_.sequences.clear();
     for (size_t begin = 0, end = 0; begin < tokens_; begin = end) {
       const SequenceId sequence = step_.sequences[begin];
       while (end < tokens_ && step_.sequences[end] == sequence) ++end;
       const size_t first_span = ws_.spans.size();
-      if (!step_.attention) cache_.view(layer, sequence, ws_.spans);
+      if (!step_.attention) cache_.view(sequence, ws_.spans);
       assert(ws_.spans.size() <= ws_.spans.capacity());
       const size_t at = begin * c_.heads * c_.head_dim;
       ws_.sequences.push_back({.q = ws_.q.data() + at,
                                .out = ws_.attended.data() + at,
                                .positions = step_.positions.subspan(begin, end - begin),
-                               .view = CacheView(ws_.spans).subspan(first_span)});
+                               .view = std::span<const TokenSpan>(ws_.spans).subspan(first_span)});
     }
+  }
+
+  void attend_cache(size_t layer) {
+    for (AttentionQueries& queries : ws_.sequences) queries.view = queries.view.in_layer(layer);
     const AttentionShape shape = c_.attention_shape(layer);
     if (step_.attention) {
       step_.attention->attend(layer, shape, ws_.sequences, ws_.attention, pool_);
@@ -208,6 +217,14 @@ class ForwardPass {
     if (cache_.rotation().v) {
       each_token([&](size_t t) { hadamard(ws_.attended.data() + t * c_.heads * c_.head_dim, c_.heads, c_.head_dim); });
     }
+  }
+
+  /// Where the model's numbers overflowed, or its weights are damaged: K and V of such a token are of no use to anyone.
+  void find_damage() {
+    each_token([&](size_t t) {
+      const float* hidden = ws_.hidden.data() + t * c_.dim;
+      ws_.damaged[t] = !std::all_of(hidden, hidden + c_.dim, [](float x) { return std::isfinite(x); });
+    });
   }
 
   /// Norm and output of the rows that want logits, gathered at the front.
@@ -238,14 +255,12 @@ class ForwardPass {
 
 }  // namespace
 
-Transformer::Transformer(const ModelFile& file, ThreadPool& pool, size_t planned_context)
-    : config_(read_config(file.metadata)), weights_(load_weights(file, config_, pool, planned_context)) {}
+Transformer::Transformer(const ModelFile& file, ThreadPool& pool)
+    : config_(read_config(file.metadata)),
+      weights_(load_weights(file, config_, pool)),
+      rotation_border_(contexture::rotation_border(file)) {}
 
-Transformer::Transformer(const ModelFile& file, size_t planned_context)
-    : config_(read_config(file.metadata)), weights_([&] {
-        ThreadPool alone(1);
-        return load_weights(file, config_, alone, planned_context);
-      }()) {}
+Transformer::Transformer(const ModelFile& file) : Transformer(file, *std::make_unique<ThreadPool>(1)) {}
 
 CacheShape Transformer::cache_shape(Format k, Format v) const {
   return {.layers = config_.layers,

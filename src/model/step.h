@@ -10,6 +10,9 @@
 
 namespace contexture {
 
+/// Which of a model's sets of rotation frequencies a text's Q and K are rotated by: the same for all its tokens.
+using RotationId = uint8_t;
+
 /// Sees every attention of a pass as it was computed: traces and checks.
 class AttentionObserver {
  public:
@@ -19,7 +22,7 @@ class AttentionObserver {
 };
 
 /// Computes the attention of a step in place of the forward pass's own, which knows this cache alone: ranks that share
-/// a context (src/ring).
+/// a context (backends/ring).
 class StepAttention {
  public:
   virtual ~StepAttention() = default;
@@ -36,6 +39,8 @@ struct Step {
   std::span<const int64_t> positions;  // absolute, from 0 in each sequence
   std::span<const SequenceId> sequences;
   std::span<const uint8_t> wants_logits;         // 1: the logits after this token are wanted
+  std::span<const RotationId> rotations = {};    // none: 0 for all
+  bool wants_hidden = false;                     // the last hidden states of all tokens are wanted, normed
   const std::atomic<bool>* cancelled = nullptr;  // looked at after every layer: once true the pass ends without logits
   AttentionObserver* observer = nullptr;
   StepAttention* attention = nullptr;  // null: over the views of the cache
@@ -51,7 +56,7 @@ class StepTokens {
 
   /// Tokens of a sequence that follow each other from position `first` on; the logits after all of them but the first
   /// `skipped` are wanted.
-  void add(SequenceId sequence, size_t first, std::span<const int32_t> tokens, size_t skipped);
+  void add(SequenceId sequence, size_t first, std::span<const int32_t> tokens, size_t skipped, RotationId rotation = 0);
   /// Holds until the tokens change.
   Step step(const std::atomic<bool>* cancelled = nullptr, AttentionObserver* observer = nullptr) const;
 
@@ -60,6 +65,7 @@ class StepTokens {
   std::vector<int64_t> positions_;
   std::vector<SequenceId> sequences_;
   std::vector<uint8_t> wants_logits_;
+  std::vector<RotationId> rotations_;
 };
 
 }  // namespace contexture

@@ -14,15 +14,18 @@ namespace contexture {
 /// A model ready to run: its configuration and its weights. Immutable; what changes is handed in.
 class Transformer {
  public:
-  /// `file` must outlive the model; `planned_context` as of load_weights. Throws Error where the file holds no model
-  /// that this program runs.
-  explicit Transformer(const ModelFile& file, ThreadPool& pool, size_t planned_context = 0);
+  /// The file is not needed afterwards. Throws Error where the file holds no model that this program runs.
+  explicit Transformer(const ModelFile& file, ThreadPool& pool);
   /// The same with one thread.
-  explicit Transformer(const ModelFile& file, size_t planned_context = 0);
+  explicit Transformer(const ModelFile& file);
 
   const ModelConfig& config() const { return config_; }
   const Weights& weights() const { return weights_; }
   CacheShape cache_shape(Format k, Format v) const;
+
+  /// Of a text of up to so many tokens (rotation_border).
+  RotationId rotation_of(size_t tokens) const { return rotation_of_text(rotation_border_, tokens); }
+  std::optional<size_t> rotation_border() const { return rotation_border_; }
 
   /// Bytes of weights that one token reads: all matrices once, one row of the embedding.
   size_t bytes_per_token() const;
@@ -35,6 +38,7 @@ class Transformer {
  private:
   ModelConfig config_;
   Weights weights_;
+  std::optional<size_t> rotation_border_;
 };
 
 }  // namespace contexture

@@ -241,19 +241,7 @@ LayerWeights bind_layer(TensorBinder& binder, VectorWriter& vectors, const Model
   return w;
 }
 
-/// A model's own divisors of the frequencies; empty where it has none. LongRoPE brings two sets: short, and long for
-/// contexts beyond the original one. The context that a run plans decides, for all of it: to change over in the middle
-/// of a text would turn the K that are stored already into wrong ones.
-std::vector<float> rope_divisors(TensorBinder& binder, const ModelConfig& c, size_t planned_context) {
-  const size_t pairs = c.rope().dim / 2;
-  const std::vector<int64_t> shape = {static_cast<int64_t>(pairs)};
-  const StoredTensor* tensor = binder.find("rope_freqs.weight", shape);
-  const StoredTensor* short_factors = binder.find("rope_factors_short.weight", shape);
-  const StoredTensor* long_factors = binder.find("rope_factors_long.weight", shape);
-  if (!tensor) {
-    const bool is_long = static_cast<double>(planned_context) > c.rope().original_context;
-    tensor = is_long ? long_factors : short_factors;
-  }
+std::vector<float> read_divisors(TensorBinder& binder, const StoredTensor* tensor, size_t pairs) {
   if (!tensor) return {};
   if (tensor->format != Format::f32) fail("{}: {} is not f32", binder.path(), tensor->name);
   std::vector<float> divisors(pairs);
@@ -264,16 +252,31 @@ std::vector<float> rope_divisors(TensorBinder& binder, const ModelConfig& c, siz
   return divisors;
 }
 
-std::vector<std::vector<double>> rope_frequencies_of(TensorBinder& binder, const ModelConfig& c,
-                                                     size_t planned_context) {
-  const std::vector<float> divisors = rope_divisors(binder, c, planned_context);
-  std::vector<std::vector<double>> frequencies;
-  for (const RopeConfig& rope : c.ropes) frequencies.push_back(rope_frequencies(rope, divisors));
-  return frequencies;
+/// A model's own divisors of the frequencies, by RotationId; one empty set where it has none. LongRoPE brings two:
+/// which of them a text is rotated by is chosen once, since to change over in its midst would turn the K that are
+/// stored already into wrong ones.
+std::vector<std::vector<float>> rope_divisors(TensorBinder& binder, const ModelConfig& c) {
+  const size_t pairs = c.rope().dim / 2;
+  const std::vector<int64_t> shape = {static_cast<int64_t>(pairs)};
+  const auto read = [&](const char* name) { return read_divisors(binder, binder.find(name, shape), pairs); };
+  const std::vector<float> own = read("rope_freqs.weight"), of_short = read("rope_factors_short.weight"),
+                           of_long = read("rope_factors_long.weight");
+  if (!own.empty()) return {own};
+  if (of_short.empty() && of_long.empty()) return {{}};
+  return {of_short, of_long};
+}
+
+std::vector<std::vector<std::vector<double>>> rope_frequencies_of(TensorBinder& binder, const ModelConfig& c) {
+  std::vector<std::vector<std::vector<double>>> all;
+  for (const std::vector<float>& divisors : rope_divisors(binder, c)) {
+    std::vector<std::vector<double>>& frequencies = all.emplace_back();
+    for (const RopeConfig& rope : c.ropes) frequencies.push_back(rope_frequencies(rope, divisors));
+  }
+  return all;
 }
 
 /// One pass over all tensors: with memory for the vectors it binds, without it only checks and counts.
-Weights bind(TensorBinder& binder, const ModelConfig& c, size_t planned_context, float* memory, size_t& floats) {
+Weights bind(TensorBinder& binder, const ModelConfig& c, float* memory, size_t& floats) {
   VectorWriter vectors(binder, memory);
   Weights w;
   w.embedding = binder.matrix("token_embd.weight", c.vocabulary, c.dim);
@@ -285,7 +288,7 @@ Weights bind(TensorBinder& binder, const ModelConfig& c, size_t planned_context,
   }
   w.output_norm = vectors.add("output_norm.weight", c.dim);
   w.output = binder.has("output.weight") ? binder.matrix("output.weight", c.vocabulary, c.dim) : w.embedding;
-  w.rope_frequencies = rope_frequencies_of(binder, c, planned_context);
+  w.rope_frequencies = rope_frequencies_of(binder, c);
   binder.refuse_unknown();
   floats = vectors.floats();
   binder.bytes.copied = AlignedArray<float>::bytes_for(floats);
@@ -317,31 +320,30 @@ WeightBytes check_weights(const ModelFile& file, ModelConfig& config) {
   if (file.absent) check_count(file, config);
   TensorBinder binder(file);
   size_t floats = 0;
-  bind(binder, config, config.context, nullptr, floats);
+  bind(binder, config, nullptr, floats);
   return binder.bytes;
 }
 
 std::optional<size_t> rotation_border(const ModelFile& file) {
-  const bool has_both = file.find("rope_factors_short.weight") && file.find("rope_factors_long.weight");
-  if (!has_both || file.find("rope_freqs.weight")) return std::nullopt;
+  const bool has_any = file.find("rope_factors_short.weight") || file.find("rope_factors_long.weight");
+  if (!has_any || file.find("rope_freqs.weight")) return std::nullopt;
   return static_cast<size_t>(read_config(file.metadata).rope().original_context);
 }
 
 std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, const ModelConfig& config,
-                                                       size_t planned_context) {
+                                                       size_t tokens) {
   TensorBinder binder(file);
-  return rope_frequencies_of(binder, config, planned_context > 0 ? planned_context : config.context);
+  return rope_frequencies_of(binder, config).at(rotation_of_text(rotation_border(file), tokens));
 }
 
-Weights load_weights(const ModelFile& file, ModelConfig& config, ThreadPool& pool, size_t planned_context) {
+Weights load_weights(const ModelFile& file, ModelConfig& config, ThreadPool& pool) {
   if (file.absent) fail("{}: {}", printable(file.path, 400), file.absent->why);
   const WeightBytes bytes = check_weights(file, config);
   size_t floats = bytes.copied / sizeof(float);
   AlignedArray<float> vectors(floats);
   AlignedArray<std::byte> packed(bytes.packed);
   TensorBinder binder(file, packed.data());
-  Weights weights =
-      bind(binder, config, planned_context > 0 ? planned_context : config.context, vectors.data(), floats);
+  Weights weights = bind(binder, config, vectors.data(), floats);
   pack_all(binder.packings, packed.data(), file, pool);
   weights.packed = std::move(packed);
   weights.vectors = std::move(vectors);

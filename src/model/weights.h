@@ -9,6 +9,7 @@
 #include "files/model_file.h"
 #include "kernels/packed_matrix.h"
 #include "model/config.h"
+#include "model/step.h"
 
 namespace contexture {
 
@@ -42,9 +43,10 @@ struct Weights {
   std::vector<LayerWeights> layers;
   const float* output_norm = nullptr;  // (dim)
   PackedMatrix output;                 // (vocabulary, dim); the embedding itself where the model ties them
-  std::vector<std::vector<double>> rope_frequencies;  // (ropes, rope.dim / 2)
-  AlignedArray<std::byte> packed;                     // what the matrices point to
-  AlignedArray<float> vectors;                        // norms and biases: what the float pointers point to
+  // Radians a position for each pair of channels, (rotations, ropes, rope.dim / 2): by RotationId.
+  std::vector<std::vector<std::vector<double>>> rope_frequencies;
+  AlignedArray<std::byte> packed;  // what the matrices point to
+  AlignedArray<float> vectors;     // norms and biases: what the float pointers point to
 };
 
 /// Bytes of weights in memory, and what they are in the file; what `plan` prints.
@@ -63,18 +65,21 @@ struct WeightBytes {
 /// Throws Error naming the tensor, the shape found and the shape expected.
 WeightBytes check_weights(const ModelFile& file, ModelConfig& config);
 
-/// Radians a position for each pair of channels, (ropes, rope.dim / 2), with the file's own divisors; `planned_context`
-/// as of load_weights.
-std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, const ModelConfig& config,
-                                                       size_t planned_context = 0);
+/// Radians a position for each pair of channels, (ropes, rope.dim / 2), with the file's own divisors for a text of so
+/// many tokens.
+std::vector<std::vector<double>> read_rope_frequencies(const ModelFile& file, const ModelConfig& config, size_t tokens);
 
-/// Nothing where K is rotated alike whatever is planned for. A model with LongRoPE brings two sets of divisors: a run
-/// that plans for more tokens of context than this makes another text of the same prompt than one that plans for fewer.
+/// Nothing where K is rotated alike however long a text is. A model with LongRoPE (arXiv:2402.13753) brings two sets of
+/// divisors: a text that may grow beyond so many tokens is another than one that may not, of the same prompt.
 std::optional<size_t> rotation_border(const ModelFile& file);
 
+/// By which of a model's sets of divisors a text is rotated that may grow to so many tokens.
+inline RotationId rotation_of_text(std::optional<size_t> border, size_t tokens) {
+  return border && tokens > *border;
+}
+
 /// Reads the weights out of the file, of which no byte is needed afterwards; the pages of its map are given back as it
-/// goes, so that weights are not in memory twice. `planned_context`: tokens that a run will hold (0: what the model was
-/// made for); it decides between LongRoPE's short and long divisors. Throws Error as check_weights.
-Weights load_weights(const ModelFile& file, ModelConfig& config, ThreadPool& pool, size_t planned_context = 0);
+/// goes, so that weights are not in memory twice. Throws Error as check_weights.
+Weights load_weights(const ModelFile& file, ModelConfig& config, ThreadPool& pool);
 
 }  // namespace contexture

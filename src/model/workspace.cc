@@ -38,6 +38,7 @@ Workspace::Workspace(const ModelConfig& c, const WorkspaceSize& s)
       rope(c.ropes.size() * s.tokens * c.rope().dim),
       logits(s.logit_rows * c.vocabulary),
       slots(s.tokens),
+      damaged(s.tokens),
       experts(c, s.tokens),
       matmul(s.tokens, widest_input(c)),
       attention(c.attention_shape(), s.threads, s.context) {
@@ -53,6 +54,7 @@ size_t Workspace::bytes_for(const ModelConfig& c, const WorkspaceSize& s) {
   }
   bytes += AlignedArray<float>::bytes_for(s.logit_rows * c.vocabulary);
   bytes += AlignedArray<Slot>::bytes_for(s.tokens);
+  bytes += AlignedArray<uint8_t>::bytes_for(s.tokens);
   bytes += ExpertScratch::bytes_for(c, s.tokens);
   bytes += MatmulScratch::bytes_for(s.tokens, widest_input(c));
   bytes += AttentionScratch::bytes_for(c.attention_shape(), s.threads, s.context);

@@ -51,10 +51,11 @@ struct Workspace {
   AlignedArray<float> rope;       // (ropes, tokens, rope.dim / 2, 2): cos and sin
   AlignedArray<float> logits;     // (logit_rows, vocabulary)
   AlignedArray<Slot> slots;       // (tokens)
+  AlignedArray<uint8_t> damaged;  // (tokens): 1 where a token's last hidden state is not a number
   ExpertScratch experts;
   MatmulScratch matmul;
   AttentionScratch attention;
-  std::vector<TokenSpan> spans;             // of all sequences of the step, in one layer
+  std::vector<TokenSpan> spans;             // of all sequences of the step
   std::vector<AttentionQueries> sequences;  // of the step
 };
 

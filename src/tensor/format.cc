@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "tensor/float16.h"
+#include "tensor/fp8_e4m3.h"
 #include "tensor/q4_0.h"
 #include "tensor/q4_1.h"
 #include "tensor/q4_k.h"
@@ -37,6 +38,13 @@ void encode_half(const float* in, std::byte* out, size_t count) {
     const uint16_t half = narrow(in[i]);
     std::memcpy(out + i * 2, &half, 2);
   }
+}
+
+void decode_fp8(const std::byte* in, float* out, size_t count) {
+  for (size_t i = 0; i < count; ++i) out[i] = fp8_e4m3_to_f32(std::to_integer<uint8_t>(in[i]));
+}
+void encode_fp8(const float* in, std::byte* out, size_t count) {
+  for (size_t i = 0; i < count; ++i) out[i] = std::byte{f32_to_fp8_e4m3(in[i])};
 }
 
 /// Blocks are copied out and in: a stranger's file need not align them.
@@ -77,15 +85,15 @@ constexpr FormatInfo table[] = {
     line<BlockQ4_K>(Format::q4_k, "q4_k", 12, encode_blocks<BlockQ4_K>),
     line<BlockQ5_K>(Format::q5_k, "q5_k", 13),
     line<BlockQ6_K>(Format::q6_k, "q6_k", 14, encode_blocks<BlockQ6_K>),
+    {Format::fp8_e4m3, "fp8_e4m3", kNoGgufType, 1, 1, decode_fp8, encode_fp8},
     {Format::i8, "i8", 24, 1, 1, nullptr, nullptr},
     {Format::i64, "i64", 27, 1, 8, nullptr, nullptr},
 };
 
 }  // namespace
 
-std::span<const FormatInfo> all_formats() {
-  constexpr size_t integers = 2;
-  return std::span(table).first(std::size(table) - integers);
+std::span<const FormatInfo> weight_formats() {
+  return std::span(table).first(static_cast<size_t>(Format::fp8_e4m3));
 }
 
 const FormatInfo& info(Format format) {
@@ -93,15 +101,15 @@ const FormatInfo& info(Format format) {
 }
 
 std::optional<Format> format_from_name(std::string_view name) {
-  for (const FormatInfo& f : all_formats()) {
-    if (f.name == name) return f.format;
+  for (const FormatInfo& f : table) {
+    if (f.name == name && !is_integer(f.format)) return f.format;
   }
   return std::nullopt;
 }
 
 std::optional<Format> format_from_gguf(uint32_t gguf_type) {
   for (const FormatInfo& f : table) {
-    if (f.gguf_type == gguf_type) return f.format;
+    if (f.gguf_type == gguf_type && gguf_type != kNoGgufType) return f.format;
   }
   return std::nullopt;
 }

@@ -455,7 +455,8 @@ void Reader::read_merges(const json& model) {
     }
     if (splits_at_spaces_ && (left + right).find(kSpaceMark, 1) != std::string::npos) continue;
     if (left.find(' ') != left.npos || right.find(' ') != right.npos) continue;  // no text has it at this point
-    vocabulary_.merges.push_back(left + ' ' + right);
+    std::string& merge = vocabulary_.merges.emplace_back(left);
+    (merge += ' ') += right;
   }
   if (vocabulary_.merges.empty()) damaged("there are no merges");
   if (!is_byte_level_) score_by_merges(vocabulary_);

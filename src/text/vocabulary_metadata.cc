@@ -1,11 +1,10 @@
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <cstdint>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "text/byte_bpe.h"
 #include "text/pretokenizer.h"
 #include "text/sentencepiece_bpe.h"
@@ -39,8 +38,8 @@ bool is_id(int64_t id, size_t pieces) {
 /// For "there is none" writers put -1, which is 0xffffffff in GGUF's 32 bits; other ids that are none are worth a word.
 void warn_of_id(const Metadata& metadata, const char* key, int64_t id, size_t pieces) {
   if (id == -1 || id == UINT32_MAX) return;
-  spdlog::warn("{}: the key {} names the token {}, but there are {}; it is left out", printable(metadata.origin(), 400),
-               key, id, pieces);
+  log_warning("{}: the key {} names the token {}, but there are {}; it is left out", printable(metadata.origin(), 400),
+              key, id, pieces);
 }
 
 std::optional<TokenId> read_id(const Metadata& metadata, const char* key, size_t pieces) {
@@ -56,8 +55,8 @@ bool read_adds(const Metadata& metadata, const char* key, bool fallback, const c
                const std::optional<TokenId>& id) {
   const bool adds = metadata.get_bool(key, fallback);
   if (!adds || id || !metadata.has(id_key)) return adds;
-  spdlog::warn("{}: the key {} asks for a token that {} says is none; none is added", printable(metadata.origin(), 400),
-               key, id_key);
+  log_warning("{}: the key {} asks for a token that {} says is none; none is added", printable(metadata.origin(), 400),
+              key, id_key);
   return false;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "cache/layout.h"
 #include "tensor/kv_row.h"
 #include "verify/wrapped_cache.h"
 
@@ -17,9 +18,9 @@ template <size_t (*change)(Spans spans, const CachePlan& plan)>
 class ChangedViews final : public WrappedCache {
  public:
   ChangedViews(const CachePlan& plan, Cache& inner) : WrappedCache(plan, inner), plan_(plan) {}
-  void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const override {
+  void view(SequenceId sequence, std::vector<TokenSpan>& spans) const override {
     const size_t before = spans.size();
-    inner_.view(layer, sequence, spans);
+    inner_.view(sequence, spans);
     spans.resize(before + change(Spans(spans).subspan(before), plan_));
   }
 
@@ -59,7 +60,7 @@ size_t drop_spans(Spans spans, const Drop& drop) {
 }
 
 size_t ignore_cold(Spans spans, const CachePlan& plan) {
-  if (plan.layout != "mixed") return spans.size();
+  if (!cold_formats(plan)) return spans.size();
   return drop_spans(spans, [&](const TokenSpan& span) {
     return span.k_format != plan.shape.k_format || span.v_format != plan.shape.v_format;
   });
@@ -101,7 +102,8 @@ size_t cool_by_chunk(Spans spans, const CachePlan&) {
 /// Lengths are counted in whole pages, here also where the layout has none: the rest of the last page counts as tokens.
 class WholePages final : public WrappedCache {
  public:
-  WholePages(const CachePlan& plan, Cache& inner) : WrappedCache(plan, inner), page_(plan.page_tokens) {}
+  WholePages(const CachePlan& plan, Cache& inner)
+      : WrappedCache(plan, inner), page_(unit_of(plan) > 1 ? unit_of(plan) : 32) {}
   size_t length(SequenceId sequence) const override { return rounded(inner_.length(sequence)); }
   bool append(SequenceId sequence, size_t tokens) override {
     const size_t own = inner_.length(sequence);

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "cache/layout.h"
 #include "cache/saved_context.h"
 #include "model/transformer.h"
 
@@ -162,7 +163,7 @@ class LayoutRun {
     const size_t first = cache_->length(sequence);
     if (!cache_->append(sequence, tokens.size()))
       fail("a sequence of {} tokens has no room for {}", first, tokens.size());
-    step_.add(sequence, first, tokens, skipped);
+    step_.add(sequence, first, tokens, skipped, model_.rotation_of(prompt_.context()));
   }
 
   void add_company(SequenceId sequence, size_t count) {
@@ -224,13 +225,16 @@ std::string_view name_of(Start start) {
 std::string describe(const Way& way, std::string_view layout) {
   std::string text = fmt::format("{}, chunk {}, {} thread{}, {}", name_of(way.start), way.chunk, way.threads,
                                  way.threads == 1 ? "" : "s", way.beside ? "beside others" : "alone");
-  if (layout == "paged") text += fmt::format(", pages of {}", way.page_tokens);
+  for (const auto& [name, value] : way.options.given()) {
+    const LayoutOption* option = layout_named(layout).option(name);
+    text += fmt::format(", {} {}", option->label, option->text_of(value.number));
+  }
   return text;
 }
 
 MemoryPlan plan_run(const ModelFile& file, const CachePlan& cache, const Way& way, const LayoutPrompt& prompt) {
   RunOptions options{.cache = cache, .threads = way.threads};
-  options.cache.page_tokens = way.page_tokens;
+  for (const auto& [name, value] : way.options.given()) options.cache.options.set(name, value);
   options.cache.context = prompt.context();
   options.cache.sequences = 2 + (way.beside ? 2 : 0);
   options.chunk = std::min(way.chunk, prompt.context()) + (way.beside ? kBefore + kAfter : 0);

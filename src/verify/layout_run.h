@@ -24,10 +24,10 @@ std::string_view name_of(Start start);
 /// How one and the same prompt is run. Whatever it says, the logits must be the same bits.
 struct Way {
   size_t chunk = 512;  // tokens of the sequence in a step
-  size_t page_tokens = 32;
   int threads = 1;
   bool beside = false;  // other sequences' tokens stand before and after its own in every step
   Start start = Start::fresh;
+  LayoutOptions options = {};  // of those that change no bit
 };
 
 /// "chunk 7, 2 threads, beside others, fork, pages of 8".
@@ -56,7 +56,7 @@ struct LayoutPrompt {
   size_t context() const { return std::max(tokens.size(), split() + detour()); }
 };
 
-/// The memory that a run of the prompt needs: `cache` says layout and formats.
+/// The memory that a run of the prompt needs: `cache` says layout, formats and what decides which rows are read.
 MemoryPlan plan_run(const ModelFile& file, const CachePlan& cache, const Way& way, const LayoutPrompt& prompt);
 
 /// Runs the prompt; the logits of its last logit_rows tokens (logit_rows, vocabulary), or none where it was cancelled.

@@ -4,11 +4,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <optional>
 
 #include "base/error.h"
+#include "cache/layout.h"
 #include "model/transformer.h"
+#include "tensor/kv_row.h"
 #include "verify/distributions.h"
 #include "verify/pairwise.h"
 
@@ -28,24 +29,42 @@ struct Case {
   Way way;
 };
 
-std::vector<Case> cases_of(std::string_view layout, const LayoutChecks& checks) {
-  const bool is_paged = layout == "paged";
-  const size_t sizes[] = {checks.k_formats.size(),
-                          checks.v_formats.size(),
-                          std::size(kStarts) - (is_paged ? 0 : 1),  // hits are paged ones
-                          std::size(kChunks),
-                          checks.threads.size(),
-                          2,
-                          is_paged ? checks.page_tokens.size() : 1};
+/// What is tried of an option.
+std::vector<int64_t> values_of(const LayoutOption& option, const LayoutChecks& checks) {
+  if (const auto given = checks.options.find(std::string(option.name)); given != checks.options.end()) {
+    return given->second;
+  }
+  if (option.kind == LayoutOption::Kind::number) return {option.tried.begin(), option.tried.end()};
+  std::vector<int64_t> formats;
+  for (const Format format : kv_formats()) formats.push_back(static_cast<int64_t>(format));
+  return formats;
+}
+
+std::vector<Case> cases_of(std::string_view layout_name, const LayoutChecks& checks) {
+  const CacheLayout& layout = layout_named(layout_name);
+  std::vector<size_t> sizes = {checks.k_formats.size(),
+                               checks.v_formats.size(),
+                               std::size(kStarts) - (layout.shares_prefixes ? 0 : 1),  // the last one
+                               std::size(kChunks),
+                               checks.threads.size(),
+                               2};
+  const size_t first_option = sizes.size();
+  std::vector<std::pair<std::string_view, std::vector<int64_t>>> options;
+  for (const LayoutOption& option : layout.options) {
+    std::vector<int64_t> values = values_of(option, checks);
+    if (option.decides_rows || values.empty()) continue;
+    sizes.push_back(values.size());
+    options.emplace_back(option.name, std::move(values));
+  }
   std::vector<Case> cases;
   for (const Choice& c : checks.all ? everything(sizes) : pairwise(sizes)) {
-    cases.push_back({c[0],
-                     c[1],
-                     {.chunk = kChunks[c[3]],
-                      .page_tokens = checks.page_tokens[c[6]],
-                      .threads = checks.threads[c[4]],
-                      .beside = c[5] == 1,
-                      .start = kStarts[c[2]]}});
+    Case one{c[0],
+             c[1],
+             {.chunk = kChunks[c[3]], .threads = checks.threads[c[4]], .beside = c[5] == 1, .start = kStarts[c[2]]}};
+    for (size_t i = 0; i < options.size(); ++i) {
+      one.way.options.set(options[i].first, options[i].second[c[first_option + i]]);
+    }
+    cases.push_back(std::move(one));
   }
   return cases;
 }
@@ -56,22 +75,46 @@ struct Line {
   CachePlan cache;
 };
 
-constexpr Format kFormats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
-
 size_t place_of(Format format) {
-  return static_cast<size_t>(std::find(std::begin(kFormats), std::end(kFormats), format) - std::begin(kFormats));
+  return static_cast<size_t>(std::ranges::find(kv_formats(), format) - kv_formats().begin());
 }
 
-/// The mixed cache's other choices follow from its formats: over all pairs any two of K, V, cold K and cold V meet in
-/// all combinations (a Latin square of order 5), with boundaries of several kinds.
-void choose_cold(CachePlan& cache, const LayoutChecks& checks) {
-  const size_t k = place_of(cache.shape.k_format), v = place_of(cache.shape.v_format);
-  cache.cold_k_format = checks.cold_k_format.value_or(kFormats[(k + v) % 5]);
-  cache.cold_v_format = checks.cold_v_format.value_or(kFormats[(k + 2 * v) % 5]);
-  constexpr size_t hot[] = {100, 40, 256}, sinks[] = {4, 0, 21};
-  cache.sink_tokens = checks.sink_tokens.value_or(sinks[(k + 2 * v) % 3]);
-  const size_t most = checks.prompt.size() - shortest_mixed_prompt(1, cache.sink_tokens) + 1;
-  cache.hot_tokens = checks.hot_tokens.value_or(std::min(hot[(k + v) % 3], most));
+/// The options that decide which rows are read follow from a line's formats, by two Latin squares in turn: over all
+/// pairs each format of K and V meets each value, a cold format for one, and the values of two options meet in all
+/// combinations where the number of formats is odd, and in all but one in so many where it is even. Numbers that nobody
+/// gave are made smaller where the prompt is too short to show them.
+void choose_rows(CachePlan& cache, const LayoutChecks& checks) {
+  const CacheLayout& layout = layout_of(cache);
+  const size_t k = place_of(cache.shape.k_format), v = place_of(cache.shape.v_format), formats = kv_formats().size();
+  const size_t squares[] = {k + v, k + 2 * v + (formats % 2 == 0 && v >= formats / 2)};
+  size_t turn = 0;
+  for (const LayoutOption& option : layout.options) {
+    if (!option.decides_rows) continue;
+    const std::vector<int64_t> values = values_of(option, checks);
+    cache.options.set(option.name, values.at(squares[turn++ % 2] % values.size()));
+  }
+  if (!layout.shortest_prompt) return;
+  for (const LayoutOption& option : layout.options) {
+    const size_t least = layout.shortest_prompt(cache);
+    if (least <= checks.prompt.size()) return;
+    if (option.kind != LayoutOption::Kind::number || checks.options.contains(std::string(option.name))) continue;
+    const int64_t less = cache.options.number(option) - static_cast<int64_t>(least - checks.prompt.size());
+    cache.options.set(option.name, std::max(option.low, less));
+  }
+}
+
+/// The shortest prompt that shows all that a layout does, with options as small as they may be where nobody gave them.
+size_t shortest_prompt(const CacheLayout& layout, const LayoutChecks& checks) {
+  if (!layout.shortest_prompt) return 0;
+  CachePlan cache{.layout = std::string(layout.name)};
+  for (const LayoutOption& option : layout.options) {
+    if (const auto given = checks.options.find(std::string(option.name)); given != checks.options.end()) {
+      cache.options.set(option.name, *std::ranges::max_element(given->second));
+    } else if (option.kind == LayoutOption::Kind::number) {
+      cache.options.set(option.name, option.low);
+    }
+  }
+  return layout.shortest_prompt(cache);
 }
 
 /// In which rotations a pair is checked: as it is where nobody says, rotated, and not. If not all are wanted, one that
@@ -94,8 +137,8 @@ std::vector<Line> lines_of(size_t head_dim, const LayoutChecks& checks) {
         for (size_t layout = 0; layout < checks.layouts.size(); ++layout) {
           const CacheShape shape{
               .head_dim = head_dim, .k_format = checks.k_formats[k], .v_format = checks.v_formats[v]};
-          CachePlan cache{.layout = checks.layouts[layout], .shape = shape, .rotate = rotate};
-          if (cache.layout == "mixed") choose_cold(cache, checks);
+          CachePlan cache{.layout = std::string(checks.layouts[layout]), .shape = shape, .rotate = rotate};
+          choose_rows(cache, checks);
           const auto is_same = [&](const Line& line) {
             return line.layout == layout && rotation_of(line.cache) == rotation_of(cache);
           };
@@ -108,9 +151,13 @@ std::vector<Line> lines_of(size_t head_dim, const LayoutChecks& checks) {
   return lines;
 }
 
-/// Whether two lines have one reference: contiguous and paged caches read the same bytes.
+bool has_own_rows(const Line& line) {
+  return layout_of(line.cache).has_own_rows;
+}
+
+/// Whether two lines have one reference: they read the bytes that a contiguous cache does.
 bool share_reference(const Line& a, const Line& b) {
-  return a.cache.layout != "mixed" && b.cache.layout != "mixed" && a.k == b.k && a.v == b.v &&
+  return !has_own_rows(a) && !has_own_rows(b) && a.k == b.k && a.v == b.v &&
          rotation_of(a.cache) == rotation_of(b.cache);
 }
 
@@ -121,7 +168,7 @@ class Checker {
         checks_(checks),
         progress_(progress),
         prompt_{checks.prompt, std::min<size_t>(96, checks.prompt.size() / 4)},
-        model_(file, prompt_.context()),
+        model_(file),
         pool_(std::max(physical_cores(), *std::max_element(checks.threads.begin(), checks.threads.end()))),
         lines_(lines_of(model_.config().head_dim, checks)) {
     for (const std::string_view layout : checks.layouts) cases_.push_back(cases_of(layout, checks));
@@ -131,7 +178,7 @@ class Checker {
       total_ += static_cast<size_t>(
           std::count_if(cases.begin(), cases.end(), [&](const Case& c) { return c.k == line.k && c.v == line.v; }));
       total_ += !plain || !share_reference(*plain, line);
-      if (line.cache.layout != "mixed") plain = &line;
+      if (!has_own_rows(line)) plain = &line;
     }
     ++total_;  // the exact one
     const ModelConfig& c = model_.config();
@@ -147,11 +194,12 @@ class Checker {
     const Line* plain_line = nullptr;
     std::optional<Reference> plain, own;
     for (const Line& line : lines_) {
-      const bool is_mixed = line.cache.layout == "mixed";
-      std::optional<Reference>& reference = is_mixed ? own : plain;
-      if (is_mixed || !plain_line || !share_reference(*plain_line, line)) reference = make_reference(line.cache);
-      if (!is_mixed) plain_line = &line;
-      const LayoutResult result = compare(line, *reference);
+      std::optional<Reference>& reference = has_own_rows(line) ? own : plain;
+      const bool shares = plain_line && share_reference(*plain_line, line);
+      if (!shares) reference = make_reference(line);
+      if (!has_own_rows(line)) plain_line = &line;
+      LayoutResult result = compare(line, *reference);
+      result.shares_reference = shares;
       if (is_cancelled()) return false;
       progress_.on_result(result);
       all_ok &= result.ok();
@@ -173,8 +221,9 @@ class Checker {
     return made;
   }
 
-  Reference make_reference(CachePlan cache) {
-    if (cache.layout != "mixed") cache.layout = "contiguous";
+  Reference make_reference(const Line& line) {
+    CachePlan cache = line.cache;
+    if (!has_own_rows(line)) cache.layout = "contiguous", cache.options = {};
     OracleCheck oracle(model_.config(), checks_.prompt.size(), every_, pool_);
     Reference reference;
     try {
@@ -219,7 +268,7 @@ class Checker {
     size_t differ = 0;
     double largest = 0;
     for (size_t i = 0; i < made.size(); ++i) {
-      if (std::memcmp(&made[i], &reference.logits[i], sizeof(float)) == 0) continue;
+      if (std::bit_cast<uint32_t>(made[i]) == std::bit_cast<uint32_t>(reference.logits[i])) continue;
       ++differ;
       largest = std::max(largest, std::fabs(static_cast<double>(made[i]) - reference.logits[i]));
     }
@@ -247,13 +296,13 @@ bool check_layouts(const ModelFile& file, const LayoutChecks& checks, const Layo
   if (checks.prompt.size() < kShortestPrompt) {
     fail("a prompt of {} tokens has no pages to cut; at least {} are needed", checks.prompt.size(), kShortestPrompt);
   }
-  const bool is_mixed = std::count(checks.layouts.begin(), checks.layouts.end(), "mixed") > 0;
-  const size_t least = shortest_mixed_prompt(checks.hot_tokens.value_or(1), checks.sink_tokens.value_or(0));
-  if (is_mixed && checks.prompt.size() < least) {
+  for (const std::string_view name : checks.layouts) {
+    const size_t least = shortest_prompt(layout_named(name), checks);
+    if (checks.prompt.size() >= least) continue;
     fail(
-        "of a prompt of {} tokens none would be cold in a mixed cache; give one of at least {}, or leave mixed out "
-        "(--cache contiguous,paged)",
-        checks.prompt.size(), least);
+        "a prompt of {} tokens does not show all that a {} cache does; give one of at least {}, or leave {} out "
+        "(--cache)",
+        checks.prompt.size(), name, least, name);
   }
   return Checker(file, checks, progress).run();
 }

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "cache/layout.h"
 
 namespace contexture {
 namespace {
@@ -82,15 +83,18 @@ RunOptions needle_options(RunOptions options, size_t depth) {
   options.cache.context = depth + 1;
   options.cache.sequences = 2;
   // The question shares the context's pages, and has one of its own.
-  options.cache.pool_tokens = depth + options.cache.page_tokens;
+  set_pool(options.cache, depth + unit_of(options.cache));
   return options;
 }
 
-NeedleAsker::NeedleAsker(Runtime& runtime, const std::atomic<bool>* cancelled)
-    : runtime_(runtime), cancelled_(cancelled), context_(runtime.cache()) {}
+NeedleAsker::NeedleAsker(Executor& executor, const std::atomic<bool>* cancelled)
+    : executor_(executor),
+      rotation_(executor.rotation_of(executor.capacities().context)),
+      cancelled_(cancelled),
+      context_(executor.books()) {}
 
 bool NeedleAsker::read(std::span<const TokenId> tokens, const std::function<void(size_t)>& on_chunk) {
-  const size_t chunk = runtime_.plan().step_tokens;
+  const size_t chunk = executor_.capacities().step_tokens;
   for (size_t at = 0; at < tokens.size(); at += chunk) {
     const size_t count = std::min(chunk, tokens.size() - at);
     feed(context_.id(), tokens.subspan(at, count), false);
@@ -101,10 +105,10 @@ bool NeedleAsker::read(std::span<const TokenId> tokens, const std::function<void
 }
 
 std::optional<NeedleAnswer> NeedleAsker::ask(const Needle& needle) {
-  const std::optional<SequenceId> fork = runtime_.cache().fork(context_.id());
+  const std::optional<SequenceId> fork = executor_.books().fork(context_.id());
   if (!fork) fail("the cache has no room for a question beside the context; make it for two sequences");
   const std::span<const float> logits = feed(*fork, {&needle.key, 1}, true);
-  runtime_.cache().free(*fork);
+  executor_.books().free(*fork);
   if (is_cancelled()) return std::nullopt;
   NeedleAnswer answer{.needle = needle};
   answer.answer = static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -119,19 +123,19 @@ std::optional<NeedleAnswer> NeedleAsker::ask(const Needle& needle) {
 
 /// Runs tokens that fit a step; the logits after the last one where they are wanted.
 std::span<const float> NeedleAsker::feed(SequenceId sequence, std::span<const TokenId> tokens, bool wants_logits) {
-  Cache& cache = runtime_.cache();
-  const size_t first = cache.length(sequence);
-  if (!cache.append(sequence, tokens.size()))
+  Books& books = executor_.books();
+  const size_t first = books.length(sequence);
+  if (!books.append(sequence, tokens.size()))
     fail("the cache has no room for {} more tokens; make it larger", tokens.size());
   step_.clear();
-  step_.add(sequence, first, tokens, wants_logits ? tokens.size() - 1 : tokens.size());
-  return runtime_.forward(step_.step(cancelled_));
+  step_.add(sequence, first, tokens, wants_logits ? tokens.size() - 1 : tokens.size(), rotation_);
+  return executor_.forward(step_.step(cancelled_)).logits;
 }
 
-std::optional<std::vector<NeedleAnswer>> ask_all(Runtime& runtime, const NeedleContext& context,
+std::optional<std::vector<NeedleAnswer>> ask_all(Executor& executor, const NeedleContext& context,
                                                  const std::function<void(size_t)>& on_chunk,
                                                  const std::atomic<bool>* cancelled) {
-  NeedleAsker asker(runtime, cancelled);
+  NeedleAsker asker(executor, cancelled);
   if (!asker.read(context.tokens, on_chunk)) return std::nullopt;
   std::vector<NeedleAnswer> answers;
   for (const Needle& needle : context.needles) {

@@ -50,7 +50,7 @@ RunOptions needle_options(RunOptions options, size_t depth);
 class NeedleAsker {
  public:
   /// `cancelled` is looked at after every layer. Throws Error where the cache has no room.
-  explicit NeedleAsker(Runtime& runtime, const std::atomic<bool>* cancelled = nullptr);
+  explicit NeedleAsker(Executor& executor, const std::atomic<bool>* cancelled = nullptr);
 
   /// Adds tokens to the context; tells how many of them are done after each chunk. False where it was cancelled.
   [[nodiscard]] bool read(std::span<const TokenId> tokens, const std::function<void(size_t)>& on_chunk = {});
@@ -64,14 +64,15 @@ class NeedleAsker {
   std::span<const float> feed(SequenceId sequence, std::span<const TokenId> tokens, bool wants_logits);
   bool is_cancelled() const { return cancelled_ && *cancelled_; }
 
-  Runtime& runtime_;
+  Executor& executor_;
+  const RotationId rotation_;
   const std::atomic<bool>* cancelled_;
   OwnedSequence context_;
   StepTokens step_;
 };
 
-/// What the model says of every needle of a context; nothing where it was cancelled. `runtime`: of needle_options.
-[[nodiscard]] std::optional<std::vector<NeedleAnswer>> ask_all(Runtime& runtime, const NeedleContext& context,
+/// What the model says of every needle of a context; nothing where it was cancelled. `executor`: of needle_options.
+[[nodiscard]] std::optional<std::vector<NeedleAnswer>> ask_all(Executor& executor, const NeedleContext& context,
                                                                const std::function<void(size_t)>& on_chunk = {},
                                                                const std::atomic<bool>* cancelled = nullptr);
 

@@ -18,10 +18,10 @@ std::optional<std::span<const float>> TextReader::feed(std::span<const TokenId> 
     fail("the context of {} tokens is full; ask for more with -c", runtime_.plan().cache.context);
   }
   step_.clear();
-  step_.add(sequence_.id(), first, tokens, skipped);
-  const std::span<const float> logits = runtime_.forward(step_.step(cancelled_));
-  if (cancelled_ && *cancelled_) return std::nullopt;
-  return logits;
+  step_.add(sequence_.id(), first, tokens, skipped, runtime_.rotation_of(runtime_.plan().cache.context));
+  const StepResult result = runtime_.forward(step_.step(cancelled_));
+  if (result.cancelled) return std::nullopt;
+  return result.logits;
 }
 
 size_t TextWindows::scored_of(size_t text_tokens) const {

@@ -144,8 +144,8 @@ class Trace::Reader {
     const std::vector<int64_t> shape{static_cast<int64_t>(tokens), static_cast<int64_t>(result_.shape.kv_heads),
                                      static_cast<int64_t>(dim)};
     const StoredTensor* tensor = nullptr;
-    for (const Format in_bytes : {Format::q8_0, Format::q4_0}) {
-      if (dim % info(in_bytes).block == 0) continue;
+    for (const Format in_bytes : kv_formats()) {
+      if (!is_traced_in_bytes(in_bytes, dim)) continue;
       tensor = file_.find(fmt::format("{}{}.{}_bytes", prefix_, name, contexture::name(in_bytes)));
       if (!tensor) continue;
       check(*tensor, Format::i8, {shape[0], shape[1], static_cast<int64_t>(kv_row_bytes(in_bytes, dim))});

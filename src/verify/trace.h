@@ -29,7 +29,8 @@
 //                     .span.I.P.positions   i64 (tokens): absolute, evenly spaced, ascending
 //
 // Where a head is not whole blocks, its last block is short (tensor/kv_row.h), and no GGUF type says so: then K is
-// .span.I.P.k.q8_0_bytes or .k.q4_0_bytes, i8 (tokens, kv_heads, bytes of a head's row), and V likewise.
+// .span.I.P.k.q8_0_bytes or .k.q4_0_bytes, i8 (tokens, kv_heads, bytes of a head's row), and V likewise. So it is
+// always with fp8_e4m3, which GGUF has no type for.
 //
 // Spans are the parts of a context that differ in format, or in who sees them: P says which, of a mixed cache `sinks`,
 // `cold` or `hot`; of any other cache there is one, `all`. A query at position p sees the tokens at positions ≤ p of
@@ -39,6 +40,11 @@
 namespace contexture {
 
 constexpr int64_t kTraceVersion = 1;
+
+/// Whether rows of this format are in a trace as bytes: no GGUF type describes them.
+inline bool is_traced_in_bytes(Format format, size_t head_dim) {
+  return head_dim % info(format).block != 0 || info(format).gguf_type == kNoGgufType;
+}
 inline constexpr const char* kTraceKeys = "contexture.trace.";
 inline constexpr GgufUse kTraceFile{.with_integers = true, .remedy = "trace again (run --trace)"};
 

@@ -120,7 +120,7 @@ void TraceWriter::add(const std::string& prefix, const AttentionShape& shape, co
   for (size_t begin = 0, end = 0; begin < queries.view.size(); begin = end) {
     end = begin + 1;
     while (end < queries.view.size() && continues(queries.view[end - 1], queries.view[end])) ++end;
-    const CacheView part = queries.view.subspan(begin, end - begin);
+    const CacheView part = queries.view.part(begin, end - begin);
     if (tokens_of(part) > 0) parts.push_back(part);
   }
   std::vector<int64_t> numbers;
@@ -149,11 +149,11 @@ void TraceWriter::add_span(const std::string& prefix, const AttentionShape& shap
 void TraceWriter::add_rows(const std::string& name, const AttentionShape& shape, CacheView alike, bool is_k) {
   const Format format = is_k ? alike[0].k_format : alike[0].v_format;
   const size_t row = kv_row_bytes(format, shape.head_dim);
-  const bool whole_blocks = shape.head_dim % info(format).block == 0;
-  begin_tensor(whole_blocks ? name : fmt::format("{}.{}_bytes", name, contexture::name(format)),
-               whole_blocks ? format : Format::i8,
+  const bool in_bytes = is_traced_in_bytes(format, shape.head_dim);
+  begin_tensor(in_bytes ? fmt::format("{}.{}_bytes", name, contexture::name(format)) : name,
+               in_bytes ? Format::i8 : format,
                {static_cast<int64_t>(tokens_of(alike)), static_cast<int64_t>(shape.kv_heads),
-                static_cast<int64_t>(whole_blocks ? shape.head_dim : row)});
+                static_cast<int64_t>(in_bytes ? row : shape.head_dim)});
   for (const TokenSpan& span : alike) {
     for (size_t t = 0; t < span.count; ++t) {
       for (size_t head = 0; head < shape.kv_heads; ++head) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <regex>
@@ -12,16 +13,32 @@
 namespace {
 
 /// From the ground up. A room is a folder of src/; what lies in none of these has no floor.
-const std::vector<std::string> kRooms = {"base",          "jinja",   "tensor", "files", "text",
-                                         "chat",          "kernels", "cache",  "model", "backends/static_graph",
-                                         "backends/ring", "engine",  "verify", "cli"};
+const std::vector<std::string> kRooms = {"base",
+                                         "jinja",
+                                         "tensor",
+                                         "files",
+                                         "text",
+                                         "chat",
+                                         "kernels",
+                                         "sampling",
+                                         "cache",
+                                         "model",
+                                         "backends",
+                                         "backends/cpu",
+                                         "backends/static_graph",
+                                         "backends/ring",
+                                         "engine",
+                                         "api",
+                                         "verify",
+                                         "cli"};
 
-/// The floor of a path below src/; 0 where it is in no room.
+/// The floor of a path below src/: of the longest room that it lies in; 0 where it is in none.
 size_t floor_of(const std::string& path) {
+  size_t floor = 0;
   for (size_t i = 0; i < kRooms.size(); ++i) {
-    if (path.starts_with(kRooms[i] + "/")) return i + 1;
+    if (path.starts_with(kRooms[i] + "/") && (floor == 0 || kRooms[i].size() > kRooms[floor - 1].size())) floor = i + 1;
   }
-  return 0;
+  return floor;
 }
 
 TEST(Floors, NoIncludePointsUp) {
@@ -43,6 +60,27 @@ TEST(Floors, NoIncludePointsUp) {
     }
   }
   EXPECT_GT(checked, 100u);
+}
+
+/// What programs see stands by itself: its headers include each other, in one order, and nothing of the house.
+TEST(Floors, PublicHeadersIncludeNothingOfTheHouse) {
+  const std::vector<std::string> order = {
+      "export",        "error", "log",    "sampling",     "options",           "generation", "machine",
+      "graph_backend", "model", "engine", "conversation", "llm_decode_runner", "contexture"};
+  const auto place = [&](const std::string& header) { return std::ranges::find(order, header) - order.begin(); };
+  const std::regex include("^#include \"([^\"]+)\"");
+  for (const auto& entry : std::filesystem::directory_iterator("include/contexture")) {
+    const auto here = place(entry.path().stem().string());
+    ASSERT_LT(here, std::ssize(order)) << entry.path() << " has no place; say here where it stands";
+    std::ifstream file(entry.path());
+    for (std::string line; std::getline(file, line);) {
+      std::smatch match;
+      if (!std::regex_search(line, match, include)) continue;
+      const std::filesystem::path other = match[1].str();
+      EXPECT_EQ(other.parent_path(), "contexture") << entry.path() << ": " << line;
+      EXPECT_LT(place(other.stem().string()), here) << entry.path() << ": " << line;
+    }
+  }
 }
 
 }  // namespace

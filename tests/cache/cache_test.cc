@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "cache/layout.h"
 #include "cache/page_book.h"
 #include "cache/saved_context.h"
 #include "support/log_watch.h"
@@ -20,6 +21,7 @@ namespace {
 
 constexpr CacheShape kShape{
     .layers = 2, .kv_heads = 3, .head_dim = 8, .k_format = Format::f32, .v_format = Format::f16};
+constexpr size_t kSinks = 3;
 constexpr size_t kRow = kShape.kv_heads * kShape.head_dim;
 
 /// What a token's K and V should be: a number that says which token and layer it is.
@@ -43,9 +45,9 @@ void expect_tokens(const Cache& cache, SequenceId sequence, const std::vector<in
   const auto query = static_cast<int64_t>(tokens.size()) - 1;
   for (size_t layer = 0; layer < kShape.layers; ++layer) {
     std::vector<TokenSpan> spans;
-    cache.view(layer, sequence, spans);
+    cache.view(sequence, spans);
     size_t at = 0;
-    for (const TokenSpan& span : spans) {
+    for (const TokenSpan& span : CacheView(spans, layer)) {
       if (!span.seen_from(query)) continue;
       for (size_t t = 0; t < span.count; ++t, ++at) {
         ASSERT_EQ(span.position(t), static_cast<int64_t>(at));
@@ -66,15 +68,15 @@ void expect_tokens(const Cache& cache, SequenceId sequence, const std::vector<in
 
 /// A small cache whose tokens become cold, in formats that hold every mark exactly.
 CachePlan small_plan(std::string_view layout) {
-  return {.layout = layout,
+  return {.layout = std::string(layout),
           .shape = kShape,
           .sequences = 4,
-          .context = layout == "mixed" ? size_t{600} : size_t{40},
+          .context = layout_named(layout).truncates_anywhere ? size_t{40} : size_t{600},
           .step_tokens = 12,
-          .hot_tokens = 20,
-          .sink_tokens = 3,
-          .cold_k_format = Format::f16,
-          .cold_v_format = Format::f32};
+          .options = own_options(layout, {{"hot_tokens", 20},
+                                          {"sink_tokens", kSinks},
+                                          {"cold_k_format", Format::f16},
+                                          {"cold_v_format", Format::f32}})};
 }
 
 class EveryLayout : public testing::TestWithParam<std::string_view> {};
@@ -120,8 +122,8 @@ TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
         const size_t length = tokens.size() - random() % (std::min<size_t>(tokens.size(), 40) + 1);
         const size_t left = cache->truncate(sequence, length);
         ASSERT_EQ(left, cache->length(sequence));
-        if (GetParam() == "mixed") {
-          ASSERT_TRUE(left == length || left <= plan.sink_tokens);
+        if (!layout_of(plan).truncates_anywhere) {
+          ASSERT_TRUE(left == length || left <= kSinks);
         } else {
           ASSERT_EQ(left, length);
         }
@@ -160,7 +162,7 @@ TEST_P(EveryLayout, BehavesLikeAListOfTokens) {
 }
 
 TEST_P(EveryLayout, ReadsNothingOfAFreedSequence) {
-  const auto cache = make_cache({.layout = GetParam(), .shape = kShape, .sequences = 1, .context = 8});
+  const auto cache = make_cache({.layout = std::string(GetParam()), .shape = kShape, .sequences = 1, .context = 8});
   const SequenceId first = cache->create().value();
   ASSERT_TRUE(cache->append(first, 8));
   EXPECT_FALSE(cache->append(first, 1));
@@ -189,7 +191,7 @@ TEST(Mixed, TheBoundaryIsAFunctionOfTheQuery) {
       store_token(*cache, sequence, first + i, tokens.back());
     }
     std::vector<TokenSpan> spans;
-    cache->view(0, sequence, spans);
+    cache->view(sequence, spans);
     ASSERT_LE(spans.size(), spans_of(plan));
     for (size_t query = first; query < tokens.size(); ++query) {
       const size_t hot = query + 1 < 20 ? 3 : std::max<size_t>(3, (query + 1 - 20) / 128 * 128);
@@ -224,8 +226,10 @@ TEST(Clamping, IsCountedInEveryLayoutAndSaidOnce) {
   const LogWatch log;
   for (const std::string_view layout : cache_layouts()) {
     CachePlan plan = small_plan(layout);
-    plan.sink_tokens = 0;  // so that a mixed cache encodes the first tokens twice
-    plan.cold_v_format = Format::q4_0;
+    // No sinks, so that a mixed cache encodes the first tokens twice.
+    plan.options = own_options(
+        layout,
+        {{"sink_tokens", 0}, {"hot_tokens", 20}, {"cold_k_format", Format::f16}, {"cold_v_format", Format::q4_0}});
     const auto cache = make_cache(plan);
     const SequenceId sequence = cache->create().value();
     ASSERT_TRUE(cache->append(sequence, 2));
@@ -265,22 +269,23 @@ TEST(CachePlan, ContiguousBytesAreKAndVOfEveryToken) {
 TEST(CachePlan, PagedBytesAreThoseOfWholePagesAndTheirBooks) {
   // 40 tokens are 5 pages of 8, or 2 of 32; a pool of 100 tokens is 4 of 32.
   const auto kv_bytes = [](const CachePlan& plan, size_t pages) {
-    return bytes_of(plan) - PageBook::bytes_for(pages, plan.page_tokens, plan.sequences, plan.context);
+    return bytes_of(plan) - PageBook::bytes_for(pages, unit_of(plan), plan.sequences, plan.context);
   };
-  CachePlan plan{.layout = "paged", .shape = kShape, .sequences = 4, .context = 40, .page_tokens = 8};
+  CachePlan plan{.layout = "paged", .shape = kShape, .sequences = 4, .context = 40, .options = {{"page_tokens", 8}}};
   EXPECT_EQ(kv_bytes(plan, 20), 7680u * 6);
   EXPECT_EQ(spans_of(plan), 5u);
-  plan.page_tokens = 32;
+  plan.options.set("page_tokens", 32);
   EXPECT_EQ(kv_bytes(plan, 8), 7680u / 40 * 64 * 6);
-  plan.pool_tokens = 100;
+  set_pool(plan, 100);
   EXPECT_EQ(kv_bytes(plan, 4), 7680u / 160 * 128 * 6);
   EXPECT_EQ(spans_of(plan), 2u);
-  plan.page_tokens = 24;
+  plan.options.set("page_tokens", 24);
   EXPECT_THROW(bytes_of(plan), Error);
 }
 
 TEST(Paged, PromptsThatBeginAlikeShareWhatWasComputed) {
-  const auto cache = make_cache({.layout = "paged", .shape = kShape, .sequences = 3, .context = 64, .page_tokens = 8});
+  const auto cache =
+      make_cache({.layout = "paged", .shape = kShape, .sequences = 3, .context = 64, .options = {{"page_tokens", 8}}});
   std::vector<int> tokens(21);
   for (int i = 0; i < 21; ++i) tokens[static_cast<size_t>(i)] = i;
   const std::vector<int32_t> ids(tokens.begin(), tokens.end());
@@ -293,6 +298,46 @@ TEST(Paged, PromptsThatBeginAlikeShareWhatWasComputed) {
   EXPECT_EQ(cache->adopt(second, std::span(ids).first(20)), 20u);
   tokens.resize(20);
   expect_tokens(*cache, second, tokens);
+}
+
+/// What is said of a plan that cannot be.
+std::string refusal(const CachePlan& plan) {
+  try {
+    (void)bytes_of(plan);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return {};
+}
+
+TEST(LayoutOptions, AreRefusedByNameWhereALayoutHasNone) {
+  const CachePlan plan{.layout = "paged", .shape = kShape, .context = 40, .options = {{"hot_tokens", 20}}};
+  EXPECT_EQ(refusal(plan),
+            "a paged cache has no option hot_tokens (it has page_tokens, pool_tokens); leave it out, or choose mixed");
+  CachePlan mixed{.layout = "mixed", .shape = kShape, .context = 40, .options = {{"hot_tokens", 0}}};
+  EXPECT_EQ(refusal(mixed), "hot_tokens of a mixed cache is 0; give a whole number from 1 to 1099511627776");
+  mixed.options = {{"cold_v_format", Format::q6_k}};
+  EXPECT_EQ(refusal(mixed), "cold_v_format of a mixed cache is q6_k; give f32, f16, bf16, q8_0, q4_0 or fp8_e4m3");
+  mixed.options = {};
+  EXPECT_EQ(refusal(mixed), "");
+}
+
+TEST(LayoutOptions, AreReadFromTextsDescribedAndCompared) {
+  CachePlan plan{.layout = "mixed", .shape = {.head_dim = 64}, .context = 512};
+  set_option(plan, "hot_tokens", "30");
+  set_option(plan, "cold_k_format", "q8_0");
+  EXPECT_EQ(describe(plan), "mixed, 512 tokens, K f16 V f16, hot 30, sinks 4, cold K q8_0, cold V q4_0, V rotated");
+  EXPECT_EQ(row_options(plan), "hot_tokens=30 sink_tokens=4 cold_k_format=q8_0 cold_v_format=q4_0");
+  EXPECT_EQ(row_options(plan, /*numbers_only=*/true), "hot_tokens=30 sink_tokens=4");
+  for (const char* wrong : {"", "3 ", "x", "-1", "0", "1099511627777", "0x10"}) {
+    EXPECT_THROW(set_option(plan, "hot_tokens", wrong), Error) << wrong;
+  }
+  EXPECT_THROW(set_option(plan, "cold_k_format", "q6_k"), Error);
+  EXPECT_THROW(set_option(plan, "page_tokens", "8"), Error);
+  plan.layout = "paged";
+  plan.options = {};
+  EXPECT_EQ(row_options(plan), "") << "pages change no bit";
+  EXPECT_EQ(all_options(plan), "page_tokens=32 pool_tokens=0");
 }
 
 TEST(CachePlan, RefusesWhatCannotBe) {

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "cache/page_heap.h"
 #include "support/random.h"
 #include "support/sanitized.h"
 
@@ -159,55 +160,198 @@ TEST(PageBook, ASequenceAloneCanHaveThePoolToItsLastPage) {
   pool.book.check();
 }
 
+/// Tokens remembered by a sequence of a key that is gone.
+void keep(Pool& pool, uint64_t key, const std::vector<int32_t>& tokens) {
+  const SequenceId id = pool.book.create(key).value();
+  ASSERT_TRUE(pool.append(id, tokens));
+  pool.book.remember(id, tokens);
+  pool.book.free(id);
+}
+
+/// How many of some tokens a new sequence of a key finds.
+size_t found(Pool& pool, uint64_t key, const std::vector<int32_t>& tokens) {
+  const SequenceId id = pool.book.create(key).value();
+  const size_t adopted = pool.adopt(id, tokens);
+  pool.book.free(id);
+  return adopted;
+}
+
+TEST(PageBook, SequencesOfOneKeyAloneFindWhatItRemembered) {
+  Pool pool(20, 8, 4, 64);
+  keep(pool, 0, counting(0, 20));
+  keep(pool, 7, counting(0, 11));
+  keep(pool, UINT64_MAX, counting(500, 8));
+  EXPECT_EQ(found(pool, 0, counting(0, 20)), 20u);
+  EXPECT_EQ(found(pool, 7, counting(0, 20)), 11u);
+  EXPECT_EQ(found(pool, 8, counting(0, 20)), 0u);
+  EXPECT_EQ(found(pool, 7, counting(500, 8)), 0u);
+  EXPECT_EQ(pool.book.next_held(counting(0, 11)), 11);
+  EXPECT_EQ(pool.book.next_held(counting(0, 11), 7), std::nullopt);
+  EXPECT_EQ(pool.book.next_held(counting(0, 10), 7), 10);
+  EXPECT_EQ(pool.book.next_held(counting(500, 3), UINT64_MAX), 503);
+  EXPECT_EQ(pool.book.next_held({}, 9), std::nullopt);
+  const SequenceId parent = pool.book.create(9).value();
+  const SequenceId fork = pool.book.fork(parent).value();
+  ASSERT_TRUE(pool.append(fork, counting(0, 16)));
+  pool.book.remember(fork, counting(0, 16));
+  EXPECT_EQ(found(pool, 9, counting(0, 16)), 16u) << "a fork is of its parent's key";
+  pool.book.check();
+}
+
+TEST(PageBook, WhatIsForgottenIsNotFound) {
+  Pool pool(20, 8, 4, 64);
+  keep(pool, 0, counting(0, 8));
+  const SequenceId failed = pool.book.create().value();
+  EXPECT_EQ(pool.adopt(failed, counting(0, 40)), 8u);
+  ASSERT_TRUE(pool.append(failed, counting(8, 30)));
+  pool.book.remember(failed, counting(8, 20));
+  const SequenceId other = pool.book.create().value();
+  EXPECT_EQ(pool.adopt(other, counting(0, 16)), 16u) << "while it was not known to have failed";
+  EXPECT_EQ(found(pool, 0, counting(0, 30)), 24u);
+  pool.book.forget(failed);
+  pool.book.check();
+  EXPECT_EQ(pool.book.length(failed), 38u) << "it keeps its own pages";
+  EXPECT_EQ(found(pool, 0, counting(0, 30)), 16u) << "what another one uses stays, and what it had from others";
+  pool.book.remember(failed, counting(28, 10));
+  pool.book.free(failed);
+  EXPECT_EQ(found(pool, 0, counting(0, 40)), 16u) << "neither telling nor freeing puts it back";
+  pool.book.free(other);
+  pool.book.check();
+  EXPECT_EQ(pool.book.available(), 20u);
+}
+
+TEST(PageBook, WhatFollowsTheForgottenGoesToo) {
+  Pool pool(20, 8, 4, 64);
+  const SequenceId failed = pool.book.create().value();
+  ASSERT_TRUE(pool.append(failed, counting(0, 8)));
+  pool.book.remember(failed, counting(0, 8));
+  const SequenceId after = pool.book.create().value();
+  EXPECT_EQ(pool.adopt(after, counting(0, 8)), 8u);
+  ASSERT_TRUE(pool.append(after, counting(8, 8)));
+  pool.book.remember(after, counting(8, 8));
+  pool.book.free(after);
+  pool.book.forget(failed);
+  pool.book.check();
+  EXPECT_EQ(found(pool, 0, counting(0, 16)), 0u);
+}
+
+/// How often pages were compared.
+struct Counting {
+  static inline size_t compared = 0;
+  bool operator()(uint64_t a, uint64_t b) const { return ++compared, a < b; }
+};
+
+TEST(PageHeap, GivesTheEarliestInLogarithmicSteps) {
+  std::mt19937 random = fresh_random();
+  constexpr size_t kPages = 100'000;
+  PageHeap<Counting> heap(kPages);
+  std::map<uint64_t, PageId> plain;
+  std::vector<uint64_t> times(kPages, 0);
+  uint64_t clock = 0;
+  for (size_t operation = 0; operation < 300'000; ++operation) {
+    const PageId page = static_cast<PageId>(random() % kPages);
+    uint64_t& time = times[static_cast<size_t>(page)];
+    Counting::compared = 0;
+    if (!heap.contains(page)) {
+      time = ++clock << 32 | random();
+      if (random() % 2) time = random();  // a parent whose last child has gone: used long ago
+      if (!plain.emplace(time, page).second) continue;
+      heap.push(page, time);
+    } else if (random() % 2) {
+      heap.remove(page);
+      plain.erase(time);
+    } else {
+      ASSERT_EQ(heap.first(), plain.begin()->second);
+      heap.remove(heap.first());
+      plain.erase(plain.begin());
+    }
+    ASSERT_LE(Counting::compared, 2u * 17 + 1) << "2^17 pages are more than there are";
+    ASSERT_EQ(heap.size(), plain.size());
+    if (operation % 30'000 == 0) {
+      ASSERT_TRUE(heap.is_sound());
+    }
+  }
+}
+
+// Each of as many evictions would look at all of as many pages, were they not in order: days.
+TEST(PageBook, AMillionPagesAreEvictedAtOnce) {
+  constexpr size_t kPages = 1 << 20;
+  PageBook book(kPages, 1, 2, kPages);
+  std::optional<PageBook::Copy> copy;
+  for (int32_t text = 0; text < 2; ++text) {
+    const SequenceId id = book.create().value();
+    ASSERT_TRUE(book.append(id, kPages, copy)) << "all that is kept is evicted";
+    std::vector<int32_t> tokens = counting(0, kPages);
+    tokens[0] = -1 - text;
+    book.remember(id, tokens);
+    book.free(id);
+    EXPECT_EQ(book.available(), kPages);
+  }
+  book.check();
+}
+
 // Random operations against lists of tokens; the books balance all along.
 void run_random_operations(size_t operations, size_t pages, size_t page_tokens, std::mt19937& random) {
   const size_t sequences = 6, context = 100;
   Pool pool(pages, page_tokens, sequences, context);
   std::map<SequenceId, std::vector<int32_t>> model;
   std::map<SequenceId, size_t> remembered;
-  const auto random_tokens = [&](size_t n) {
+  std::map<SequenceId, int32_t> keys;  // of sequences; and a key's tokens are its own
+  // Told to the book without the key, so that prefixes meet often, and written with it, so that a meeting shows.
+  const auto random_tokens = [&](size_t n, int32_t key) {
     std::vector<int32_t> tokens(n);
-    for (int32_t& t : tokens) t = static_cast<int32_t>(random() % 2);  // so that prefixes meet often
+    for (int32_t& t : tokens) t = 2 * key + static_cast<int32_t>(random() % 2);
     return tokens;
+  };
+  const auto told = [](std::span<const int32_t> tokens) {
+    std::vector<int32_t> ids(tokens.begin(), tokens.end());
+    for (int32_t& t : ids) t %= 2;
+    return ids;
   };
   for (size_t operation = 0; operation < operations; ++operation) {
     const auto some = [&] { return std::next(model.begin(), static_cast<ptrdiff_t>(random() % model.size())); };
-    const unsigned kind = random() % 9;
+    const unsigned kind = random() % 20;
     if (kind == 0 || model.empty()) {
-      const auto id = pool.book.create();
+      const auto key = static_cast<int32_t>(random() % 3);
+      const auto id = pool.book.create(static_cast<uint64_t>(key));
       ASSERT_EQ(id.has_value(), model.size() < sequences);
       if (!id) continue;
-      const std::vector<int32_t> prompt = random_tokens(random() % 40);
-      const size_t adopted = pool.adopt(*id, prompt);
+      keys[*id] = key;
+      const std::vector<int32_t> prompt = random_tokens(random() % 40, key);
+      const size_t adopted = pool.adopt(*id, told(prompt));
       ASSERT_LE(adopted, prompt.size());
       model[*id].assign(prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(adopted));
       remembered[*id] = adopted;
-    } else if (kind == 1) {
+    } else if (kind <= 2) {
       const auto from = some();
       const auto id = pool.book.fork(from->first);
       ASSERT_EQ(id.has_value(), model.size() < sequences);
       if (!id) continue;
       model[*id] = from->second;
       remembered[*id] = remembered[from->first];
-    } else if (kind == 2) {
+      keys[*id] = keys[from->first];
+    } else if (kind <= 4) {
       const auto gone = some();
+      if (random() % 3 == 0) pool.book.forget(gone->first);
       pool.book.free(gone->first);
       model.erase(gone);
-    } else if (kind == 3) {
+    } else if (kind == 5) {
+      pool.book.forget(some()->first);
+    } else if (kind <= 7) {
       auto& [id, tokens] = *some();
       const size_t length = random() % (tokens.size() + 1);
       pool.book.truncate(id, length);
       tokens.resize(length);
       remembered[id] = std::min(remembered[id], length);
-    } else if (kind == 4) {
+    } else if (kind <= 9) {
       auto& [id, tokens] = *some();
       size_t& done = remembered[id];
       const size_t more = random() % (tokens.size() - done + 1);
-      pool.book.remember(id, std::span(tokens).subspan(done, more));
+      pool.book.remember(id, told(std::span(tokens).subspan(done, more)));
       done += more;
     } else {
       auto& [id, tokens] = *some();
-      const std::vector<int32_t> more = random_tokens(random() % 20);
+      const std::vector<int32_t> more = random_tokens(random() % 20, keys[id]);
       const size_t available = pool.book.available();
       const bool appended = pool.append(id, more);
       if (!appended) {

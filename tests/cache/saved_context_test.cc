@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "cache/layout.h"
 #include "kernels/hadamard.h"
 #include "support/random.h"
 #include "tensor/kv_row.h"
@@ -25,7 +26,7 @@ struct Kind {
 };
 
 CachePlan plan_of(const Kind& kind, size_t sequences = 2, size_t context = kContext) {
-  return {.layout = kind.layout,
+  return {.layout = std::string(kind.layout),
           .shape = {.layers = kSavedLayers,
                     .kv_heads = kHeads,
                     .head_dim = kSavedDim,
@@ -34,11 +35,11 @@ CachePlan plan_of(const Kind& kind, size_t sequences = 2, size_t context = kCont
           .sequences = sequences,
           .context = context,
           .step_tokens = 16,
-          .page_tokens = 8,
-          .hot_tokens = kind.hot,
-          .sink_tokens = kind.sinks,
-          .cold_k_format = kind.cold_k,
-          .cold_v_format = kind.cold_v,
+          .options = own_options(kind.layout, {{"page_tokens", 8},
+                                               {"hot_tokens", kind.hot},
+                                               {"sink_tokens", kind.sinks},
+                                               {"cold_k_format", kind.cold_k},
+                                               {"cold_v_format", kind.cold_v}}),
           .rotate = kind.rotate,
           .resumable = true};
 }
@@ -65,9 +66,9 @@ void append_random(Cache& cache, SequenceId sequence, size_t tokens, std::mt1993
 /// What the last token sees in one layer, as bytes: of every token its position, formats and rows.
 std::string seen(const Cache& cache, SequenceId sequence, size_t layer) {
   std::vector<TokenSpan> spans;
-  cache.view(layer, sequence, spans);
+  cache.view(sequence, spans);
   std::string all;
-  for (const TokenSpan& span : spans) {
+  for (const TokenSpan& span : CacheView(spans, layer)) {
     if (!span.seen_from(static_cast<int64_t>(cache.length(sequence)) - 1)) continue;
     for (size_t t = 0; t < span.count; ++t) {
       all += fmt::format("{} {} {}:", span.position(t), name(span.k_format), name(span.v_format));
@@ -89,7 +90,7 @@ void expect_same(const Cache& a, SequenceId in_a, const Cache& b, SequenceId in_
 
 std::vector<Kind> kinds() {
   std::vector<Kind> all;
-  for (const Format format : {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0}) {
+  for (const Format format : kv_formats()) {
     all.push_back({"contiguous", format, format});
     all.push_back({"paged", format, format});
     all.push_back({"mixed", Format::f16, Format::f32, format, format});
@@ -199,9 +200,10 @@ struct Copy {
 };
 std::vector<Copy> copies(const Cache& cache, SequenceId sequence, size_t layer, bool is_v) {
   std::vector<HeldRows> held;
-  cache.held(layer, sequence, held);
+  cache.held(sequence, held);
   std::vector<Copy> all;
-  for (const auto& [rows, cold] : held) {
+  for (const auto& [table, cold] : held) {
+    const TokenSpan rows = table.in_layer(layer);
     for (size_t t = 0; t < rows.count; ++t) {
       Copy copy{rows.position(t), cold, is_v ? rows.v_format : rows.k_format, std::vector<float>(kSavedRow)};
       for (size_t head = 0; head < kHeads; ++head) {

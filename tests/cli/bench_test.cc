@@ -97,7 +97,7 @@ TEST(Bench, TakesALesserInstructionSetAndNamesThoseThatThereAre) {
 /// What tools/compare_peers.sh prints, and its exit status.
 Ended compared(const std::string& arguments) {
   const std::string command =
-      "CONTEXTURE=" CONTEXTURE_PROGRAM " THREADS=1 ROUNDS=1 tools/compare_peers.sh " + arguments;
+      "CONTEXTURE=" + contexture_program() + " THREADS=1 ROUNDS=1 tools/compare_peers.sh " + arguments;
   FILE* const pipe = popen((command + " 2>&1").c_str(), "r");
   if (!pipe) return {};
   Ended ended;

@@ -38,10 +38,28 @@ TEST(Cli, HelpAndWrongUsage) {
     EXPECT_EQ(help.status, 0);
     EXPECT_THAT(help.out, HasSubstr("--model"));
   }
-  for (const char* wrong : {"", "frobnicate", "run --no-such-flag", "run -n many", "run --ctk q3_k", "logits",
-                            "run -p a -f b", "run -c -1 -p a", "run -n -2", "run --temp nan", "run --temp -1",
-                            "run --top-p 2", "run -s -2", "run --repeat-penalty 0", "run -t 0", "plan --memory -5",
-                            "eval needle --depths 1", "logits --tokens 1 -o x --chunk 0"}) {
+  for (const char* wrong : {"",
+                            "frobnicate",
+                            "run --no-such-flag",
+                            "run -n many",
+                            "run --ctk q3_k",
+                            "logits",
+                            "run -p a -f b",
+                            "run -c -1 -p a",
+                            "run -n -2",
+                            "run --temp nan",
+                            "run --temp -1",
+                            "run --top-p 2",
+                            "run -s -2",
+                            "run --repeat-penalty 0",
+                            "run --typical -1",
+                            "run --mirostat 3",
+                            "run --xtc-probability nan",
+                            "run --dry-base 0",
+                            "run -t 0",
+                            "plan --memory -5",
+                            "eval needle --depths 1",
+                            "logits --tokens 1 -o x --chunk 0"}) {
     const Ended ended = run_program(wrong);
     EXPECT_EQ(ended.status, 2) << wrong;
     EXPECT_EQ(ended.out, "") << wrong;
@@ -70,6 +88,45 @@ TEST(Cli, OtherProgramsFlagsAreFollowedOrSaidToMeanNothing) {
              own = json::parse(run_program("plan -c 0 --json").out);
   EXPECT_EQ(own, whole);
   EXPECT_THAT(run("-c 0 -v").err, HasSubstr(fmt::format("{} tokens", whole["max_context"].get<size_t>())));
+}
+
+TEST(Cli, EveryStepOfSamplingHasItsFlags) {
+  const auto ids = [](const std::string& flags) {
+    const Ended ended = run_program("run -p 'Once upon a time' -n 40 --temp 0 --json " + flags);
+    EXPECT_EQ(ended.status, 0) << flags << ended.err;
+    return json::parse(ended.out)["token_ids"].get<std::vector<int>>();
+  };
+  const std::vector<int> plain = ids("");
+  for (const char* flags :
+       {"--presence-penalty 0", "--repeat-penalty 1.5 --repeat-last-n 0", "--xtc-probability 1 --xtc-threshold 0.6",
+        "--top-n-sigma -1", "--top-nsigma 2", "--dry-multiplier 100 --dry-penalty-last-n 0"}) {
+    EXPECT_EQ(ids(flags), plain) << flags;
+  }
+  for (const std::string& flags :
+       {std::string("--presence-penalty 100"), std::string("--frequency-penalty 100"),
+        std::string("--xtc-probability 1 --xtc-threshold 0.01"),
+        std::string("--dry-multiplier 100 --dry-allowed-length 0 --dry-sequence-breaker none"),
+        fmt::format("--logit-bias {}-inf", plain[0]), fmt::format("-l {}+100", plain[1])}) {
+    EXPECT_NE(ids(flags), plain) << flags;
+  }
+  const std::vector<int> banned = ids(fmt::format("--logit-bias {}-inf --logit-bias {}-inf", plain[0], plain[1]));
+  EXPECT_EQ(std::ranges::count(banned, plain[0]) + std::ranges::count(banned, plain[1]), 0);
+  const auto drawn = [](const std::string& flags) {
+    return run_program("run -p 'Once upon a time' -n 40 -s 5 " + flags).out;
+  };
+  EXPECT_NE(drawn("--mirostat 2 --mirostat-ent 1"), drawn("--mirostat 2 --mirostat-ent 8 --mirostat-lr 0.5"));
+  EXPECT_NE(drawn("--temp 2 --typical 0.2"), drawn("--temp 2"));
+  for (const auto& [flags, says] : {std::pair{"--mirostat 1", "Mirostat 1"},
+                                    {"--mirostat 2 --top-k 5", "--top-k"},
+                                    {"--mirostat 2 --session x", "Mirostat"},
+                                    {"--logit-bias 5", "--logit-bias 5"},
+                                    {"--logit-bias 5+nan", "--logit-bias"},
+                                    {"--logit-bias 5+inf", "--logit-bias"},
+                                    {"--logit-bias 999999999+1", "999999999"}}) {
+    const Ended ended = run_program(std::string("run -p a -n 1 ") + flags);
+    EXPECT_EQ(ended.status, 1) << flags;
+    EXPECT_THAT(ended.err, HasSubstr(says)) << flags;
+  }
 }
 
 TEST(Cli, ASeedOfMinusOneIsARandomOne) {
@@ -248,7 +305,12 @@ TEST(Cli, PlanAddsUp) {
   const size_t memory = plan["total_bytes"].get<size_t>();
   const std::string fitting = fmt::format("plan --json --cache contiguous --memory {}", memory);
   EXPECT_EQ(json::parse(run_program(fitting).out)["max_context"], 100);
-  EXPECT_THAT(run_program("plan --cache mixed -ctk bf16").out, HasSubstr("cold K q4_0 V q4_0, rotated"));
+  EXPECT_THAT(run_program("plan --cache mixed -ctk bf16").out, HasSubstr("cold K q4_0, cold V q4_0, rotated"));
+  const Ended ignored = run_program("plan --hot-tokens 8");
+  EXPECT_EQ(ignored.status, 1) << "what the layout has not is not passed over";
+  EXPECT_THAT(ignored.err, HasSubstr("--hot-tokens is of a mixed cache, and this one is paged"));
+  EXPECT_EQ(run_program("plan --cache mixed --hot-tokens 0").status, 2);
+  EXPECT_EQ(run_program("plan --page-tokens 12").status, 2);
   for (const char* not_rotated : {"-ctk q8_0 -ctv f16", "-ctk q4_0 -ctv q4_0 --no-rotate"}) {
     EXPECT_THAT(run_program(std::string("plan ") + not_rotated).out, testing::Not(HasSubstr("rotated")));
   }

@@ -45,14 +45,15 @@ Ended run_program(const std::string& arguments, const std::string& input, const 
 Ended run_program_and_interrupt(const std::vector<std::string>& arguments, int signal) {
   const TemporaryFile out(".out"), err(".err");
   std::ofstream(out.path()).close();
-  std::vector<char*> argv = {const_cast<char*>(CONTEXTURE_PROGRAM)};
+  const std::string program = contexture_program();
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
   for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
   const pid_t child = fork();
   if (child == 0) {
     dup2(open(out.path().c_str(), O_WRONLY | O_TRUNC), STDOUT_FILENO);
     dup2(open(err.path().c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
-    execv(CONTEXTURE_PROGRAM, argv.data());
+    execv(program.c_str(), argv.data());
     _exit(127);
   }
   int status = 0;
@@ -64,7 +65,7 @@ Ended run_program_and_interrupt(const std::vector<std::string>& arguments, int s
 
 Ended run_script(const std::string& script) {
   const TemporaryFile file(".sh");
-  std::ofstream(file.path()) << "C='" << CONTEXTURE_PROGRAM << "'\n" << script << "\n";
+  std::ofstream(file.path()) << "C='" << contexture_program() << "'\n" << script << "\n";
   return run_program(file.path(), {}, "/bin/bash");
 }
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "support/built.h"
+
 namespace contexture {
 
 struct Ended {
@@ -15,7 +17,7 @@ struct Ended {
 
 /// Runs `contexture ARGUMENTS` (or another program) as a shell would, with this stdin, and waits for its end.
 Ended run_program(const std::string& arguments, const std::string& input = {},
-                  const std::string& program = CONTEXTURE_PROGRAM);
+                  const std::string& program = contexture_program());
 
 /// Runs it with this list of arguments, sends a signal once it has written to stdout, and waits for its end.
 Ended run_program_and_interrupt(const std::vector<std::string>& arguments, int signal = SIGINT);

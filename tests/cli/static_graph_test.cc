@@ -78,7 +78,9 @@ TEST_F(StaticGraphCommands, InfoTellsAndPrintsTheGraphs) {
 
 /// The other runner's command line.
 TEST_F(StaticGraphCommands, LlmGenerateTellsTheSameStory) {
-  const auto generate = [](const std::string& flags) { return run_program(flags, {}, CONTEXTURE_LLM_GENERATE); };
+  const auto generate = [](const std::string& flags) {
+    return run_program(flags, {}, built_program("contexture_llm_generate"));
+  };
   const std::string folder = "--ctx_dir " + name_->path();
   const json expected = result(run("run", "-p 'Once upon a time' --temp 0 -n 30 --json"));
   const Ended made = generate(folder + " --prompt 'Once upon a time' --max_gen 30");
@@ -92,7 +94,7 @@ TEST_F(StaticGraphCommands, LlmGenerateTellsTheSameStory) {
   EXPECT_EQ(wrong.status, 1);
   EXPECT_THAT(wrong.err, HasSubstr("/no/such is no folder"));
   EXPECT_EQ(generate("--prompt Once").status, 2);
-  const std::string program = CONTEXTURE_LLM_GENERATE " " + folder + " --prompt Once --max_gen 2 ";
+  const std::string program = built_program("contexture_llm_generate") + " " + folder + " --prompt Once --max_gen 2 ";
   EXPECT_EQ(run_script(program + ">/dev/full").status, 1) << "what cannot be written is a failure";
   EXPECT_EQ(run_script(program + ">&- 2>&-").status, 0);
 }
@@ -168,7 +170,7 @@ TEST(CompiledFolder, AsTheGuidesDescribeItWhereNothingIsSaid) {
     EXPECT_EQ(tokens(folder + flags), engine) << flags;
   }
   const Ended generated = run_program("--ctx_dir " + name.path() + " --kv_updater shift-pointer --prompt abcd", {},
-                                      CONTEXTURE_LLM_GENERATE);
+                                      built_program("contexture_llm_generate"));
   EXPECT_EQ(generated.status, 0) << generated.err;
 
   compile("--recipe float --kv-layout per-layer");

@@ -9,10 +9,13 @@
 #include <chrono>
 #include <csignal>
 
+#include "support/built.h"
+
 namespace contexture {
 
 Terminal::Terminal(const std::vector<std::string>& arguments) {
-  std::vector<char*> argv = {const_cast<char*>(CONTEXTURE_PROGRAM)};
+  const std::string program = contexture_program();
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
   for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
   child_ = forkpty(&terminal_, nullptr, nullptr, nullptr);
@@ -21,7 +24,7 @@ Terminal::Terminal(const std::vector<std::string>& arguments) {
     tcgetattr(STDIN_FILENO, &settings);
     settings.c_lflag &= static_cast<tcflag_t>(~ECHO);
     tcsetattr(STDIN_FILENO, TCSANOW, &settings);
-    execv(CONTEXTURE_PROGRAM, argv.data());
+    execv(program.c_str(), argv.data());
     _exit(127);
   }
 }

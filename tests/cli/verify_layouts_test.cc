@@ -90,7 +90,7 @@ TEST_F(VerifyLayoutsOfASmallModel, TextsAndWrongUsage) {
   const std::string text(150, 'a');
   const Ended ended = verify("--cache paged --ctk q8_0 --ctv q8_0 -p " + text);
   EXPECT_EQ(ended.status, 0) << ended.out << ended.err;
-  EXPECT_THAT(ended.out, HasSubstr("paged       q8_0  q8_0"));
+  EXPECT_THAT(ended.out, HasSubstr("paged       q8_0     q8_0"));
   EXPECT_EQ(ended.err, "");
   EXPECT_EQ(verify("-p a").status, 1);  // too short
   const Ended missed = verify("--prompt-tokens 100 --cache contiguous --ctk f32 --ctv f32 --plant hash");

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "cache/layout.h"
+#include "engine/generate.h"
+#include "engine/runtime.h"
 #include "engine/scheduler.h"
 #include "support/letter_model.h"
 #include "support/random_model.h"
@@ -42,24 +45,24 @@ struct Chat {
     RunOptions options;
     options.cache.layout = layout;
     options.cache.context = context;
-    options.cache.hot_tokens = 16;
+    options.cache.options = own_options(layout, {{"hot_tokens", 16}});
     options.threads = 2;
     options.chunk = 16;
     return options;
   }
   Generation say(const std::string& text, size_t tokens = 6) {
-    return conversation.say(text, {.max_tokens = tokens, .temperature = 0, .ignore_end = true});
+    return conversation.say(text, {.max_tokens = tokens, .sampling = {.temperature = 0}, .ignore_end = true});
   }
   /// The answer to the conversation up to its last user message, in a runtime that has seen nothing.
   std::vector<TokenId> fresh_answer(size_t tokens = 6) {
-    return fresh_answer({.max_tokens = tokens, .temperature = 0, .ignore_end = true});
+    return fresh_answer({.max_tokens = tokens, .sampling = {.temperature = 0}, .ignore_end = true});
   }
   std::vector<TokenId> fresh_answer(const GenerateOptions& generate_options) {
     std::vector<ChatMessage> messages = conversation.messages();
     messages.pop_back();
     Runtime other(opened.file, options(runtime.plan().cache.context, runtime.plan().cache.layout));
     const std::vector<TokenId> prompt = chat_template.encode(*opened.tokenizer, chat_template.render(messages));
-    return generate(other, *opened.tokenizer, prompt, generate_options, {}).token_ids;
+    return generate(other, *opened.tokenizer, {.prompt = prompt, .options = generate_options}).token_ids;
   }
 };
 
@@ -125,7 +128,7 @@ TEST(Conversation, CancelledAnswersStay) {
   chat.say("hello you");
   int tokens = 0;
   const Generation cut = chat.conversation.say(
-      "and then", {.max_tokens = 50, .temperature = 0, .ignore_end = true},
+      "and then", {.max_tokens = 50, .sampling = {.temperature = 0}, .ignore_end = true},
       {.on_token = [&](const GeneratedToken&) { return ++tokens < 3; }, .on_prefill = {}, .cancelled = nullptr});
   EXPECT_EQ(cut.finish_reason, FinishReason::cancelled);
   EXPECT_EQ(chat.conversation.messages().back(), (ChatMessage{"assistant", cut.text}));
@@ -141,7 +144,7 @@ TEST(Conversation, WhatWasCancelledBeforeAWordLeavesNoTrace) {
   std::atomic<bool> cancelled{false};
   size_t chunks = 0;
   const Generation none = chat.conversation.say(
-      std::string(100, 'a'), {.max_tokens = 5, .temperature = 0, .ignore_end = true},
+      std::string(100, 'a'), {.max_tokens = 5, .sampling = {.temperature = 0}, .ignore_end = true},
       {.on_token = {},
        .on_prefill = [&](size_t, size_t) { cancelled = ++chunks == 2; },  // in the middle of the message
        .cancelled = &cancelled});
@@ -181,7 +184,7 @@ TEST(Conversation, WhatWasCancelledBeforeAWordDroppedNoTurns) {
   for (int turn = 0; turn < 3; ++turn) chat.say("some more words");
   const std::vector<ChatMessage> before = chat.conversation.messages();
   const std::atomic<bool> cancelled{true};
-  chat.conversation.say(std::string(40, 'a'), {.max_tokens = 6, .temperature = 0, .ignore_end = true},
+  chat.conversation.say(std::string(40, 'a'), {.max_tokens = 6, .sampling = {.temperature = 0}, .ignore_end = true},
                         {.on_token = {}, .on_prefill = {}, .cancelled = &cancelled});
   EXPECT_EQ(chat.conversation.messages(), before);
   EXPECT_EQ(chat.conversation.dropped_turns(), 0u);
@@ -191,28 +194,28 @@ TEST(Conversation, WhatWasCancelledBeforeAWordDroppedNoTurns) {
 
 TEST(Conversation, EveryTurnHasASeedOfItsOwn) {
   Chat chat(/*context=*/100);
-  GenerateOptions options{.max_tokens = 6, .temperature = 1, .top_k = 3, .seed = 7, .ignore_end = true};
+  GenerateOptions options{.max_tokens = 6, .sampling = {.temperature = 1, .top_k = 3, .seed = 7}, .ignore_end = true};
   size_t dropped = 0;
   for (uint64_t turn = 0; turn < 10; ++turn) {
-    options.seed = 7;
+    options.sampling.seed = 7;
     const Generation made = chat.conversation.say("some more words", options);
     dropped += chat.conversation.dropped_turns();
-    options.seed = 7 + turn;
+    options.sampling.seed = 7 + turn;
     EXPECT_EQ(made.token_ids, chat.fresh_answer(options)) << "turn " << turn;
   }
   EXPECT_GT(dropped, 0u);
   // A conversation that goes on elsewhere draws as it would have here.
   const std::vector<ChatMessage> messages = {{"user", "a"}, {"assistant", "b"}, {"user", "c"}, {"assistant", "d"}};
   chat.conversation.set_messages(messages);
-  options.seed = 7;
+  options.sampling.seed = 7;
   const Generation made = chat.conversation.say("more", options);
-  options.seed = 9;
+  options.sampling.seed = 9;
   EXPECT_EQ(made.token_ids, chat.fresh_answer(options));
 }
 
 TEST(Conversation, ASavedOneGoesOnWithItsOwnTokens) {
   Chat here(400), there(400);
-  GenerateOptions options{.max_tokens = 6, .temperature = 2, .seed = 7, .ignore_end = true};
+  GenerateOptions options{.max_tokens = 6, .sampling = {.temperature = 2, .seed = 7}, .ignore_end = true};
   here.conversation.say("hello", options);
   here.conversation.say("and then", options);
   SavedConversation saved = here.conversation.saved();
@@ -238,25 +241,6 @@ TEST(Conversation, FormatsWithoutAnEndTokenEndWithTheNextQuestion) {
   chat.say("hello");
   const Generation after = chat.say("more");
   EXPECT_EQ(after.token_ids, chat.fresh_answer());
-}
-
-TEST(Conversation, OfThePublicInterface) {
-  const TemporaryFile path;
-  write_letter_model(path.path(), kLetterTemplate, 1, false);
-  const GenerateOptions options{.max_tokens = 6, .temperature = 0, .ignore_end = true};
-  Conversation conversation({.model_path = path.path(), .threads = 1}, {.system = "be kind"});
-  std::string streamed;
-  const Generation first = conversation.say("hello", options, [&](const GeneratedToken& t) {
-    streamed += t.text;
-    return true;
-  });
-  EXPECT_EQ(streamed, first.text);
-  const Generation second = conversation.say("more", options);
-  EXPECT_LT(second.prefilled_tokens, second.prompt_tokens);
-  EXPECT_EQ(conversation.messages().size(), 5u);
-  Conversation moved = std::move(conversation);
-  EXPECT_EQ(moved.messages().back().content, second.text);
-  EXPECT_THROW(Conversation({.model_path = path.path()}, {.chat_format = "nope"}), Error);
 }
 
 }  // namespace

@@ -49,8 +49,7 @@ TEST(DecodeRunnerPrograms, TheGuidesMainCompiles) {
   const TemporaryFile source(".cc"), log(".log");
   const auto status_of = [&](const std::string& text) {
     std::ofstream(source.path()) << text;
-    const std::string command = "'" CONTEXTURE_CXX
-                                "' -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I '" CONTEXTURE_INCLUDE "' '" +
+    const std::string command = "'" CONTEXTURE_CXX "' -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I include '" +
                                 source.path() + "' 2>'" + log.path() + "'";
     return std::system(command.c_str());
   };

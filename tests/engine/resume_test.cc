@@ -60,14 +60,15 @@ class ResumeTest : public testing::Test {
     std::string streamed;
     GenerationCallbacks callbacks;
     callbacks.on_token = [&](const GeneratedToken& token) { return streamed += token.text, true; };
-    const Generation made = generate_in(runtime, tokenizer, sequence.id(), prompt, options, callbacks);
+    const Generation made =
+        generate_in(runtime, tokenizer, sequence.id(), {.prompt = prompt, .options = options, .callbacks = callbacks});
     EXPECT_EQ(streamed, made.text);
     text.ids.insert(text.ids.end(), made.token_ids.begin(), made.token_ids.end());
     text.log_probabilities.insert(text.log_probabilities.end(), made.log_probabilities.begin(),
                                   made.log_probabilities.end());
     text.shown += made.text;
     text.ended = made.finish_reason;
-    save_session(session_.path(), runtime, sequence.id(), state_after(prompt, options, made, runtime), identity, "m");
+    save_session(session_.path(), runtime, sequence.id(), state_after(prompt, options, made, 200), 0, identity, "m");
   }
 
   Text in_parts(const GenerateOptions& options, std::initializer_list<size_t> parts) {
@@ -92,7 +93,8 @@ constexpr size_t kTokens = kSanitized ? 12 : 72;  // beyond the repetition penal
 
 TEST_F(ResumeTest, CutAtAnyTokenItGoesOnAsIfItHadNeverStopped) {
   for (const bool greedy : {false, true}) {
-    GenerateOptions options{.temperature = greedy ? 0.f : 1.f, .top_k = 0, .repeat_penalty = 1.4f, .seed = 5};
+    GenerateOptions options{
+        .sampling = {.temperature = greedy ? 0.f : 1.f, .top_k = 0, .repeat_penalty = 1.4f, .seed = 5}};
     options.ignore_end = true;
     const Text free = in_parts(options, {kTokens});
     // Stop texts that seem to begin all the time, and never come.
@@ -108,7 +110,7 @@ TEST_F(ResumeTest, CutAtAnyTokenItGoesOnAsIfItHadNeverStopped) {
 }
 
 TEST_F(ResumeTest, AStopTextThatIsCutEndsItWhereItWouldHaveEnded) {
-  GenerateOptions options{.temperature = 1, .top_k = 0, .seed = 6};
+  GenerateOptions options{.sampling = {.temperature = 1, .top_k = 0, .seed = 6}};
   options.ignore_end = true;
   const Text free = in_parts(options, {kTokens});
   for (size_t at = 4; at + 6 < free.shown.size() / 2; at += 3) {
@@ -123,7 +125,7 @@ TEST_F(ResumeTest, AStopTextThatIsCutEndsItWhereItWouldHaveEnded) {
 }
 
 TEST_F(ResumeTest, AfterAStopTextItGoesOnFromWhatWasShown) {
-  GenerateOptions options{.temperature = 1, .top_k = 0, .repeat_penalty = 1.4f, .seed = 7};
+  GenerateOptions options{.sampling = {.temperature = 1, .top_k = 0, .repeat_penalty = 1.4f, .seed = 7}};
   options.ignore_end = true;
   const Text free = in_parts(options, {kTokens});
   for (size_t at = 1; at + 2 < free.shown.size() / 2; ++at) {
@@ -147,12 +149,12 @@ TEST_F(ResumeTest, AfterAStopTextItGoesOnFromWhatWasShown) {
 }
 
 TEST_F(ResumeTest, AnEndStaysTheEnd) {
-  GenerateOptions options{.temperature = 1, .top_k = 0, .seed = 1};
+  GenerateOptions options{.sampling = {.temperature = 1, .top_k = 0, .seed = 1}};
   Text whole;
   do {  // until an end token is drawn
-    ++options.seed;
+    ++options.sampling.seed;
     whole = in_parts(options, {150});
-    ASSERT_LT(options.seed, 500u);
+    ASSERT_LT(options.sampling.seed, 500u);
   } while (whole.ended != FinishReason::end || whole.ids.size() < 2);
   for (const size_t cut : {size_t{1}, whole.ids.size() / 2, whole.ids.size()}) {
     expect_equal(in_parts(options, {cut, 150}), whole);

@@ -7,6 +7,10 @@
 #include <set>
 
 #include "base/error.h"
+#include "cache/layout.h"
+#include "engine/generate.h"
+#include "engine/run_all.h"
+#include "engine/runtime.h"
 #include "support/allocations.h"
 #include "support/random.h"
 #include "support/random_model.h"
@@ -30,7 +34,7 @@ class Scheduling : public testing::TestWithParam<std::string_view> {
     options.cache.shape.k_format = options.cache.shape.v_format = Format::f32;
     options.cache.sequences = sequences;
     options.cache.context = context;
-    options.cache.hot_tokens = 20;
+    options.cache.options = own_options(layout, {{"hot_tokens", 20}});
     options.threads = 2;
     options.chunk = 48;
     options.logit_rows = sequences;
@@ -48,12 +52,12 @@ class Scheduling : public testing::TestWithParam<std::string_view> {
       r.prompt.assign(common.begin(), common.begin() + static_cast<ptrdiff_t>(shared));
       while (r.prompt.size() < length) r.prompt.push_back(static_cast<TokenId>(random_() % 259));
       r.options = {.max_tokens = 1 + random_() % max_tokens,
-                   .temperature = i % 3 == 0 ? 0.f : 1.5f,
-                   .top_k = 0,
-                   .top_p = 1,
-                   .min_p = 0,
-                   .repeat_penalty = i % 4 == 0 ? 1.2f : 1.f,
-                   .seed = i,
+                   .sampling = {.temperature = i % 3 == 0 ? 0.f : 1.5f,
+                                .top_k = 0,
+                                .top_p = 1,
+                                .min_p = 0,
+                                .repeat_penalty = i % 4 == 0 ? 1.2f : 1.f,
+                                .seed = i},
                    .ignore_end = i % 5 != 0};
       if (i % 4 == 1) r.options.stop = {"a", "xyz"};
       requests.push_back(std::move(r));
@@ -63,7 +67,7 @@ class Scheduling : public testing::TestWithParam<std::string_view> {
 
   Generation alone(const Submission& request, size_t context, std::string_view layout = "contiguous") {
     Runtime runtime(opened_->file, options(layout, 1, context));
-    return generate(runtime, *opened_->tokenizer, request.prompt, request.options, {});
+    return generate(runtime, *opened_->tokenizer, {.prompt = request.prompt, .options = request.options});
   }
 
   static void expect_same(const Generation& made, const Generation& expected) {
@@ -83,7 +87,7 @@ TEST_P(Scheduling, EachGetsTheTextItHasAlone) {
     RunOptions run = options(GetParam(), 4, 200);
     run.logit_rows = logit_rows;
     Runtime runtime(opened_->file, run);
-    Scheduler scheduler(runtime, *opened_->tokenizer);
+    AllTogether scheduler(runtime, *opened_->tokenizer);
     std::vector<Submission> all = requests(10, 150, 60);
     std::vector<std::string> streamed(all.size());
     for (size_t i = 0; i < all.size(); ++i) {
@@ -128,8 +132,7 @@ TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
   for (const Submission& r : all) expected.push_back(alone(r, context));
   for (const size_t page_tokens : {8, 32}) {
     RunOptions run = options("paged", all.size(), context);
-    run.cache.page_tokens = page_tokens;
-    run.cache.pool_tokens = context * 3 / 2;
+    run.cache.options = {{"page_tokens", page_tokens}, {"pool_tokens", context * 3 / 2}};
     std::vector<std::string> streamed(all.size());
     for (size_t i = 0; i < all.size(); ++i) {
       all[i].callbacks.on_token = [&streamed, i](const GeneratedToken& t) { return streamed[i] += t.text, true; };
@@ -139,7 +142,7 @@ TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
     [[maybe_unused]] const size_t resident_before = resident();
     const AllocationWatch watch;
     Runtime runtime(opened_->file, plan);
-    Scheduler scheduler(runtime, *opened_->tokenizer);
+    AllTogether scheduler(runtime, *opened_->tokenizer);
     for (const Submission& r : all) scheduler.submit(r);
     const std::vector<Generation> made = scheduler.run();
     EXPECT_GT(scheduler.preemptions(), 0u);
@@ -165,11 +168,10 @@ TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
 
 TEST_F(PoolTooSmall, WhoDoesNotFitAloneEndsThereAndHoldsUpNobody) {
   RunOptions run = options("paged", 3, 200);
-  run.cache.page_tokens = 8;
-  run.cache.pool_tokens = 64;
+  run.cache.options = {{"page_tokens", 8}, {"pool_tokens", 64}};
   Runtime runtime(opened_->file, run);
-  Scheduler scheduler(runtime, *opened_->tokenizer);
-  const GenerateOptions greedy{.temperature = 0, .ignore_end = true};
+  AllTogether scheduler(runtime, *opened_->tokenizer);
+  const GenerateOptions greedy{.sampling = {.temperature = 0}, .ignore_end = true};
   const Submission grows{std::vector<TokenId>(30, 7), greedy, {}, std::nullopt};
   const Submission never_fits{std::vector<TokenId>(80, 9), greedy, {}, std::nullopt};
   Submission small = grows;
@@ -189,7 +191,7 @@ TEST_F(PoolTooSmall, WhoDoesNotFitAloneEndsThereAndHoldsUpNobody) {
 TEST_F(Scheduling, FirstComeFirstServed) {
   RunOptions run = options("paged", 2, 100);
   Runtime runtime(opened_->file, run);
-  Scheduler scheduler(runtime, *opened_->tokenizer);
+  AllTogether scheduler(runtime, *opened_->tokenizer);
   std::vector<size_t> first_tokens;
   std::set<size_t> began;
   for (size_t i = 0; i < 5; ++i) {
@@ -206,8 +208,8 @@ TEST_F(Scheduling, FirstComeFirstServed) {
 
 TEST_F(Scheduling, RequestsMayComeWhileItRunsAndGoOneByOne) {
   Runtime runtime(opened_->file, options("paged", 3, 100));
-  Scheduler scheduler(runtime, *opened_->tokenizer);
-  const Submission later{{1, 2, 3}, {.max_tokens = 6, .seed = 5, .ignore_end = true}, {}, std::nullopt};
+  AllTogether scheduler(runtime, *opened_->tokenizer);
+  const Submission later{{1, 2, 3}, {.max_tokens = 6, .sampling = {.seed = 5}, .ignore_end = true}, {}, std::nullopt};
   Submission leaves{{1, 9, 8}, {.max_tokens = 50, .ignore_end = true}, {}, std::nullopt};
   leaves.callbacks.on_token = [tokens = 0](const GeneratedToken&) mutable { return ++tokens < 3; };
   Submission first{{4, 5, 6}, {.max_tokens = 12, .ignore_end = true}, {}, std::nullopt};
@@ -227,7 +229,7 @@ TEST_F(Scheduling, RequestsMayComeWhileItRunsAndGoOneByOne) {
 
 TEST_F(Scheduling, CancelEndsAllThatShareTheFlagAndLeavesTheOthers) {
   Runtime runtime(opened_->file, options("paged", 2, 100));
-  Scheduler scheduler(runtime, *opened_->tokenizer);
+  AllTogether scheduler(runtime, *opened_->tokenizer);
   std::atomic<bool> cancelled{false};
   const Submission stays{{1, 2, 3}, {.max_tokens = 20, .ignore_end = true}, {}, std::nullopt};
   Submission goes = stays;
@@ -244,7 +246,7 @@ TEST_F(Scheduling, CancelEndsAllThatShareTheFlagAndLeavesTheOthers) {
 
 TEST_F(Scheduling, RefusesWhatCannotBe) {
   Runtime runtime(opened_->file, options("paged", 1, 8));
-  Scheduler scheduler(runtime, *opened_->tokenizer);
+  AllTogether scheduler(runtime, *opened_->tokenizer);
   EXPECT_THROW(scheduler.submit({{}, {}, {}, std::nullopt}), Error);
   EXPECT_THROW(scheduler.submit({std::vector<TokenId>(9, 1), {}, {}, std::nullopt}), Error);
   EXPECT_THROW(scheduler.submit({{1000}, {}, {}, std::nullopt}), Error);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <xxhash.h>
 
 #include <cmath>
 #include <csignal>
@@ -11,10 +12,12 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "cache/layout.h"
 #include "files/gguf_writer.h"
 #include "support/log_watch.h"
 #include "support/random.h"
 #include "support/random_model.h"
+#include "tensor/kv_row.h"
 
 namespace contexture {
 namespace {
@@ -42,14 +45,14 @@ std::string error_of(const Work& work) {
 RunOptions small_options(std::string_view layout, Format k, Format v, size_t context, Format cold_k = Format::q4_0,
                          Format cold_v = Format::q4_0) {
   RunOptions options;
-  options.cache = {.layout = layout,
+  options.cache = {.layout = std::string(layout),
                    .shape = {.k_format = k, .v_format = v},
                    .context = context,
-                   .page_tokens = 16,
-                   .hot_tokens = 20,
-                   .sink_tokens = 3,
-                   .cold_k_format = cold_k,
-                   .cold_v_format = cold_v,
+                   .options = own_options(layout, {{"page_tokens", 16},
+                                                   {"hot_tokens", 20},
+                                                   {"sink_tokens", 3},
+                                                   {"cold_k_format", cold_k},
+                                                   {"cold_v_format", cold_v}}),
                    .resumable = true};
   options.chunk = 48;
   return options;
@@ -100,7 +103,7 @@ class SessionTest : public testing::Test {
 
   void save(Fed& run, const std::vector<int32_t>& tokens) const {
     save_session(session_.path(), run.runtime, run.sequence.id(), {.tokens = tokens, .seed = 7, .resume = {.draws = 1}},
-                 identity_, "model.gguf");
+                 0, identity_, "model.gguf");
   }
   void save_text(Fed& run, size_t tokens) const {
     save(run, {text_.begin(), text_.begin() + static_cast<ptrdiff_t>(tokens)});
@@ -126,7 +129,7 @@ struct Kind {
 
 std::vector<Kind> kinds() {
   std::vector<Kind> all;
-  for (const Format format : {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0}) {
+  for (const Format format : kv_formats()) {
     all.push_back({"contiguous", format, format});
     all.push_back({"paged", format, format});
     all.push_back({"mixed", Format::f16, Format::f16, format, format});
@@ -212,26 +215,27 @@ TEST_F(SessionTest, OtherNumbersOfHotTokensAreSaid) {
   from.feed(text(0, 100), 48);
   save_text(from, 100);
   RunOptions options = small_options("mixed", Format::f16, Format::f16, 300);
-  options.cache.hot_tokens = 40;
+  options.cache.options.set("hot_tokens", 40);
   Fed to(file_, options);
   const LogWatch log;
   restore(to);
-  EXPECT_NE(log.text().find("20 hot"), std::string::npos) << log.text();
-  EXPECT_NE(log.text().find("40 hot"), std::string::npos) << log.text();
+  EXPECT_NE(log.text().find("hot_tokens=20"), std::string::npos) << log.text();
+  EXPECT_NE(log.text().find("hot 40"), std::string::npos) << log.text();
 }
 
-// LongRoPE: the planned context decides by which frequencies K is rotated.
-TEST_F(SessionTest, AcrossAChangeOfFrequenciesIsRefused) {
+// LongRoPE: how long a text may grow decides by which frequencies its K is rotated.
+TEST_F(SessionTest, TellsByWhichFrequenciesItWasRotated) {
   const TemporaryFile phi;
   write_random_model({.family = "phi3", .rope_scaling = "longrope", .original_context = 64}, phi.path());
   file_ = open_model(phi.path());
-  Fed short_one(file_, small_options("paged", Format::f16, Format::f16, 64));
-  short_one.feed(std::vector<int32_t>{1, 2, 3}, 3);
-  save(short_one, {1, 2, 3});
-  Fed also_short(file_, small_options("paged", Format::f16, Format::f16, 50));
-  EXPECT_NO_THROW(restore(also_short));
-  Fed long_one(file_, small_options("paged", Format::f16, Format::f16, 65));
-  EXPECT_NE(error_of([&] { restore(long_one); }).find("64 tokens"), std::string::npos);
+  Fed run(file_, small_options("paged", Format::f16, Format::f16, 64));
+  run.feed(std::vector<int32_t>{1, 2, 3}, 3);
+  save(run, {1, 2, 3});
+  const std::vector<std::byte> bytes = read_bytes(session_.path());
+  const SessionFile session = read_session(bytes, session_.path());
+  const Transformer& model = run.runtime.model();
+  EXPECT_TRUE(is_rotated_alike(session, model, model.rotation_of(64)));
+  EXPECT_FALSE(is_rotated_alike(session, model, model.rotation_of(65)));
 }
 
 TEST_F(SessionTest, KeepsTokensSeedAndWhatHasNotRun) {
@@ -255,7 +259,7 @@ TEST_F(SessionTest, KeepsAllThatARunWhichNeverStoppedWouldKnow) {
                            .resume = {.draws = 9, .open_tokens = 2, .shown_bytes = 3},
                            .clamped_values = 10,
                            .context = 50};
-  save_session(session_.path(), run.runtime, run.sequence.id(), state, identity_, "model.gguf");
+  save_session(session_.path(), run.runtime, run.sequence.id(), state, 0, identity_, "model.gguf");
   const std::vector<std::byte> bytes = read_bytes(session_.path());
   const SessionFile session = read_session(bytes, "s");
   EXPECT_EQ(session.context.length, 17) << "what the sequence holds beyond the text is forgotten";
@@ -269,22 +273,62 @@ TEST_F(SessionTest, KeepsAllThatARunWhichNeverStoppedWouldKnow) {
   EXPECT_EQ(session.state.context, 50u);
 }
 
-TEST(SessionContext, NeverChangesHowKIsRotatedUnlessItMust) {
-  const auto planned = [](size_t length, size_t context, size_t wanted, bool goes_on) {
+TEST(SessionPlan, ATextThatBeganLongGoesOnSo) {
+  const auto planned = [](size_t context, size_t wanted, bool goes_on) {
     SessionFile session;
-    session.context.length = static_cast<int64_t>(length);
     session.state.context = context;
-    return context_for(session, 64, wanted, goes_on);
+    return planned_tokens(session, 64, wanted, goes_on);
   };
-  EXPECT_EQ(planned(30, 40, 20, false), 30u) << "room for the rows that are there";
-  EXPECT_EQ(planned(30, 40, 50, true), 50u);
-  EXPECT_EQ(planned(60, 64, 70, true), 70u) << "it grows over the border: its rows are run again";
-  EXPECT_EQ(planned(90, 99, 20, false), 64u) << "a short prompt is what it is in a run of its own";
-  EXPECT_EQ(planned(10, 99, 20, true), 65u) << "it began with a long context, and goes on so";
-  EXPECT_EQ(planned(10, 99, 20, false), 20u);
-  SessionFile session;
-  session.context.length = 90;
-  EXPECT_EQ(context_for(session, std::nullopt, 20, false), 90u);
+  EXPECT_EQ(planned(40, 50, true), 50u);
+  EXPECT_EQ(planned(64, 70, true), 70u) << "it grows over the border: its rows are run again";
+  EXPECT_EQ(planned(99, 20, true), 65u) << "it began with a long context, and goes on so";
+  EXPECT_EQ(planned(99, 20, false), 20u) << "another text is what it is in a run of its own";
+  EXPECT_EQ(planned_tokens(SessionFile(), std::nullopt, 20, true), 20u);
+}
+
+/// A session file as version 2 had it: a mixed cache's two numbers in the header, and no text of options.
+std::vector<std::byte> as_version_2(std::vector<std::byte> bytes, const SessionFile& session, uint64_t hot,
+                                    uint64_t sinks) {
+  constexpr size_t kHeader = 344, kVersionAt = 8, kNumbersAt = 72, kChecksum = 16;
+  const size_t text = session.state.tokens.size() * sizeof(int32_t) + session.state.cut_text.size();
+  const size_t section = kHeader + kChecksum, old_end = section + saved_aligned(text + session.options.size());
+  std::vector<std::byte> tokens(bytes.begin() + section, bytes.begin() + section + static_cast<ptrdiff_t>(text));
+  tokens.resize(saved_aligned(text));
+  std::vector<std::byte> file(bytes.begin(), bytes.begin() + kHeader);
+  file[kVersionAt] = std::byte{2};
+  std::memcpy(file.data() + kNumbersAt, &hot, 8);
+  std::memcpy(file.data() + kNumbersAt + 8, &sinks, 8);
+  const auto end_section = [&](std::span<const std::byte> of, uint64_t number) {
+    const XXH128_hash_t hash = XXH3_128bits_withSeed(of.data(), of.size(), number);
+    const std::span<const std::byte> low = std::as_bytes(std::span(&hash.low64, 1));
+    const std::span<const std::byte> high = std::as_bytes(std::span(&hash.high64, 1));
+    file.insert(file.end(), low.begin(), low.end());
+    file.insert(file.end(), high.begin(), high.end());
+  };
+  end_section(std::vector<std::byte>(file), 0);
+  file.insert(file.end(), tokens.begin(), tokens.end());
+  end_section(tokens, 1);
+  file.insert(file.end(), bytes.begin() + static_cast<ptrdiff_t>(old_end + kChecksum), bytes.end());
+  return file;
+}
+
+TEST_F(SessionTest, OfVersion2IsRead) {
+  const RunOptions options = small_options("mixed", Format::f16, Format::f16, 300);
+  Fed from(file_, options);
+  from.feed(text(0, 200), 48);
+  save_text(from, 200);
+  const std::vector<std::byte> bytes = read_bytes(session_.path());
+  const SessionFile now = read_session(bytes, "s");
+  EXPECT_EQ(now.options, "hot_tokens=20 sink_tokens=3");
+  const std::vector<std::byte> old_bytes = as_version_2(bytes, now, 20, 3);
+  const SessionFile old = read_session(old_bytes, "s");
+  EXPECT_EQ(old.options, now.options);
+  EXPECT_EQ(old.state.tokens, now.state.tokens);
+  Fed to(file_, options);
+  const LogWatch log;
+  restore_session(old, to.runtime, to.sequence.id(), identity_);
+  EXPECT_EQ(log.text(), "") << "as it was saved: nothing is converted";
+  EXPECT_EQ(to.runtime.cache().length(to.sequence.id()), 200u);
 }
 
 /// A session as small as can be.
@@ -371,8 +415,8 @@ TEST_F(DamagedSession, SaysWhichContextIsNeeded) {
 }
 
 TEST_F(DamagedSession, OfANewerVersionIsNamed) {
-  bytes_[8] = std::byte{3};
-  EXPECT_NE(error_of([&] { read_session(bytes_, "s"); }).find("version 3"), std::string::npos);
+  bytes_[8] = std::byte{4};
+  EXPECT_NE(error_of([&] { read_session(bytes_, "s"); }).find("version 4"), std::string::npos);
 }
 
 // A disk that is full, played by a limit on the size of files.

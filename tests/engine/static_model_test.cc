@@ -8,10 +8,14 @@
 #include <filesystem>
 
 #include "backends/static_graph/compile.h"
-#include "contexture/contexture.h"
+#include "base/log.h"
 #include "contexture/llm_decode_runner.h"
+#include "engine/conversation.h"
+#include "engine/generate.h"
 #include "engine/logits.h"
+#include "engine/runtime.h"
 #include "files/gguf_writer.h"
+#include "support/built.h"
 #include "support/letter_model.h"
 #include "support/random_model.h"
 
@@ -48,7 +52,7 @@ class Compiled {
   ~Compiled() { std::filesystem::remove_all(path()); }
   std::string path() const { return name_.path() + ".graphs"; }
   StaticLoadOptions options() const {
-    return {.directory = path(), .backend = CONTEXTURE_REFERENCE_BACKEND, .threads = 2};
+    return {.directory = path(), .backend = built_reference_backend(), .threads = 2};
   }
 
  private:
@@ -56,10 +60,11 @@ class Compiled {
 };
 
 constexpr const char* kBundled = "models/stories-1m.gguf";
-const GenerateOptions kGreedy = {.max_tokens = 1000, .temperature = 0, .ignore_end = true};
+const GenerateOptions kGreedy = {.max_tokens = 1000, .sampling = {.temperature = 0}, .ignore_end = true};
 
 std::vector<int32_t> text_of(StaticModel& model, const std::string& prompt, const GenerateOptions& options = kGreedy) {
-  return generate_static(model.runner(), model.tokenizer(), model.tokenizer().encode(prompt), options, {}).token_ids;
+  return generate(model.executor(), model.tokenizer(), {.prompt = model.tokenizer().encode(prompt), .options = options})
+      .token_ids;
 }
 
 /// The engine with an f32 cache and the `float` recipe: the same greedy text as far as the context goes, and logits
@@ -72,14 +77,19 @@ void expect_the_engines_text(const std::string& path, const std::string& prompt,
   options.tokenizer_path = path;
   options.update = update;
   StaticModel graphs(options);
-  LanguageModel engine(
-      {.model_path = path, .threads = 2, .context = task.context, .k_format = "f32", .v_format = "f32"});
+  const OpenedModel opened = open_with_tokenizer(path);
+  RunOptions run;
+  run.cache.context = task.context;
+  run.cache.shape.k_format = run.cache.shape.v_format = Format::f32;
+  run.threads = 2;
+  Runtime engine(opened.file, run);
   const std::vector<TokenId> prompt_ids = graphs.tokenizer().encode(prompt);
   GenerateOptions greedy = kGreedy;
   greedy.max_tokens = std::min<size_t>(110, task.context - prompt_ids.size());
-  const Generation made = generate_static(graphs.runner(), graphs.tokenizer(), prompt_ids, greedy, {});
+  const Generation made = generate(graphs.executor(), graphs.tokenizer(), {.prompt = prompt_ids, .options = greedy});
   EXPECT_EQ(made.token_ids.size(), greedy.max_tokens);
-  EXPECT_EQ(made.token_ids, engine.generate(prompt, greedy).token_ids);
+  EXPECT_EQ(made.token_ids,
+            generate(engine, opened.need_tokenizer(), {.prompt = prompt_ids, .options = greedy}).token_ids);
 
   // The text again as a prompt, with any tokens behind it: in chunks as far as they go, then token by token.
   std::vector<TokenId> tokens = prompt_ids;
@@ -129,17 +139,17 @@ TEST(StaticModel, PastTheContextIsAFinishReason) {
   const Compiled compiled(kBundled, {.context = 64});
   StaticModel model(compiled.options());
   const std::vector<TokenId> prompt = model.tokenizer().encode("Once upon a time");
-  const Generation made = generate_static(model.runner(), model.tokenizer(), prompt, kGreedy, {});
+  const Generation made = generate(model.executor(), model.tokenizer(), {.prompt = prompt, .options = kGreedy});
   EXPECT_EQ(made.finish_reason, FinishReason::context);
   EXPECT_EQ(prompt.size() + made.token_ids.size(), 64u);
   EXPECT_EQ(model.runner().length(), 63u);
   const std::vector<TokenId> long_prompt(64, prompt.back());
-  EXPECT_THROW(generate_static(model.runner(), model.tokenizer(), long_prompt, kGreedy, {}), Error);
+  EXPECT_THROW(generate(model.executor(), model.tokenizer(), {.prompt = long_prompt, .options = kGreedy}), Error);
 }
 
 TEST(StaticModel, SampledTextIsTheSameByAnyUpdaterAndMode) {
   const Compiled compiled(kBundled, {.recipe = "16a4w-block"});
-  GenerateOptions options = {.max_tokens = 60, .seed = 3};
+  GenerateOptions options = {.max_tokens = 60, .sampling = {.seed = 3}};
   std::vector<std::vector<int32_t>> made;
   for (const KvUpdate update : {KvUpdate::smart_mask, KvUpdate::shift_pointer}) {
     for (const GraphMode mode : {GraphMode::hybrid, GraphMode::kv}) {
@@ -160,12 +170,12 @@ TEST(StaticModel, AConversationCostsItsNewTokens) {
   const Compiled compiled(letters.path(), {.context = 128});
   StaticModel model(compiled.options()), fresh(compiled.options());
   const ChatTemplate chat = ChatTemplate::choose(model.metadata_file().metadata, model.tokenizer().vocabulary());
-  CachedConversation conversation(static_turns(model.runner(), model.tokenizer()), model.tokenizer(), chat);
-  const GenerateOptions options = {.max_tokens = 6, .temperature = 0, .ignore_end = true};
+  CachedConversation conversation(model.executor(), model.tokenizer(), chat);
+  const GenerateOptions options = {.max_tokens = 6, .sampling = {.temperature = 0}, .ignore_end = true};
   (void)conversation.say("hello you", options);
   const Generation second = conversation.say("and then", options);
   EXPECT_EQ(second.prefilled_tokens, 1u + 1 + 10 + 1) << "the answer's last letter, its end, the message, a beginning";
-  CachedConversation again(static_turns(fresh.runner(), fresh.tokenizer()), fresh.tokenizer(), chat);
+  CachedConversation again(fresh.executor(), fresh.tokenizer(), chat);
   std::vector<ChatMessage> history = conversation.messages();
   history.resize(2);
   again.set_messages(history);
@@ -176,7 +186,7 @@ TEST(LLMDecodeRunner, GoesOnWhereItEnded) {
   const Compiled compiled(kBundled, {});
   LLMDecodeConfig config;
   config.ctx_dir = compiled.path();
-  config.backend_so = CONTEXTURE_REFERENCE_BACKEND;
+  config.backend_so = built_reference_backend();
   config.max_gen_tokens = 10;
   config.num_shards = 2;
   LLMDecodeRunner runner(config);
@@ -196,12 +206,31 @@ TEST(LLMDecodeRunner, GoesOnWhereItEnded) {
   EXPECT_NE(runner.get_error().find("compile it with a longer --context"), std::string::npos) << runner.get_error();
 }
 
+TEST(LLMDecodeRunner, SaysMoreOfItsOwnWorkAlone) {
+  const Compiled compiled(kBundled, {});
+  std::string heard;
+  set_log([&](LogLevel, std::string_view message) { (heard += message) += '\n'; });
+  LLMDecodeConfig config;
+  config.ctx_dir = compiled.path();
+  config.backend_so = built_reference_backend();
+  config.log_level = 1;
+  LLMDecodeRunner runner(config);
+  EXPECT_TRUE(runner.initialize()) << runner.get_error();
+  EXPECT_NE(heard.find("shared buffers"), std::string::npos) << heard;
+  EXPECT_FALSE(logs(LogLevel::info)) << "what the host chose stays";
+  heard.clear();
+  config.log_level = 0;
+  EXPECT_TRUE(LLMDecodeRunner(config).initialize());
+  EXPECT_EQ(heard, "");
+  set_log({});
+}
+
 TEST(LLMDecodeRunner, SaysWhatIsWrong) {
   const Compiled compiled(kBundled, {});
   const auto error = [&](const auto& change) {
     LLMDecodeConfig config;
     config.ctx_dir = compiled.path();
-    config.backend_so = CONTEXTURE_REFERENCE_BACKEND;
+    config.backend_so = built_reference_backend();
     change(config);
     LLMDecodeRunner runner(config);
     EXPECT_FALSE(runner.initialize());

@@ -10,6 +10,7 @@
 #include "kernels/attention_state.h"
 #include "support/random.h"
 #include "support/sanitized.h"
+#include "tensor/fp8_e4m3.h"
 #include "tensor/kv_row.h"
 
 namespace contexture {
@@ -102,8 +103,8 @@ TEST(Attention, AgreesWithTheOracle) {
     for (const size_t dim : {8, 24, 64, 80, 128, 256}) {
       for (const size_t tokens : {1, 5, 127, 128, 129, 300}) {
         const AttentionShape shape = shape_of(heads, kv_heads, dim);
-        const Format formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
-        Context context(random, shape, formats[random() % 5], formats[random() % 5], tokens);
+        const auto some_format = [&] { return kv_formats()[random() % kv_formats().size()]; };
+        Context context(random, shape, some_format(), some_format(), tokens);
         context.cut({tokens});
         const size_t queries = std::min<size_t>(tokens, 1 + random() % 20);
         const std::vector<float> q = random_floats(random, queries * heads * dim);
@@ -122,6 +123,75 @@ TEST(Attention, AgreesWithTheOracle) {
         }
       }
     }
+  }
+}
+
+/// One token is all that its query sees: what comes out is its V, as it is stored.
+TEST(Attention, ReadsEveryCodeOfFp8OnEveryTarget) {
+  for (const size_t dim : {32, 40}) {  // straight from the rows, and through a tile of floats
+    const AttentionShape shape = shape_of(1, 1, dim);
+    for (int64_t left = hwy::SupportedTargets(); left != 0; left &= left - 1) {
+      hwy::SetSupportedTargetsForTest(left & -left);
+      for (size_t first = 0; first < 256; first += dim) {
+        std::vector<std::byte> k(dim, std::byte{0}), v(dim);
+        for (size_t i = 0; i < dim; ++i) v[i] = static_cast<std::byte>(first + i);
+        const TokenSpan span{.k_format = Format::fp8_e4m3,
+                             .v_format = Format::fp8_e4m3,
+                             .k = k.data(),
+                             .v = v.data(),
+                             .k_token_stride = dim,
+                             .k_head_stride = dim,
+                             .v_token_stride = dim,
+                             .v_head_stride = dim,
+                             .count = 1};
+        const std::vector<float> out = attended(shape, std::vector<float>(dim, 1.f), {0}, {&span, 1}, 1);
+        for (size_t i = 0; i < dim; ++i) {
+          const float stored = fp8_e4m3_to_f32(static_cast<uint8_t>(first + i));
+          EXPECT_TRUE(out[i] == stored || (std::isnan(out[i]) && std::isnan(stored)))
+              << (first + i) % 256 << " on " << hwy::TargetName(left & -left) << ": " << out[i];
+        }
+      }
+      hwy::SetSupportedTargetsForTest(0);
+    }
+  }
+}
+
+/// A block table is looked at in any layer: spans of different strides between layers, as a cache of two memories has.
+TEST(Attention, ReadsTheLayerOfTheView) {
+  std::mt19937 random = fresh_random();
+  constexpr size_t layers = 3, dim = 40, row = dim * sizeof(float);
+  const AttentionShape shape = shape_of(2, 1, dim);
+  const std::vector<float> first = random_floats(random, layers * 20 * dim),
+                           last = random_floats(random, layers * 70 * dim);
+  const auto span_of = [&](const std::vector<float>& rows, size_t stride, int64_t position, size_t count) {
+    const std::byte* bytes = std::as_bytes(std::span(rows)).data();
+    return TokenSpan{.k_format = Format::f32,
+                     .v_format = Format::f32,
+                     .k = bytes,
+                     .v = bytes + row,
+                     .k_token_stride = row,
+                     .v_token_stride = row,
+                     .k_layer_stride = stride * row,
+                     .v_layer_stride = stride * row,
+                     .count = count,
+                     .first_position = position};
+  };
+  const std::vector<TokenSpan> table = {span_of(first, 20, 0, 19), span_of(last, 70, 19, 69)};
+  const std::vector<float> q = random_floats(random, 9 * 2 * dim);
+  const std::vector<int64_t> positions = last_positions(88, 9);
+  for (size_t layer = 0; layer < layers; ++layer) {
+    std::vector<TokenSpan> alone = table;  // the same addresses, written out
+    for (TokenSpan& span : alone) {
+      span.k += layer * span.k_layer_stride;
+      span.v += layer * span.v_layer_stride;
+    }
+    const CacheView view(table, layer);
+    EXPECT_EQ(attended(shape, q, positions, view, 2), attended(shape, q, positions, alone, 2)) << layer;
+    std::vector<double> expected(2 * dim), made(2 * dim);
+    attend_plain(q.data(), 87, alone, shape, expected.data());
+    attend_plain(q.data(), 87, view, shape, made.data());
+    EXPECT_EQ(made, expected);
+    EXPECT_EQ(view[1].k, alone[1].k);
   }
 }
 
@@ -221,15 +291,14 @@ void expect_same_bits(std::mt19937& random, AttentionShape shape, Format k_forma
 TEST(Attention, GivesTheSameBitsForAnySpansThreadsCompanyAndTargets) {
   std::mt19937 random = fresh_random();
   expect_same_bits(random, shape_of(6, 2, 40), Format::f16, Format::bf16);
-  const Format formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
-  for (const Format k_format : formats) {
+  for (const Format k_format : kv_formats()) {
     for (const auto& [heads, kv_heads] : {std::pair<size_t, size_t>{1, 1}, {4, 2}, {3, 1}, {4, 1}, {7, 1}}) {
       if (kSanitized && random() % 4 != 0) continue;
       const size_t dims[] = {32, 64, 96, 128, 256};
       AttentionShape shape = shape_of(heads, kv_heads, dims[random() % 5]);
       if (random() % 2) shape.window = 1 + static_cast<int64_t>(random() % 400);
       if (random() % 3 == 0) shape.softcap = 5;
-      const Format v_format = formats[random() % 5];
+      const Format v_format = kv_formats()[random() % kv_formats().size()];
       SCOPED_TRACE(testing::Message() << heads << "/" << kv_heads << " heads of " << shape.head_dim << ", K "
                                       << name(k_format) << ", V " << name(v_format));
       expect_same_bits(random, shape, k_format, v_format);
@@ -394,7 +463,15 @@ TEST(Attention, WeightsAreExponentialsToTheLastPlace) {
     k[32] = x;
     const auto* k_bytes = reinterpret_cast<const std::byte*>(k.data());
     const auto* v_bytes = reinterpret_cast<const std::byte*>(v.data());
-    const TokenSpan span{Format::f32, Format::f32, k_bytes, v_bytes, 128, 256, 128, 256, 2, 0, 1};
+    const TokenSpan span{.k_format = Format::f32,
+                         .v_format = Format::f32,
+                         .k = k_bytes,
+                         .v = v_bytes,
+                         .k_token_stride = 128,
+                         .k_head_stride = 256,
+                         .v_token_stride = 128,
+                         .v_head_stride = 256,
+                         .count = 2};
     const double weight = std::exp(static_cast<double>(x)), expected = weight / (1 + weight);
     // One unit in the last place of the weight (2 · 2^-24), half a one each of the sum, its inverse and the product.
     EXPECT_NEAR(attended(shape, q, {1}, {&span, 1}, 1)[0] / expected, 1, 5 * 0x1p-24) << x;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cache/cache.h"
+#include "cache/layout.h"
 #include "model/transformer.h"
 #include "support/random.h"
 
@@ -36,11 +37,11 @@ class Driver {
   Driver(const Transformer& model, size_t sequences, size_t context, int threads, Format format = Format::f32,
          std::string_view layout = "contiguous", size_t page_tokens = 32)
       : Driver(model,
-               {.layout = layout,
+               {.layout = std::string(layout),
                 .shape = model.cache_shape(format, format),
                 .sequences = sequences,
                 .context = context,
-                .page_tokens = page_tokens},
+                .options = own_options(layout, {{"page_tokens", page_tokens}})},
                threads) {}
 
   Driver(const Transformer& model, const CachePlan& plan, int threads)
@@ -53,6 +54,7 @@ class Driver {
                                     .context = plan.context,
                                     .threads = threads}),
         pool_(threads) {
+    rotation = model_.rotation_of(model_.config().context);
     for (float& f : workspace_.hidden.span()) f = NAN;  // nothing may be read before it is written
     for (float& f : workspace_.logits.span()) f = NAN;
   }
@@ -61,6 +63,9 @@ class Driver {
     SequenceId sequence;
     std::vector<int32_t> tokens;
   };
+
+  /// Of all sequences: as of a text that fills the model's context.
+  RotationId rotation = 0;
 
   SequenceId create() { return cache_->create().value(); }
 
@@ -77,9 +82,13 @@ class Driver {
       sequences.insert(sequences.end(), c.tokens.size(), c.sequence);
     }
     const std::vector<uint8_t> wants(tokens.size(), 1);
-    const std::span<const float> logits =
-        model_.forward({.tokens = tokens, .positions = positions, .sequences = sequences, .wants_logits = wants},
-                       *cache_, workspace_, pool_);
+    const std::vector<RotationId> rotations(tokens.size(), rotation);
+    const std::span<const float> logits = model_.forward({.tokens = tokens,
+                                                          .positions = positions,
+                                                          .sequences = sequences,
+                                                          .wants_logits = wants,
+                                                          .rotations = rotations},
+                                                         *cache_, workspace_, pool_);
     return {logits.begin(), logits.end()};
   }
 

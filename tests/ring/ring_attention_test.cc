@@ -13,6 +13,7 @@
 
 #include "backends/ring/local_communicator.h"
 #include "backends/ring/sharded_cache.h"
+#include "cache/layout.h"
 #include "support/allocations.h"
 #include "support/random.h"
 #include "tensor/kv_row.h"
@@ -26,6 +27,7 @@ struct Case {
   Format k_format = Format::f32, v_format = Format::f32;
   std::string layout = "paged";
   std::vector<std::vector<size_t>> turns;  // (turns, sequences): new tokens
+  Dealing dealing = Dealing::balanced;
 };
 
 AttentionShape ring_shape(size_t heads, size_t kv_heads, size_t head_dim, int64_t window = 0, float softcap = 0) {
@@ -47,11 +49,11 @@ CachePlan plan_for(const Case& c, size_t context) {
                 .v_format = c.v_format};
   plan.sequences = c.turns[0].size();
   plan.context = context;
-  plan.page_tokens = 16;
   plan.rotate = false;
-  plan.hot_tokens = 40;
-  plan.cold_k_format = c.k_format;  // so that what is cold is not less exact
-  plan.cold_v_format = c.v_format;
+  plan.options = own_options(c.layout, {{"page_tokens", 16},
+                                        {"hot_tokens", 40},
+                                        {"cold_k_format", c.k_format},  // so that what is cold is not less exact
+                                        {"cold_v_format", c.v_format}});
   return plan;
 }
 
@@ -75,6 +77,7 @@ struct Truth {
     context = std::max<size_t>(1, *std::max_element(totals.begin(), totals.end()));
     CachePlan plan = plan_for(c, context);
     plan.layout = "contiguous";
+    plan.options = {};
     cache = make_cache(plan);
     for (size_t s = 0; s < totals.size(); ++s) ids.push_back(*cache->create());
     ThreadPool pool(1);
@@ -91,7 +94,7 @@ struct Truth {
         }
         cache->store(0, slots, turn.k[s].data(), turn.v[s].data());
         std::vector<TokenSpan> spans;
-        cache->view(0, ids[s], spans);
+        cache->view(ids[s], spans);
         turn.one_machine.emplace_back(turn.q[s].size(), NAN);
         if (tokens == 0) continue;
         const AttentionQueries queries{
@@ -104,7 +107,7 @@ struct Truth {
   /// Float64 over everything that the sequence holds in the end; later tokens are not seen.
   std::vector<double> oracle(const Case& c, size_t turn, size_t sequence, size_t token, int64_t position) const {
     std::vector<TokenSpan> spans;
-    cache->view(0, ids[sequence], spans);
+    cache->view(ids[sequence], spans);
     std::vector<double> out(c.shape.heads * c.shape.head_dim);
     attend_plain(turns[turn].q[sequence].data() + token * out.size(), position, spans, c.shape, out.data());
     return out;
@@ -172,10 +175,10 @@ std::vector<RankOutputs> run_ring(const Case& c, const Truth& truth, RingPass pa
   run_local_ranks(c.ranks, [&](Communicator& ranks) {
     const size_t n = static_cast<size_t>(c.ranks), row = c.shape.heads * c.shape.head_dim;
     const size_t kv_row = c.shape.kv_heads * c.shape.head_dim;
-    ShardedCache cache(plan_for(c, truth.context), ranks.rank(), c.ranks);
-    const size_t most =
-        most_in_step(std::accumulate(truth.totals.begin(), truth.totals.end(), size_t{0}), truth.totals.size(), n);
-    const size_t shard = bytes_of(ShardedCache::share_of(plan_for(c, truth.context), n));
+    ShardedCache cache(plan_for(c, truth.context), ranks.rank(), c.ranks, c.dealing);
+    const size_t most = most_in_step(std::accumulate(truth.totals.begin(), truth.totals.end(), size_t{0}),
+                                     truth.totals.size(), n, c.dealing);
+    const size_t shard = bytes_of(ShardedCache::share_of(plan_for(c, truth.context), n, c.dealing));
     RingAttention ring(
         ranks,
         {.ranks = n, .step_tokens = most, .shard_bytes = shard, .heads = c.shape.heads, .head_dim = c.shape.head_dim});
@@ -201,7 +204,7 @@ std::vector<RankOutputs> run_ring(const Case& c, const Truth& truth, RingPass pa
           q.insert(q.end(), t.q[s].begin() + static_cast<ptrdiff_t>(i * row),
                    t.q[s].begin() + static_cast<ptrdiff_t>((i + 1) * row));
         }
-        cache.view(0, ids[s], spans[s]);
+        cache.view(ids[s], spans[s]);
       }
       for (size_t s = 0; s < ids.size(); ++s) sequences.push_back({positions[s], spans[s]});
       ring.begin(sequences, c.shape);
@@ -280,14 +283,17 @@ TEST_P(RingOf, TurnsOfManySequencesAreExact) {
                                                   {1, 0, 1, 1},    {70, 5, 0, 2}, {1, 1, 1, 1},
                                                   {0, 200, 3, 17}, {1, 1, 1, 1},  {1, 1, 1, 1}};
   for (const auto& [heads, kv_heads] : {std::pair<size_t, size_t>{4, 4}, {6, 2}, {8, 1}}) {
-    check({.ranks = GetParam(), .shape = ring_shape(heads, kv_heads, 24), .turns = turns}, random);
-    if (HasFatalFailure()) return;
+    for (const Dealing dealing : {Dealing::balanced, Dealing::by_position}) {
+      check({.ranks = GetParam(), .shape = ring_shape(heads, kv_heads, 24), .turns = turns, .dealing = dealing},
+            random);
+      if (HasFatalFailure()) return;
+    }
   }
 }
 
 TEST_P(RingOf, EveryFormatTravelsAsStored) {
   std::mt19937 random = fresh_random();
-  for (const Format k : {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0}) {
+  for (const Format k : kv_formats()) {
     for (const Format v : {Format::f16, Format::q4_0}) {
       check({.ranks = GetParam(),
              .shape = ring_shape(4, 2, 40),
@@ -303,12 +309,57 @@ TEST_P(RingOf, EveryFormatTravelsAsStored) {
 TEST_P(RingOf, WindowsSoftCapsAndLayouts) {
   std::mt19937 random = fresh_random();
   for (const std::string layout : {"contiguous", "paged", "mixed"}) {
-    check({.ranks = GetParam(),
-           .shape = ring_shape(4, 2, 16, 50, 20),
-           .layout = layout,
-           .turns = {{300, 3}, {1, 1}, {1, 1}, {150, 90}, {1, 1}}},
-          random);
-    if (HasFatalFailure()) return;
+    for (const Dealing dealing : {Dealing::balanced, Dealing::by_position}) {
+      check({.ranks = GetParam(),
+             .shape = ring_shape(4, 2, 16, 50, 20),
+             .layout = layout,
+             .turns = {{300, 3}, {1, 1}, {1, 1}, {150, 90}, {1, 1}},
+             .dealing = dealing},
+            random);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+/// What attention makes of each position of a sequence.
+std::vector<std::vector<float>> by_position(const std::vector<RankOutputs>& outputs, size_t sequence, size_t tokens) {
+  std::vector<std::vector<float>> rows(tokens);
+  for (const RankOutputs& rank : outputs) {
+    for (const auto& row : rank.rows) {
+      if (row.sequence == sequence) rows.at(static_cast<size_t>(row.position)) = row.out;
+    }
+  }
+  return rows;
+}
+
+TEST_P(RingOf, DealtByPositionBitsDependOnNeitherChunksNorCompany) {
+  std::mt19937 random = fresh_random();
+  constexpr size_t kTokens = 700;
+  const Case alone{
+      .ranks = GetParam(), .shape = ring_shape(4, 2, 16), .turns = {{kTokens}}, .dealing = Dealing::by_position};
+  const Truth whole(alone, random);
+  const auto want = by_position(run_ring(alone, whole, RingPass::kv), 0, kTokens);
+  for (int round = 0; round < 4; ++round) {
+    // The same sequence in pieces, beside others of any length.
+    Case crowd = alone;
+    crowd.turns.clear();
+    for (size_t left = kTokens; left > 0;) {
+      const size_t piece = std::min(left, random() % 3 ? 1 + random() % 200 : size_t{1});
+      crowd.turns.push_back({random() % 90, piece, random() % 3});
+      left -= piece;
+    }
+    Truth truth(crowd, random);
+    size_t done = 0;
+    for (size_t turn = 0; turn < crowd.turns.size(); done += crowd.turns[turn++][1]) {
+      const auto take = [&](std::vector<float>& to, const std::vector<float>& from, size_t row) {
+        std::copy_n(from.begin() + static_cast<ptrdiff_t>(done * row), to.size(), to.begin());
+      };
+      take(truth.turns[turn].q[1], whole.turns[0].q[0], 4 * 16);
+      take(truth.turns[turn].k[1], whole.turns[0].k[0], 2 * 16);
+      take(truth.turns[turn].v[1], whole.turns[0].v[0], 2 * 16);
+    }
+    const RingPass pass = round % 2 ? RingPass::kv : RingPass::q;
+    EXPECT_EQ(by_position(run_ring(crowd, truth, pass, 2), 1, kTokens), want) << crowd.turns.size() << " pieces";
   }
 }
 
@@ -339,7 +390,7 @@ TEST(RingAttention, ALayerAllocatesNothing) {
     std::vector<std::vector<TokenSpan>> spans(3);
     std::vector<RingSequence> sequences;
     size_t tokens = 0;
-    const auto view = [&](size_t s) { cache.view(0, static_cast<SequenceId>(s), spans[s]); };
+    const auto view = [&](size_t s) { cache.view(static_cast<SequenceId>(s), spans[s]); };
     for (size_t s = 0; s < 3; ++s) {
       const SequenceId id = *cache.create();
       ASSERT_EQ(id, static_cast<SequenceId>(s));

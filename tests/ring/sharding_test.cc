@@ -106,7 +106,7 @@ TEST(Sharding, AnyTurnsKeepTheBound) {
         ++held[static_cast<size_t>(owners[p])];
       }
       ASSERT_TRUE(std::equal(held.begin(), held.end(), ownership.held().begin()));
-      ASSERT_LE(*std::max_element(held.begin(), held.end()), most_held(ownership.length(), ranks));
+      ASSERT_LE(*std::max_element(held.begin(), held.end()), most_held(ownership.length(), ranks, Dealing::balanced));
     }
   }
 }
@@ -125,7 +125,63 @@ TEST(Sharding, AStepsSharesFitThePlan) {
       for (size_t r = 0; r < ranks; ++r) step[r] += shares[r];
       tokens += count;
     }
-    EXPECT_LE(*std::max_element(step.begin(), step.end()), most_in_step(tokens, sequences, ranks));
+    EXPECT_LE(*std::max_element(step.begin(), step.end()), most_in_step(tokens, sequences, ranks, Dealing::balanced));
+  }
+}
+
+/// Runs of 64 positions there and back.
+int rank_by_position(int64_t position, size_t ranks) {
+  std::vector<int> turn;
+  for (size_t r = 0; r < ranks; ++r) turn.push_back(static_cast<int>(r));
+  for (size_t r = ranks; r > 0; --r) turn.push_back(static_cast<int>(r - 1));
+  return turn[static_cast<size_t>(position / 64) % turn.size()];
+}
+
+TEST(Sharding, ByPositionOnlyThePositionSaysWhoHoldsAToken) {
+  std::mt19937 random = fresh_random();
+  for (int round = 0; round < 200; ++round) {
+    const size_t ranks = 1 + random() % 9;
+    Ownership ownership(ranks, random() % 5, Dealing::by_position);
+    for (int turn = 0; turn < 40; ++turn) {
+      if (random() % 6 == 0) {
+        const size_t left = random() % (ownership.length() + 1);
+        ASSERT_EQ(ownership.truncate(left), left) << "it may be cut anywhere";
+      } else {
+        const size_t tokens = random() % 3 == 0 ? random() % 400 : 1;
+        const std::vector<size_t> before(ownership.held().begin(), ownership.held().end());
+        const std::vector<size_t> shares = ownership.shares(tokens);
+        ownership.append(tokens);
+        for (size_t r = 0; r < ranks; ++r) ASSERT_EQ(ownership.held()[r], before[r] + shares[r]);
+      }
+      std::vector<size_t> held(ranks, 0);
+      for (size_t p = 0; p < ownership.length(); ++p) {
+        const auto position = static_cast<int64_t>(p);
+        ASSERT_EQ(ownership.owner(position), rank_by_position(position, ranks)) << p << " of " << ranks << " ranks";
+        ++held[static_cast<size_t>(ownership.owner(position))];
+      }
+      ASSERT_TRUE(std::equal(held.begin(), held.end(), ownership.held().begin()));
+      ASSERT_LE(spread(held), kDealtRun);
+      ASSERT_EQ(*std::max_element(held.begin(), held.end()),
+                most_held(ownership.length(), ranks, Dealing::by_position));
+    }
+  }
+}
+
+TEST(Sharding, ByPositionAStepsSharesFitThePlan) {
+  std::mt19937 random = fresh_random();
+  for (int round = 0; round < 2000; ++round) {
+    const size_t ranks = 1 + random() % 9, sequences = 1 + random() % 5;
+    size_t tokens = 0;
+    std::vector<size_t> step(ranks, 0);
+    for (size_t s = 0; s < sequences; ++s) {
+      const size_t first = random() % 3000, count = random() % (random() % 2 ? 10 : 900);
+      for (size_t r = 0; r < ranks; ++r) {
+        step[r] += held_by_position(first + count, r, ranks) - held_by_position(first, r, ranks);
+      }
+      tokens += count;
+    }
+    EXPECT_LE(*std::max_element(step.begin(), step.end()),
+              most_in_step(tokens, sequences, ranks, Dealing::by_position));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "backends/static_graph/static_runner.h"
 #include "base/error.h"
 #include "static_graph/checking_backend.h"
+#include "support/built.h"
 #include "support/random_model.h"
 
 namespace contexture {
@@ -58,7 +59,7 @@ class Loaded {
  public:
   explicit Loaded(const Compiled& compiled, const StaticRunOptions& options = {})
       : directory_(compiled.path()),
-        backend_(GraphBackend::load(CONTEXTURE_REFERENCE_BACKEND)),
+        backend_(GraphBackend::load(built_reference_backend())),
         runner_(GraphBackend(checking_backend(backend_.table())), directory_.shards(), options) {
     directory_.check(runner_);
   }

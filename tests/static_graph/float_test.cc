@@ -48,8 +48,9 @@ double worst_difference(const std::string& model_path, const Shape& shape, size_
   StaticDriver graphs(folder.path());
   EXPECT_EQ(graphs.shards(), shape.shards);
   graphs.poison = std::byte{0xff};  // NaN: what a token does not fill must not matter
-  const Transformer model(file, shape.context);
+  const Transformer model(file);
   Driver engine(model, 1, shape.context, 2);
+  engine.rotation = model.rotation_of(shape.context);
   const std::vector<int32_t> tokens = random_tokens(prompt + decoded, model.config().vocabulary);
   const auto middle = tokens.begin() + static_cast<ptrdiff_t>(prompt);
   std::vector<float> logits = graphs.feed({tokens.begin(), middle}, true);

@@ -9,6 +9,7 @@
 #include "backends/static_graph/graph_backend.h"
 #include "base/mapped_file.h"
 #include "static_graph/compiled_model.h"
+#include "support/built.h"
 
 namespace contexture {
 namespace {
@@ -18,7 +19,7 @@ using ::testing::HasSubstr;
 class ReferenceBackend : public ::testing::Test {
  protected:
   ReferenceBackend()
-      : backend_(GraphBackend::load(CONTEXTURE_REFERENCE_BACKEND)),
+      : backend_(GraphBackend::load(built_reference_backend())),
         api_(backend_.table()),
         model_(file_of(source_), task()),
         bytes_(model_.path() + "/forward_0.bin") {

@@ -1,27 +1,34 @@
 #pragma once
 
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
-
-#include <memory>
-#include <sstream>
+#include <mutex>
 #include <string>
+
+#include "contexture/log.h"
 
 namespace contexture {
 
-/// What the program logs while this lives.
+/// What is logged while this lives, a line a message; all that is no detail.
 class LogWatch {
  public:
-  LogWatch() : before_(spdlog::default_logger()) {
-    const auto sink = std::make_shared<spdlog::sinks::ostream_sink_st>(text_);
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink));
+  LogWatch() {
+    set_log([this](LogLevel, std::string_view message) {
+      const std::lock_guard lock(mutex_);
+      (text_ += message) += '\n';
+    });
+    set_log_level(LogLevel::info);
   }
-  ~LogWatch() { spdlog::set_default_logger(before_); }
-  std::string text() const { return text_.str(); }
+  ~LogWatch() {
+    set_log({});
+    set_log_level(LogLevel::warning);
+  }
+  std::string text() const {
+    const std::lock_guard lock(mutex_);
+    return text_;
+  }
 
  private:
-  std::ostringstream text_;
-  std::shared_ptr<spdlog::logger> before_;
+  mutable std::mutex mutex_;
+  std::string text_;
 };
 
 }  // namespace contexture

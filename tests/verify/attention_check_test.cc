@@ -10,11 +10,9 @@
 namespace contexture {
 namespace {
 
-constexpr Format kFormats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
-
 class AttentionCheckTest : public testing::Test {
  protected:
-  Format some_format() { return kFormats[random() % 5]; }
+  Format some_format() { return kv_formats()[random() % kv_formats().size()]; }
   std::mt19937 random = fresh_random();
   ThreadPool pool{2};
 };

@@ -7,8 +7,10 @@
 #include <set>
 
 #include "base/error.h"
+#include "cache/layout.h"
 #include "support/random_model.h"
 #include "support/sanitized.h"
+#include "tensor/kv_row.h"
 
 namespace contexture {
 namespace {
@@ -25,7 +27,8 @@ class LayoutsTest : public testing::Test {
     file_ = open_model(temporary_.path());
     checks_.prompt = made_prompt(300, kVocabulary);
     checks_.layouts = cache_layouts();
-    checks_.k_formats = checks_.v_formats = {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0};
+    checks_.k_formats.assign(kv_formats().begin(), kv_formats().end());
+    checks_.v_formats = checks_.k_formats;
   }
 
   bool check() {
@@ -62,7 +65,7 @@ TEST_F(LayoutsTest, AllHold) {
     EXPECT_EQ(r.same, r.ways);
     EXPECT_LE(r.oracle.rounding_share, 1);
     EXPECT_LE(r.oracle.format_share, 1);
-    if (shape.k_format == Format::f32 && shape.v_format == Format::f32 && r.cache.layout != "mixed") {
+    if (shape.k_format == Format::f32 && shape.v_format == Format::f32 && !layout_of(r.cache).has_own_rows) {
       EXPECT_EQ(r.kl, 0);
       EXPECT_EQ(r.oracle.format_share, 0) << "f32 costs nothing";
     } else if (shape.v_format == Format::q4_0) {
@@ -71,11 +74,12 @@ TEST_F(LayoutsTest, AllHold) {
     }
     attentions += r.oracle.attentions;
   }
-  EXPECT_EQ(lines.size(), kSanitized ? 15u : 75u);
+  const size_t formats = kv_formats().size();
+  EXPECT_EQ(lines.size(), (kSanitized ? 1 : formats) * formats * cache_layouts().size());
   EXPECT_GE(attentions, lines.size() * 2 * 32) << "in both layers the first block and the last";
   if (kSanitized) return;
-  EXPECT_EQ(k_rotated.size(), 10u) << "every format of K is met rotated and not";
-  EXPECT_EQ(v_rotated.size(), 10u) << "and of V";
+  EXPECT_EQ(k_rotated.size(), 2 * formats) << "every format of K is met rotated and not";
+  EXPECT_EQ(v_rotated.size(), 2 * formats) << "and of V";
 }
 
 TEST_F(LayoutsTest, EveryWayOfOnePairHolds) {
@@ -98,24 +102,31 @@ TEST_F(LayoutsTest, EveryWayOfOnePairHolds) {
 TEST_F(LayoutsTest, WhatIsAskedForIsWhatRuns) {
   checks_.k_formats = {Format::f16};
   checks_.v_formats = {Format::q8_0, Format::q4_0};
-  checks_.page_tokens = {16};
   checks_.threads = {1};
-  checks_.hot_tokens = 30;
-  checks_.sink_tokens = 130;
-  checks_.cold_k_format = Format::q8_0;
-  checks_.cold_v_format = Format::bf16;
+  checks_.options = {{"page_tokens", {16}},
+                     {"hot_tokens", {30}},
+                     {"sink_tokens", {130}},
+                     {"cold_k_format", {static_cast<int64_t>(Format::q8_0)}},
+                     {"cold_v_format", {static_cast<int64_t>(Format::bf16)}}};
   checks_.rotate = false;
   EXPECT_THROW((void)check(), Error) << "300 tokens are too few for a cold block behind 130 sinks and 30 hot ones";
   checks_.prompt = made_prompt(349, kVocabulary);
   EXPECT_TRUE(check()) << failures();
-  ASSERT_EQ(results_.size(), 6u);
+  ASSERT_EQ(results_.size(), 2 * cache_layouts().size());
   for (const LayoutResult& r : results_) {
     EXPECT_EQ(rotation_of(r.cache), Rotation{});
     if (r.cache.layout != "mixed") continue;
-    EXPECT_EQ(r.cache.hot_tokens, 30u);
-    EXPECT_EQ(r.cache.sink_tokens, 130u);
-    EXPECT_EQ(r.cache.cold_k_format, Format::q8_0);
-    EXPECT_EQ(r.cache.cold_v_format, Format::bf16);
+    EXPECT_EQ(row_options(r.cache), "hot_tokens=30 sink_tokens=130 cold_k_format=q8_0 cold_v_format=bf16");
+  }
+}
+
+TEST_F(LayoutsTest, ALayoutThatWasAddedIsTakenUp) {
+  checks_.k_formats = checks_.v_formats = {Format::f16, Format::fp8_e4m3};
+  EXPECT_TRUE(check()) << failures();
+  const auto striped = std::ranges::count(results_, "striped", [](const LayoutResult& r) { return r.cache.layout; });
+  EXPECT_GE(striped, 4);
+  for (const LayoutResult& r : results_) {
+    EXPECT_EQ(r.shares_reference, r.cache.layout == "paged" || r.cache.layout == "striped");
   }
 }
 
@@ -174,8 +185,11 @@ TEST_F(LayoutsTest, CancelledItSaysNothing) {
 
 TEST_F(LayoutsTest, TheShortestPrompt) {
   checks_.k_formats = checks_.v_formats = {Format::f16};
-  checks_.prompt.resize(shortest_mixed_prompt() - 1);
+  constexpr size_t shortest_mixed = 1 + 63 + 128;  // a block of tokens becomes cold, and 64 queries read it so
+  checks_.prompt.resize(shortest_mixed - 1);
   EXPECT_THROW((void)check(), Error) << "nothing would be cold";
+  checks_.prompt = made_prompt(shortest_mixed, kVocabulary);
+  EXPECT_TRUE(check()) << failures();
   checks_.layouts = {"contiguous", "paged"};
   checks_.prompt.resize(kShortestPrompt);
   EXPECT_TRUE(check()) << failures();
@@ -202,7 +216,7 @@ TEST_F(WindowedLayoutsTest, AllHold) {
   checks_.v_formats = {Format::f16, Format::q4_0};
   if (kSanitized) checks_.k_formats.resize(1);
   EXPECT_TRUE(check()) << failures();
-  EXPECT_EQ(results_.size(), checks_.k_formats.size() * 2 * 3);
+  EXPECT_EQ(results_.size(), checks_.k_formats.size() * 2 * cache_layouts().size());
 }
 
 }  // namespace

@@ -12,8 +12,9 @@
 #include <set>
 
 #include "backends/ring/local_communicator.h"
-#include "backends/ring/sharded_cache.h"
+#include "backends/ring/ring_executor.h"
 #include "base/error.h"
+#include "cache/layout.h"
 #include "files/gguf_writer.h"
 #include "support/random_model.h"
 #include "support/sanitized.h"
@@ -40,7 +41,7 @@ RunOptions options_of(std::string_view layout, Format k, Format v, size_t page_t
   options.cache.layout = layout;
   options.cache.shape.k_format = k;
   options.cache.shape.v_format = v;
-  options.cache.page_tokens = page_tokens;
+  options.cache.options = own_options(layout, {{"page_tokens", page_tokens}});
   options.threads = 2;
   return options;
 }
@@ -141,7 +142,7 @@ CachePlan plan_of(std::string_view layout, Format k, Format v, size_t page_token
 
 CachePlan mixed(Format cold) {
   CachePlan plan = plan_of("mixed", Format::f16, Format::f16);
-  plan.cold_k_format = plan.cold_v_format = cold;
+  plan.options = {{"cold_k_format", cold}, {"cold_v_format", cold}};
   return plan;
 }
 
@@ -176,8 +177,8 @@ INSTANTIATE_TEST_SUITE_P(
 /// The bytes of K or V of one token in one layer.
 std::span<std::byte> row_of(Runtime& runtime, SequenceId sequence, size_t layer, size_t position, bool of_k) {
   std::vector<TokenSpan> spans;
-  runtime.cache().view(layer, sequence, spans);
-  for (const TokenSpan& span : spans) {
+  runtime.cache().view(sequence, spans);
+  for (const TokenSpan& span : CacheView(spans, layer)) {
     const size_t first = static_cast<size_t>(span.first_position);
     if (position < first || position >= first + span.count) continue;
     const std::byte* row =
@@ -285,10 +286,11 @@ TEST(Needles, AreFoundAcrossTheBordersOfRanks) {
   const MemoryPlan plan = plan_memory(file, options);
   const auto model = std::make_shared<const Transformer>(file);
   run_local_ranks(4, [&](Communicator& ranks) {
-    Runtime runtime(model, plan, ranks, {});
-    NeedleAsker asker(runtime);
+    RingExecutor executor(model, sizes_of(plan), plan.ring, ranks, {});
+    if (ranks.rank() != 0) return executor.obey();
+    NeedleAsker asker(executor);
     ASSERT_TRUE(asker.read(context.tokens));
-    const Ownership& held = static_cast<const ShardedCache&>(runtime.cache()).ownership(asker.context());
+    const Ownership& held = static_cast<const ShardedCache&>(executor.cache()).ownership(asker.context());
     size_t apart = 0;
     for (const Needle& needle : context.needles) {
       const int64_t key = static_cast<int64_t>(needle.position);

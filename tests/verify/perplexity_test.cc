@@ -35,7 +35,7 @@ class Scoring : public testing::Test {
   }
 
   static CachePlan cache(std::string_view layout, Format k, Format v) {
-    return {.layout = layout, .shape = {.k_format = k, .v_format = v}};
+    return {.layout = std::string(layout), .shape = {.k_format = k, .v_format = v}};
   }
 
   Perplexity perplexity(const std::vector<TokenId>& text, const TextWindows& windows, const CachePlan& cache = {},
@@ -186,7 +186,7 @@ TEST_F(Scoring, PagesChangeNothingAtAnyLength) {
   for (const size_t length : {128, 512, 2048, 4096, 8192}) {
     const std::vector<TokenId> text = random_text(length, static_cast<uint32_t>(length));
     CachePlan paged = cache("paged", Format::f16, Format::f16);
-    paged.page_tokens = length % 4096 == 0 ? 16 : 32;
+    paged.options = {{"page_tokens", length % 4096 == 0 ? 16 : 32}};
     const Divergence d = divergence(text, cache("contiguous", Format::f16, Format::f16), paged);
     EXPECT_EQ(d.perplexity().value(), d.reference_perplexity().value()) << length;
     EXPECT_EQ(d.perplexity().tokens(), length - 1);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "cache/layout.h"
 #include "verify/traced_run.h"
 
 namespace contexture {
@@ -51,9 +52,9 @@ TEST_F(TraceDocs, TheNumpyProgramDoesTheSameCheck) {
   model.score_cap = 5;
   RunOptions options;
   options.threads = 2;
-  options.cache.hot_tokens = 16;
   for (const std::string_view layout : {"paged", "mixed"}) {
     options.cache.layout = layout;
+    options.cache.options = own_options(layout, {{"hot_tokens", 16}});
     options.cache.shape.k_format = layout == "paged" ? Format::f32 : Format::bf16;
     options.cache.shape.v_format = layout == "paged" ? Format::q8_0 : Format::f16;
     const TemporaryFile trace;

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "cache/layout.h"
 #include "tensor/kv_row.h"
 #include "verify/traced_run.h"
 
@@ -28,8 +29,7 @@ RunOptions mixed() {
   RunOptions options;
   options.threads = 2;
   options.cache.layout = "mixed";
-  options.cache.hot_tokens = 16;
-  options.cache.sink_tokens = 4;
+  options.cache.options = {{"hot_tokens", 16}, {"sink_tokens", 4}};
   options.cache.shape.v_format = Format::q8_0;
   return options;
 }
@@ -40,6 +40,7 @@ TEST(Trace, HoldsWhatWasComputedInEveryLayout) {
       for (const size_t head_dim : {16, 32}) {
         RunOptions options = mixed();
         options.cache.layout = layout;
+        options.cache.options = own_options(layout, mixed().cache.options);
         options.cache.rotate = rotate;
         if (head_dim == 16) options.cache.shape.k_format = Format::q4_0;
         RandomModel model = small_model();

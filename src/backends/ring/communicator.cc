@@ -47,6 +47,22 @@ void Communicator::broadcast(int from, std::span<std::byte> bytes) {
   timed([&] { do_broadcast(from, bytes); });
 }
 
+void Communicator::gather(int to, std::span<const std::byte> mine, std::span<const std::span<std::byte>> receive) {
+  std::vector<std::span<const std::byte>> send(static_cast<size_t>(ranks_));
+  if (to != rank_) {
+    send[static_cast<size_t>(to)] = mine;
+    traffic_.small_bytes += mine.size();
+  }
+  timed([&] { do_all_to_all(send, receive); });
+}
+
+void Communicator::await_broadcast(int from, std::span<std::byte> bytes) {
+  const std::chrono::seconds patience = patience_;
+  patience_ = std::chrono::hours(24 * 365);
+  broadcast(from, bytes);
+  patience_ = patience;
+}
+
 void Communicator::barrier() {
   timed([&] { do_all_gather({}); });
 }

@@ -49,8 +49,14 @@ class Communicator {
   void all_to_all(std::span<const std::span<const std::byte>> send, std::span<const std::span<std::byte>> receive);
   /// What every rank gave, by rank; any sizes. For small things.
   std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine);
+  /// What every rank has for one of them, which knows the sizes: receive (ranks) there, elsewhere empty spans. What it
+  /// has for itself stays where it is.
+  void gather(int to, std::span<const std::byte> mine, std::span<const std::span<std::byte>> receive);
   /// From one rank to all others.
   void broadcast(int from, std::span<std::byte> bytes);
+  /// The same, where the sender may have nothing to say for any length of time: who receives blocks, and does not give
+  /// up while the sender is there.
+  void await_broadcast(int from, std::span<std::byte> bytes);
   void barrier();
 
   const RingTraffic& traffic() const { return traffic_; }

@@ -97,7 +97,7 @@ class DemoRank {
       q_.insert(q_.end(), example_.q.data() + p * row, example_.q.data() + (p + 1) * row);
     }
     spans_.clear();
-    cache_.view(0, sequence_, spans_);
+    cache_.view(sequence_, spans_);
   }
 
   /// (tokens of this rank, heads, head_dim)

@@ -1,20 +1,20 @@
-// Ranks over MPI (Open MPI 4). All calls are non-blocking and are tested until they are done, so that a rank that does
-// not come ends the program and does not hang it. Messages of more than 1 GB are cut: MPI counts in int.
+// Ranks over MPI, by the calls of libcontexture_mpi.so (mpi/mpi_calls.h). All are non-blocking and are tested until
+// they are done, so that a rank that does not come ends the program and does not hang it. Messages of more than 1 GB
+// are cut: MPI counts in int.
 
 #include "backends/ring/mpi_communicator.h"
 
+#include <dlfcn.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <thread>
 
+#include "backends/ring/mpi/mpi_calls.h"
 #include "base/error.h"
 #include "base/log.h"
-
-#ifdef CONTEXTURE_MPI
-#define OMPI_SKIP_MPICXX 1
-#include <mpi.h>
-
-#include <thread>
-#endif
+#include "base/shipped.h"
 
 namespace contexture {
 
@@ -25,32 +25,36 @@ int mpi_ranks_of_this_machine() {
   return 1;
 }
 
-#ifndef CONTEXTURE_MPI
-
-bool has_mpi() {
-  return false;
-}
-
-void run_mpi_rank(const std::function<void(Communicator&)>&, std::chrono::seconds) {
-  fail("this program was built without MPI; use --local-ranks N, or install libopenmpi-dev and build it again");
-}
-
-#else
-
 namespace {
 
 constexpr size_t kMostAtOnce = size_t{1} << 30;
 enum Tag { ring_tag, all_to_all_tag };
 
+/// Stays loaded: MPI has threads and handlers of its own.
+const MpiCalls& load_mpi() {
+  // All its names are to be seen: Open MPI's own parts, which it loads, look for them.
+  void* const library = dlopen(shipped_library("libcontexture_mpi.so").c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (!library) {
+    const char* const why = dlerror();
+    fail("no ranks over MPI: {}; use --local-ranks N, or install libopenmpi-dev and build again",
+         printable(why ? why : "libcontexture_mpi.so cannot be opened", 300));
+  }
+  const auto entry = reinterpret_cast<MpiEntry>(dlsym(library, kMpiEntryName));
+  const MpiCalls* const calls = entry ? entry(MpiCalls::kVersion) : nullptr;
+  if (!calls) fail("libcontexture_mpi.so is of another version; build it with this program, or use --local-ranks N");
+  return *calls;
+}
+
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(int rank, int ranks, std::chrono::seconds patience) : Communicator(rank, ranks, patience) {}
+  MpiCommunicator(const MpiCalls& mpi, int rank, int ranks, std::chrono::seconds patience)
+      : Communicator(rank, ranks, patience), mpi_(mpi) {}
 
   void progress() override {
-    if (requests_.empty()) return;
+    if (!is_open_) return;
     int done = 0;
-    check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE));
-    if (done) requests_.clear();
+    check(mpi_.test(&done));
+    is_open_ = !done;
   }
 
  private:
@@ -78,16 +82,14 @@ class MpiCommunicator final : public Communicator {
   std::vector<std::vector<std::byte> > do_all_gather(std::span<const std::byte> mine) override {
     const size_t n = static_cast<size_t>(ranks());
     const int size = static_cast<int>(mine.size());
-    std::vector<int> sizes(n), starts(n, 0);
-    start(
-        [&](MPI_Request* r) { return MPI_Iallgather(&size, 1, MPI_INT, sizes.data(), 1, MPI_INT, MPI_COMM_WORLD, r); });
+    std::vector<int> sizes(n), starts(n), widths(n, sizeof(int));
+    for (size_t r = 0; r < n; ++r) starts[r] = static_cast<int>(r * sizeof(int));
+    begin(mpi_.all_gather(&size, sizeof(size), sizes.data(), widths.data(), starts.data()));
     finish();
+    starts[0] = 0;
     for (size_t r = 1; r < n; ++r) starts[r] = starts[r - 1] + sizes[r - 1];
     std::vector<std::byte> all(static_cast<size_t>(starts[n - 1] + sizes[n - 1]));
-    start([&](MPI_Request* r) {
-      return MPI_Iallgatherv(mine.data(), size, MPI_BYTE, all.data(), sizes.data(), starts.data(), MPI_BYTE,
-                             MPI_COMM_WORLD, r);
-    });
+    begin(mpi_.all_gather(mine.data(), size, all.data(), sizes.data(), starts.data()));
     finish();
     std::vector<std::vector<std::byte> > gathered;
     for (size_t r = 0; r < n; ++r) gathered.emplace_back(all.begin() + starts[r], all.begin() + starts[r] + sizes[r]);
@@ -95,36 +97,29 @@ class MpiCommunicator final : public Communicator {
   }
 
   void do_broadcast(int from, std::span<std::byte> bytes) override {
-    for (size_t at = 0; at < bytes.size(); at += kMostAtOnce) {
-      const size_t count = std::min(kMostAtOnce, bytes.size() - at);
-      start([&](MPI_Request* r) {
-        return MPI_Ibcast(bytes.data() + at, static_cast<int>(count), MPI_BYTE, from, MPI_COMM_WORLD, r);
-      });
-    }
+    in_pieces(bytes, [&](std::span<std::byte> piece) { return mpi_.broadcast(piece.data(), piece.size(), from); });
     finish();
   }
 
   void start_send(std::span<const std::byte> bytes, int to, Tag tag) {
-    for (size_t at = 0; at < bytes.size(); at += kMostAtOnce) {
-      const size_t count = std::min(kMostAtOnce, bytes.size() - at);
-      start([&](MPI_Request* r) {
-        return MPI_Isend(bytes.data() + at, static_cast<int>(count), MPI_BYTE, to, tag, MPI_COMM_WORLD, r);
-      });
-    }
+    in_pieces(bytes, [&](std::span<const std::byte> p) { return mpi_.send(p.data(), p.size(), to, tag); });
   }
 
   void start_receive(std::span<std::byte> bytes, int from, Tag tag) {
+    in_pieces(bytes, [&](std::span<std::byte> piece) { return mpi_.receive(piece.data(), piece.size(), from, tag); });
+  }
+
+  template <class Byte, class Call>
+  void in_pieces(std::span<Byte> bytes, const Call& call) {
     for (size_t at = 0; at < bytes.size(); at += kMostAtOnce) {
-      const size_t count = std::min(kMostAtOnce, bytes.size() - at);
-      start([&](MPI_Request* r) {
-        return MPI_Irecv(bytes.data() + at, static_cast<int>(count), MPI_BYTE, from, tag, MPI_COMM_WORLD, r);
-      });
+      begin(call(bytes.subspan(at, std::min(kMostAtOnce, bytes.size() - at))));
     }
   }
 
-  template <class Call>
-  void start(const Call& call) {
-    check(call(&requests_.emplace_back(MPI_REQUEST_NULL)));
+  /// Something has begun, as this status says.
+  void begin(int status) {
+    check(status);
+    is_open_ = true;
   }
 
   /// Until all that was started is done. First it only looks; then it lets others have the processor, of which there
@@ -132,11 +127,11 @@ class MpiCommunicator final : public Communicator {
   void finish() {
     constexpr int kTries = 2000;
     constexpr auto kLong = std::chrono::milliseconds(100);
-    const auto begin = std::chrono::steady_clock::now();
-    for (int tries = 0; !requests_.empty(); ++tries) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int tries = 0; is_open_; ++tries) {
       progress();
       if (tries < kTries) continue;
-      const auto waited = std::chrono::steady_clock::now() - begin;
+      const auto waited = std::chrono::steady_clock::now() - start;
       if (waited > patience()) fail("rank {} waited {} s for another and gave up", rank(), patience().count());
       if (waited < kLong) {
         std::this_thread::yield();
@@ -146,50 +141,40 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
-  static void check(int status) {
-    if (status == MPI_SUCCESS) return;
-    char text[MPI_MAX_ERROR_STRING] = {};
-    int length = 0;
-    MPI_Error_string(status, text, &length);
+  void check(int status) const {
+    if (status == 0) return;
+    char text[MpiCalls::kErrorBytes] = {};
+    mpi_.error_text(status, text);
     fail("MPI: {}", printable(text, 200));
   }
 
-  std::vector<MPI_Request> requests_;
+  const MpiCalls& mpi_;
+  bool is_open_ = false;  // something has begun and is not known to be done
 };
 
 /// Ends all ranks. Where all fail alike, rank 0 speaks for all.
-[[noreturn]] void end_all(int rank, const std::string& what) {
+void end_all(const MpiCalls& mpi, int rank, const std::string& what) {
   if (rank > 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
   tell("error: {}\n", what);
-  std::fflush(stdout);
-  MPI_Abort(MPI_COMM_WORLD, 1);
-  std::_Exit(1);
+  mpi.end_all();
 }
 
 }  // namespace
 
-bool has_mpi() {
-  return true;
-}
-
 void run_mpi_rank(const std::function<void(Communicator&)>& body, std::chrono::seconds patience) {
-  if (MPI_Init(nullptr, nullptr) != MPI_SUCCESS) fail("MPI does not start; start the ranks with mpirun -n N");
-  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  const MpiCalls& mpi = load_mpi();
   int rank = 0, ranks = 1;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  if (mpi.open(&rank, &ranks) != 0) fail("MPI does not start; start the ranks with mpirun -n N");
   try {
-    MpiCommunicator communicator(rank, ranks, patience);
+    MpiCommunicator communicator(mpi, rank, ranks, patience);
     body(communicator);
     communicator.barrier();
   } catch (const std::bad_alloc&) {
-    end_all(rank, fmt::format("rank {} is out of memory; use more ranks or a shorter context", rank));
+    end_all(mpi, rank, fmt::format("rank {} is out of memory; use more ranks or a shorter context", rank));
   } catch (const std::exception& error) {
-    end_all(rank, error.what());
+    end_all(mpi, rank, error.what());
   }
-  MPI_Finalize();
+  mpi.close();
 }
-
-#endif
 
 }  // namespace contexture

@@ -4,6 +4,7 @@
 
 #include "backends/ring/communicator.h"
 #include "backends/ring/selector.h"
+#include "backends/ring/sharding.h"
 #include "base/aligned.h"
 #include "kernels/attention.h"
 
@@ -18,6 +19,7 @@ struct RingSequence {
 /// The largest step, for the memory of RingAttention.
 struct RingSizes {
   size_t ranks = 1;
+  Dealing dealing = Dealing::balanced;
   size_t sequences = 1;    // of a step
   size_t step_tokens = 0;  // of one rank
   size_t shard_bytes = 0;  // K and V of one rank in one layer, of all sequences: what travels

@@ -8,23 +8,6 @@
 #include "tensor/kv_row.h"
 
 namespace contexture {
-namespace {
-
-/// A mark of a step, alike where the steps are (FNV-1a over its numbers).
-uint64_t mark_of(const Step& step) {
-  uint64_t mark = 0xcbf29ce484222325;
-  const auto add = [&](uint64_t number) { mark = (mark ^ number) * 0x100000001b3; };
-  for (size_t t = 0; t < step.tokens.size(); ++t) {
-    add(static_cast<uint64_t>(step.tokens[t]));
-    add(static_cast<uint64_t>(step.positions[t]));
-    add(static_cast<uint64_t>(step.sequences[t]));
-    add(step.wants_logits[t]);
-  }
-  return mark;
-}
-
-}  // namespace
-
 RingForward::RingForward(Communicator& ranks, const Transformer& model, ShardedCache& cache, Workspace& workspace,
                          ThreadPool& pool, const RingSizes& sizes, const RingChoice& choice)
     : ranks_(ranks),
@@ -43,10 +26,9 @@ RingForward::RingForward(Communicator& ranks, const Transformer& model, ShardedC
   before_ = ranks.traffic();
 }
 
-std::span<const float> RingForward::run(const Step& step) {
-  if (!agree_to_go_on(step)) return {};
+StepResult RingForward::run(const Step& step) {
   take_own_tokens(step);
-  find_views(0);
+  find_views();
   attention_.begin(ring_sequences_, model_.config().attention_shape());
   pass_ = choose();
   ++steps_[static_cast<size_t>(pass_)];
@@ -54,8 +36,9 @@ std::span<const float> RingForward::run(const Step& step) {
                  .positions = positions_,
                  .sequences = sequences_,
                  .wants_logits = wants_logits_,
+                 .rotations = rotations_,
                  .attention = this};
-  return share_logits(step, model_.forward(own, cache_, workspace_, pool_));
+  return gather(step, model_.forward(own, cache_, workspace_, pool_));
 }
 
 /// All ranks know the same of the step, and choose alike.
@@ -77,48 +60,35 @@ RingPass RingForward::choose() const {
   return select(shape, new_tokens, static_cast<double>(attention_.held_tokens()) - new_tokens);
 }
 
-/// Looks at all ranks' flags and steps: they must stop at the same one.
-bool RingForward::agree_to_go_on(const Step& step) {
-  const bool stops = (step.cancelled && *step.cancelled) || (watched_ && *watched_);
-  const uint64_t mine[] = {stops, mark_of(step)};
-  for (const std::vector<std::byte>& told : ranks_.all_gather(std::as_bytes(std::span(mine)))) {
-    uint64_t theirs[2] = {};
-    if (told.size() == sizeof(theirs)) std::memcpy(theirs, told.data(), sizeof(theirs));
-    if (theirs[1] != mine[1]) fail("the ranks run different tokens; start all with the same files and flags");
-    if (theirs[0]) cancelled_ = true;
-  }
-  return !cancelled_;
-}
-
 void RingForward::take_own_tokens(const Step& step) {
   members_.clear();
   tokens_.clear();
   positions_.clear();
   sequences_.clear();
   wants_logits_.clear();
-  logits_of_.assign(static_cast<size_t>(ranks_.ranks()), 0);
+  rotations_.clear();
   for (size_t t = 0; t < step.tokens.size(); ++t) {
     if (t == 0 || step.sequences[t] != step.sequences[t - 1]) {
       members_.push_back({step.sequences[t], tokens_.size(), tokens_.size()});
     }
     const int owner = cache_.ownership(step.sequences[t]).owner(step.positions[t]);
-    logits_of_[static_cast<size_t>(owner)] += step.wants_logits[t];
     if (owner != ranks_.rank()) continue;
     tokens_.push_back(step.tokens[t]);
     positions_.push_back(step.positions[t]);
     sequences_.push_back(step.sequences[t]);
     wants_logits_.push_back(step.wants_logits[t]);
+    rotations_.push_back(step.rotations.empty() ? RotationId{0} : step.rotations[t]);
     members_.back().end = tokens_.size();
   }
 }
 
-void RingForward::find_views(size_t layer) {
+void RingForward::find_views() {
   if (spans_.size() < members_.size()) spans_.resize(members_.size());  // never fewer: they keep their memory
   ring_sequences_.clear();
   for (size_t i = 0; i < members_.size(); ++i) {
     const Member& member = members_[i];
     spans_[i].clear();
-    cache_.view(layer, member.sequence, spans_[i]);
+    cache_.view(member.sequence, spans_[i]);
     ring_sequences_.push_back(
         {std::span<const int64_t>(positions_).subspan(member.begin, member.end - member.begin), spans_[i]});
   }
@@ -126,33 +96,50 @@ void RingForward::find_views(size_t layer) {
 
 void RingForward::attend(size_t layer, const AttentionShape& shape, std::span<const AttentionQueries>,
                          AttentionScratch& scratch, ThreadPool& pool) {
-  find_views(layer);
+  for (RingSequence& sequence : ring_sequences_) sequence.view = sequence.view.in_layer(layer);
   attention_.attend(pass_, shape, ring_sequences_, workspace_.q.data(), workspace_.attended.data(), scratch, pool);
 }
 
-/// Each rank has the logits of its own tokens; all want those of all, in the order of the step.
-std::span<const float> RingForward::share_logits(const Step& step, std::span<const float> own) {
-  if (ranks_.ranks() == 1) return own;
-  const size_t vocabulary = model_.config().vocabulary;
-  size_t rows = 0;
-  for (const size_t of_rank : logits_of_) rows += of_rank;
-  logits_.resize(rows * vocabulary);
-  for (int r = 0; r < ranks_.ranks(); ++r) {
-    const size_t count = logits_of_[static_cast<size_t>(r)];
-    if (count == 0) continue;
-    of_rank_.resize(count * vocabulary);
-    if (r == ranks_.rank()) std::copy(own.begin(), own.end(), of_rank_.begin());
-    ranks_.broadcast(r, std::as_writable_bytes(std::span(of_rank_)));
-    size_t row = 0, theirs = 0;
-    for (size_t t = 0; t < step.tokens.size(); ++t) {
-      if (!step.wants_logits[t]) continue;
-      if (cache_.ownership(step.sequences[t]).owner(step.positions[t]) == r) {
-        std::copy_n(of_rank_.data() + theirs++ * vocabulary, vocabulary, logits_.data() + row * vocabulary);
-      }
-      ++row;
+/// Each rank has the logits of its own tokens; rank 0 wants those of all, in the order of the step.
+StepResult RingForward::gather(const Step& step, std::span<const float> logits) {
+  const std::span<const uint8_t> damaged(workspace_.damaged.data(), tokens_.size());
+  if (ranks_.ranks() == 1) return {.logits = logits, .damaged = damaged};
+  const size_t ranks = static_cast<size_t>(ranks_.ranks()), row_bytes = model_.config().vocabulary * sizeof(float);
+  const auto owner = [&](size_t t) {
+    return static_cast<size_t>(cache_.ownership(step.sequences[t]).owner(step.positions[t]));
+  };
+  std::vector<size_t> at(ranks, 0), rows(ranks, 0);  // where each rank's next damaged mark, and its next row, lie
+  for (size_t t = 0; t < step.tokens.size(); ++t) {
+    ++rows[owner(t)];
+  }
+  told_.resize(ranks);
+  std::vector<std::byte>& mine = told_[static_cast<size_t>(ranks_.rank())];
+  mine.resize(damaged.size() + logits.size_bytes());
+  std::copy_n(std::as_bytes(damaged).data(), damaged.size(), mine.data());
+  std::copy_n(std::as_bytes(logits).data(), logits.size_bytes(), mine.data() + damaged.size());
+  std::vector<std::span<std::byte>> receive(ranks);
+  if (ranks_.rank() == 0) {
+    std::vector<size_t> bytes = rows;
+    for (size_t t = 0; t < step.tokens.size(); ++t) bytes[owner(t)] += step.wants_logits[t] * row_bytes;
+    for (size_t r = 1; r < ranks; ++r) {
+      told_[r].resize(bytes[r]);
+      receive[r] = told_[r];
     }
   }
-  return logits_;
+  ranks_.gather(0, mine, receive);
+  if (ranks_.rank() != 0) return {};
+
+  logits_.clear();
+  damaged_.clear();
+  for (size_t t = 0; t < step.tokens.size(); ++t) {
+    const size_t rank = owner(t), vocabulary = model_.config().vocabulary;
+    damaged_.push_back(static_cast<uint8_t>(told_[rank][at[rank]++]));
+    if (!step.wants_logits[t]) continue;
+    logits_.resize(logits_.size() + vocabulary);
+    std::memcpy(logits_.data() + logits_.size() - vocabulary, told_[rank].data() + rows[rank], row_bytes);
+    rows[rank] += row_bytes;
+  }
+  return {.logits = logits_, .damaged = damaged_};
 }
 
 std::vector<RingReport> RingForward::report(SequenceId sequence) {
@@ -166,13 +153,12 @@ std::vector<RingReport> RingForward::report(SequenceId sequence) {
                   .kv_steps = steps_[static_cast<size_t>(RingPass::kv)],
                   .q_steps = steps_[static_cast<size_t>(RingPass::q)],
                   .wait_seconds = traffic.wait_seconds - before_.wait_seconds};
-  for (size_t layer = 0; layer < shape.layers; ++layer) {
-    std::vector<TokenSpan> spans;
-    cache_.view(layer, sequence, spans);
-    for (const TokenSpan& span : spans) {
-      mine.k_bytes += span.count * shape.kv_heads * kv_row_bytes(span.k_format, shape.head_dim);
-      mine.v_bytes += span.count * shape.kv_heads * kv_row_bytes(span.v_format, shape.head_dim);
-    }
+  std::vector<TokenSpan> spans;
+  cache_.view(sequence, spans);
+  for (const TokenSpan& span : spans) {
+    const size_t rows = span.count * shape.layers * shape.kv_heads;
+    mine.k_bytes += rows * kv_row_bytes(span.k_format, shape.head_dim);
+    mine.v_bytes += rows * kv_row_bytes(span.v_format, shape.head_dim);
   }
   std::vector<RingReport> all;
   for (const std::vector<std::byte>& told : ranks_.all_gather(std::as_bytes(std::span(&mine, 1)))) {

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <atomic>
 #include <vector>
 
+#include "backends/executor.h"
 #include "backends/ring/ring_attention.h"
 #include "backends/ring/sharded_cache.h"
 #include "model/transformer.h"
@@ -25,26 +25,18 @@ struct RingReport {
   double wait_seconds = 0;
 };
 
-/// The forward pass of one rank: all ranks run each step together, each the tokens that are its own, and all get the
-/// logits of all of them. Every rank is given the same steps.
+/// The forward pass of one rank: all ranks run each step together, each the tokens that are its own, and rank 0 gets
+/// what became of all of them. Every rank is given the same steps.
 class RingForward final : StepAttention {
  public:
   /// All of these must outlive this; `cache` is the rank's. Collective.
   RingForward(Communicator& ranks, const Transformer& model, ShardedCache& cache, Workspace& workspace,
               ThreadPool& pool, const RingSizes& sizes, const RingChoice& choice);
 
-  /// As Transformer::forward; nobody observes it. Where any rank's step is cancelled when it begins, all ranks' are,
-  /// and `cancelled()` is set. Throws Error where ranks are at different steps or one has failed.
-  std::span<const float> run(const Step& step);
+  /// As Transformer::forward, at rank 0; the others get nothing back. Nobody observes or cancels it. Collective. Throws
+  /// Error where a rank has failed.
+  StepResult run(const Step& step);
 
-  /// Set at the same step at every rank: what a step's `cancelled` alone is not.
-  const std::atomic<bool>& cancelled() const { return cancelled_; }
-  /// For the next text.
-  void forget_cancellation() { cancelled_ = false; }
-  /// Whose flag cancels: this one's, at this rank. May be null.
-  void watch(const std::atomic<bool>* flag) { watched_ = flag; }
-
-  Communicator& ranks() { return ranks_; }
   /// With the rates that were measured.
   const RingChoice& choice() const { return choice_; }
   /// Of all ranks. Collective.
@@ -53,11 +45,10 @@ class RingForward final : StepAttention {
  private:
   void attend(size_t layer, const AttentionShape& shape, std::span<const AttentionQueries> sequences,
               AttentionScratch& scratch, ThreadPool& pool) override;
-  bool agree_to_go_on(const Step& step);
   RingPass choose() const;
   void take_own_tokens(const Step& step);
-  void find_views(size_t layer);
-  std::span<const float> share_logits(const Step& step, std::span<const float> own);
+  void find_views();
+  StepResult gather(const Step& step, std::span<const float> logits);
 
   /// A sequence of the step, and which of this rank's tokens are of it.
   struct Member {
@@ -72,18 +63,18 @@ class RingForward final : StepAttention {
   ThreadPool& pool_;
   RingChoice choice_;
   RingAttention attention_;
-  std::atomic<bool> cancelled_{false};
-  const std::atomic<bool>* watched_ = nullptr;
 
   std::vector<Member> members_;
   std::vector<int32_t> tokens_;
   std::vector<int64_t> positions_;
   std::vector<SequenceId> sequences_;
   std::vector<uint8_t> wants_logits_;
-  std::vector<size_t> logits_of_;              // rows that each rank has
-  std::vector<std::vector<TokenSpan>> spans_;  // (members, at least) in one layer
+  std::vector<RotationId> rotations_;
+  std::vector<std::vector<TokenSpan>> spans_;  // (members, at least)
   std::vector<RingSequence> ring_sequences_;   // (members)
-  std::vector<float> logits_, of_rank_;        // (rows, vocabulary)
+  std::vector<std::vector<std::byte>> told_;   // (ranks): damaged tokens and logits of each
+  std::vector<float> logits_;                  // (rows, vocabulary) of all ranks
+  std::vector<uint8_t> damaged_;               // (tokens) of all ranks
   RingPass pass_ = RingPass::kv;
   uint64_t steps_[2] = {};  // by RingPass
   RingTraffic before_;      // what was sent before the first step

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "cache/layout.h"
 
 namespace contexture {
 
@@ -37,26 +38,28 @@ int64_t ShardedCache::Sequence::first_query(int64_t local) const {
   return position(static_cast<size_t>(local) - 1) + 1;
 }
 
-CachePlan ShardedCache::share_of(CachePlan plan, size_t ranks) {
+CachePlan ShardedCache::share_of(CachePlan plan, size_t ranks, Dealing dealing) {
   if (ranks == 1) return plan;
-  plan.context = most_held(plan.context, ranks);
-  plan.pool_tokens = 0;
-  plan.step_tokens = plan.step_tokens == 0 ? 0 : std::min(plan.context, most_in_step(plan.step_tokens, 1, ranks));
+  const size_t step = most_in_step(plan.step_tokens, 1, ranks, dealing);
+  plan.context = most_held(plan.context, ranks, dealing);
+  set_pool(plan, 0);
+  plan.step_tokens = plan.step_tokens == 0 ? 0 : std::min(plan.context, step);
   return plan;
 }
 
-ShardedCache::ShardedCache(const CachePlan& plan, int rank, int ranks)
+ShardedCache::ShardedCache(const CachePlan& plan, int rank, int ranks, Dealing dealing)
     : Cache(plan),
       rank_(rank),
       ranks_(static_cast<size_t>(ranks)),
       context_(plan.context),
-      mixed_(plan.layout == "mixed"),
-      cache_(make_cache(share_of(plan, static_cast<size_t>(ranks)))),
+      dealing_(dealing),
+      truncates_anywhere_(layout_of(plan).truncates_anywhere),
+      cache_(make_cache(share_of(plan, static_cast<size_t>(ranks), dealing))),
       sequences_(plan.sequences) {}
 
-std::optional<SequenceId> ShardedCache::create() {
-  const std::optional<SequenceId> id = cache_->create();
-  if (id) sequences_.at(static_cast<size_t>(*id)) = Sequence{Ownership(ranks_, static_cast<size_t>(*id))};
+std::optional<SequenceId> ShardedCache::create(uint64_t key) {
+  const std::optional<SequenceId> id = cache_->create(key);
+  if (id) sequences_.at(static_cast<size_t>(*id)) = Sequence{Ownership(ranks_, static_cast<size_t>(*id), dealing_)};
   return id;
 }
 
@@ -76,23 +79,25 @@ bool ShardedCache::append(SequenceId id, size_t tokens) {
   const size_t before = sequence.ownership.length();
   if (tokens > context_ - before) return false;
   if (tokens == 0) return true;
-  const std::vector<size_t> shares = shares_of(tokens, sequence.ownership.held(), sequence.ownership.offset());
+  const std::vector<size_t> shares = sequence.ownership.shares(tokens);
   // Every rank has room for its part of a whole context, so that no rank is full where another is not.
   if (!cache_->append(id, shares[static_cast<size_t>(rank_)])) {
     fail("rank {} has no room for {} tokens, though the context has; please report this", rank_, tokens);
   }
   sequence.ownership.append(tokens);
   for (const OwnedRun& run : sequence.ownership.from(static_cast<int64_t>(before))) {
-    if (run.rank == rank_) sequence.add(run.first, run.count);
+    if (run.rank != rank_) continue;
+    const size_t old = run.first < static_cast<int64_t>(before) ? before - static_cast<size_t>(run.first) : 0;
+    sequence.add(run.first + static_cast<int64_t>(old), run.count - old);
   }
   return true;
 }
 
 size_t ShardedCache::truncate(SequenceId id, size_t length) {
   Sequence& sequence = at(id);
-  // What a mixed cache still holds of the past differs from rank to rank, and all must keep as many: there it begins
+  // What such a cache still holds of the past differs from rank to rank, and all must keep as many: there it begins
   // anew.
-  if (ranks_ > 1 && mixed_ && length < sequence.ownership.length()) length = 0;
+  if (ranks_ > 1 && !truncates_anywhere_ && length < sequence.ownership.length()) length = 0;
   const size_t left = sequence.ownership.truncate(length);
   std::vector<Run>& runs = sequence.runs;
   for (; !runs.empty() && runs.back().first >= static_cast<int64_t>(left); runs.pop_back()) {
@@ -107,7 +112,7 @@ size_t ShardedCache::truncate(SequenceId id, size_t length) {
     if (keep == 1) last.stride = 1;
   }
   if (cache_->truncate(id, sequence.held) == sequence.held) return left;
-  assert(mixed_ && ranks_ == 1);
+  assert(!truncates_anywhere_ && ranks_ == 1);
   return truncate(id, 0);
 }
 
@@ -121,10 +126,10 @@ Slot ShardedCache::slot(SequenceId id, size_t position) const {
   return cache_->slot(id, run->local + static_cast<size_t>((p - run->first) / run->stride));
 }
 
-void ShardedCache::view(size_t layer, SequenceId id, std::vector<TokenSpan>& spans) const {
+void ShardedCache::view(SequenceId id, std::vector<TokenSpan>& spans) const {
   const Sequence& sequence = at(id);
   local_.clear();
-  cache_->view(layer, id, local_);
+  cache_->view(id, local_);
   for (const TokenSpan& span : local_) {
     if (span.count == 0) continue;
     const size_t first = static_cast<size_t>(span.first_position);  // in the rank's cache

@@ -14,16 +14,17 @@ namespace contexture {
 /// slots and views are of this rank's tokens alone.
 ///
 /// A mixed cache has sinks and hot tokens at every rank: of the tokens there, the first and the last so many.
-/// Truncated, it begins anew. Nothing is adopted or saved: prefixes are not shared.
+/// Truncated, it begins anew, as all that do not truncate anywhere. Nothing is adopted or saved: prefixes are not
+/// shared.
 class ShardedCache final : public Cache {
  public:
   /// `plan` is of the whole context.
-  ShardedCache(const CachePlan& plan, int rank, int ranks);
+  ShardedCache(const CachePlan& plan, int rank, int ranks, Dealing dealing = Dealing::balanced);
   /// What one rank's cache is to hold.
-  static CachePlan share_of(CachePlan plan, size_t ranks);
+  static CachePlan share_of(CachePlan plan, size_t ranks, Dealing dealing = Dealing::balanced);
 
   size_t clamped_values() const override { return cache_->clamped_values(); }
-  std::optional<SequenceId> create() override;
+  std::optional<SequenceId> create(uint64_t key = 0) override;
   std::optional<SequenceId> fork(SequenceId sequence) override;
   void free(SequenceId sequence) override;
   bool append(SequenceId sequence, size_t tokens) override;
@@ -33,7 +34,7 @@ class ShardedCache final : public Cache {
   void store(size_t layer, std::span<const Slot> slots, const float* k, const float* v) override {
     cache_->store(layer, slots, k, v);
   }
-  void view(size_t layer, SequenceId sequence, std::vector<TokenSpan>& spans) const override;
+  void view(SequenceId sequence, std::vector<TokenSpan>& spans) const override;
   void restore(size_t layer, SequenceId sequence, const HeldRows& held) override;  ///< Throws Error.
 
   const Ownership& ownership(SequenceId sequence) const { return at(sequence).ownership; }
@@ -61,7 +62,8 @@ class ShardedCache final : public Cache {
 
   const int rank_;
   const size_t ranks_, context_;
-  const bool mixed_;
+  const Dealing dealing_;
+  const bool truncates_anywhere_;
   const std::unique_ptr<Cache> cache_;
   std::vector<std::optional<Sequence>> sequences_;
   mutable std::vector<TokenSpan> local_;  // of one view: kept, so that it allocates nothing

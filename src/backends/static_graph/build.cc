@@ -148,7 +148,7 @@ class GraphBuilder {
   }
   Encoding encoding(std::string_view name) const { return fixed() ? activation_encoding(range(name)) : Encoding(); }
 
-  uint32_t tensor(std::string name, std::vector<size_t> dims, Encoding encoding) {
+  uint32_t tensor(std::string name, const std::vector<size_t>& dims, Encoding encoding) {
     GraphTensor t{
         .name = std::move(name), .type = fixed() ? NumberType::u16 : NumberType::f32, .dims = {}, .encoding = encoding};
     if (!fixed()) t.encoding = {};

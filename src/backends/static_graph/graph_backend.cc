@@ -2,9 +2,8 @@
 
 #include <dlfcn.h>
 
-#include <filesystem>
-
 #include "base/error.h"
+#include "base/shipped.h"
 
 namespace contexture {
 namespace {
@@ -24,13 +23,8 @@ std::string library_name(const std::string& name) {
 }
 
 void* open_library(const std::string& name_or_path) {
-  if (name_or_path.find('/') != name_or_path.npos) return dlopen(name_or_path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  const std::string file = library_name(name_or_path);
-  std::error_code error;
-  const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  for (const std::filesystem::path& folder : {here, here.parent_path() / "lib"}) {
-    if (!error && std::filesystem::exists(folder / file, error)) return dlopen((folder / file).c_str(), RTLD_NOW);
-  }
+  const bool is_path = name_or_path.find('/') != name_or_path.npos;
+  const std::string file = is_path ? name_or_path : shipped_library(library_name(name_or_path));
   return dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
 }
 

@@ -1,0 +1,104 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "api/model_impl.h"
+#include "api/stream_state.h"
+#include "engine/runtime.h"
+#include "engine/scheduler.h"
+
+namespace contexture {
+
+/// What is asked of an engine, with the parts that only the house uses.
+struct Asked {
+  Submission submission;
+  std::shared_ptr<Session> session = {};
+  std::string name_space = {};
+  size_t planned_tokens = 0;  // TextOptions
+};
+
+/// An engine's thread, and what lies between it and those who ask. Everything about the scheduler happens on that
+/// thread: others leave it things to do, between two steps.
+struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
+  Impl(const Model& model, const EngineOptions& options);
+  ~Impl();
+
+  std::shared_ptr<Stream::State> start(Asked asked, Callback callback);
+  /// Runs a text whose outcome goes elsewhere; `failed` hears where it does not even begin.
+  void run(std::unique_ptr<Text> text, const TextOptions& options,
+           const std::function<void(const std::exception_ptr&)>& failed);
+
+  /// Does something between two steps, and waits for it; throws what that throws, and Error where the engine is closed.
+  template <class Body>
+  auto between_steps(const Body& body) -> decltype(body());
+
+  /// Lets a kept context go; returns at once.
+  void drop(KeptId id) {
+    post([this, id] { scheduler.kept().drop(id); });
+  }
+
+  TextLimits limits() const { return limits_of(executor.capacities()); }
+  const Tokenizer& tokenizer() const { return model.impl()->opened.need_tokenizer(); }
+  void close();
+
+  const Model model;
+  const MemoryPlan memory;
+  const Plan plan;
+  const size_t most_waiting;
+  Runtime executor;
+  Scheduler scheduler;  // the engine's thread's, once it runs
+
+  Statistics statistics() const;
+
+ private:
+  using Task = std::function<void()>;
+  void post(Task task);
+  void loop();
+  bool step();
+  void publish();
+  void send(const std::shared_ptr<Stream::State>& state, Event event);
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Task> tasks_;
+  bool closing_ = false;
+  std::optional<std::string> broken_;  // why it can run nothing more
+  mutable std::mutex statistics_mutex_;
+  Statistics statistics_;
+  Delivery delivery_;
+  std::thread thread_;  // the last to be made
+};
+
+/// A context that a scheduler keeps.
+struct Session::Impl {
+  std::weak_ptr<Engine::Impl> engine;
+  KeptId id = 0;
+  std::atomic<bool> at_work{false};
+
+  /// The engine. Throws Error where it is gone.
+  std::shared_ptr<Engine::Impl> need_engine() const;
+  /// Marks it as at work while it lives. Throws Error (ErrorKind::conflict) where it is already.
+  class Work;
+};
+
+class Session::Impl::Work {
+ public:
+  explicit Work(Impl& session);
+  ~Work() { session_.at_work = false; }
+
+ private:
+  Impl& session_;
+};
+
+template <class Body>
+auto Engine::Impl::between_steps(const Body& body) -> decltype(body()) {
+  auto task = std::make_shared<std::packaged_task<decltype(body())()>>(body);
+  auto result = task->get_future();
+  post([task] { (*task)(); });
+  return result.get();
+}
+
+}  // namespace contexture
