@@ -22,6 +22,7 @@ class EngineTurns final : public TurnMaker {
     Asked asked{.submission = submission, .session = session_, .planned_tokens = limits().context};
     asked.submission.callbacks = {.cancelled = &cancelled_};
     Stream stream(engine_.impl().start(std::move(asked), {}));
+    const EndOfTurn end{stream, cancelled_};
     size_t tokens = 0;
     std::string text;
     bool stopped = false;
@@ -42,6 +43,18 @@ class EngineTurns final : public TurnMaker {
   }
 
  private:
+  /// A callback that throws ends the turn too: nothing runs on in the session.
+  struct EndOfTurn {
+    Stream& stream;
+    std::atomic<bool>& cancelled;
+    ~EndOfTurn() {
+      if (stream.ended()) return;
+      cancelled = true;
+      while (stream.next()) {
+      }
+    }
+  };
+
   Engine& engine_;
   const std::shared_ptr<Session> session_;
   std::atomic<bool>& cancelled_;

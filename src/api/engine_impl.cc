@@ -53,13 +53,8 @@ void Engine::Impl::close() {
     closing_ = true;
   }
   changed_.notify_all();
-  if (thread_.joinable() && thread_.get_id() != std::this_thread::get_id()) {
-    try {
-      thread_.join();
-    } catch (const std::system_error&) {
-      // Another closes it at the same time, and waits.
-    }
-  }
+  const std::lock_guard one_at_a_time(join_mutex_);
+  if (thread_.joinable() && thread_.get_id() != std::this_thread::get_id()) thread_.join();
 }
 
 void Engine::Impl::post(Task task) {
@@ -72,7 +67,7 @@ void Engine::Impl::post(Task task) {
 }
 
 void Engine::Impl::loop() {
-  for (bool busy = false;;) {
+  for (bool busy = false, is_broken = false;;) {
     std::deque<Task> tasks;
     bool closing = false;
     {
@@ -83,7 +78,7 @@ void Engine::Impl::loop() {
     }
     for (const Task& task : tasks) task();
     if (closing) break;
-    busy = step();
+    busy = !is_broken && step(is_broken);
     publish();
   }
   scheduler.fail_all(closed_error(std::nullopt));
@@ -91,10 +86,11 @@ void Engine::Impl::loop() {
 }
 
 /// False where nothing is left to do. What breaks the executor ends all that runs, and all that comes.
-bool Engine::Impl::step() {
+bool Engine::Impl::step(bool& is_broken) {
   try {
     return scheduler.step();
   } catch (...) {
+    is_broken = true;
     const FailedEvent failed = failed_event(std::current_exception());
     {
       const std::lock_guard lock(mutex_);
@@ -135,6 +131,9 @@ void Engine::Impl::send(const std::shared_ptr<Stream::State>& state, Event event
 }
 
 std::shared_ptr<Stream::State> Engine::Impl::start(Asked asked, Callback callback) {
+  if (asked.session && asked.session->impl().engine.lock().get() != this) {
+    fail("the session is another engine's; load it into this one");
+  }
   const auto state = std::make_shared<Stream::State>();
   state->callback = std::move(callback);
   GenerationCallbacks& callbacks = asked.submission.callbacks;

@@ -57,7 +57,7 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
   using Task = std::function<void()>;
   void post(Task task);
   void loop();
-  bool step();
+  bool step(bool& is_broken);
   void publish();
   void send(const std::shared_ptr<Stream::State>& state, Event event);
 
@@ -65,6 +65,7 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
   std::condition_variable changed_;
   std::deque<Task> tasks_;
   bool closing_ = false;
+  std::mutex join_mutex_;
   std::optional<std::string> broken_;  // why it can run nothing more
   mutable std::mutex statistics_mutex_;
   Statistics statistics_;

@@ -20,14 +20,24 @@ struct Outcome {
   }
 };
 
+/// Until nothing is left to do. What breaks the executor ends all texts, and is thrown.
+void run_all(Scheduler& scheduler) {
+  try {
+    while (scheduler.step()) {
+    }
+  } catch (...) {
+    scheduler.fail_all(std::current_exception());
+    throw;
+  }
+}
+
 }  // namespace
 
 Generation run_to_end(Scheduler& scheduler, Submission submission, const TextOptions& options) {
   Outcome outcome;
   outcome.watch(submission);
   scheduler.submit(submission, options);
-  while (scheduler.step()) {
-  }
+  run_all(scheduler);
   return outcome.take();
 }
 
@@ -65,8 +75,7 @@ std::vector<Generation> generate_all(Executor& executor, const Tokenizer& tokeni
     outcomes[i].watch(submission);
     scheduler.submit(submission);
   }
-  while (scheduler.step()) {
-  }
+  run_all(scheduler);
   std::vector<Generation> all;
   for (Outcome& outcome : outcomes) all.push_back(outcome.take());
   return all;

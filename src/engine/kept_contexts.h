@@ -43,7 +43,8 @@ class KeptContexts {
 
   Context& at(KeptId id) { return contexts_.at(id); }
   const Context& at(KeptId id) const { return contexts_.at(id); }
-  bool contains(KeptId id) const { return contexts_.contains(id); }
+  /// It was used just now.
+  void touch(KeptId id) { at(id).last_used = ++clock_; }
   /// Another with the same tokens. It shares pages where the cache has such, and takes a copy where there is room;
   /// elsewhere its tokens are run again when they are wanted.
   KeptId fork(KeptId id);

@@ -147,7 +147,9 @@ void Scheduler::release(Member& member, bool failed) {
     if (sequence != KeptContexts::kNone) books.free(sequence);
     return;
   }
-  KeptContexts::Context& kept = kept_.at(*std::exchange(member.kept, std::nullopt));
+  const KeptId id = *std::exchange(member.kept, std::nullopt);
+  kept_.touch(id);
+  KeptContexts::Context& kept = kept_.at(id);
   kept.busy = false;
   if (!member.began) return;
   if (failed && sequence != KeptContexts::kNone) (void)books.truncate(sequence, 0);
@@ -228,6 +230,11 @@ bool Scheduler::give_sequence(Member& member, bool alone, PrefixReport& prefix) 
   }
   if (!id) return false;
   member.sequence = *id;
+  if (member.swapped && !alone && !has_room_for(member)) {  // what is copied in stays
+    member.refused_at = books.free_tokens();
+    stand_back(member);
+    return false;
+  }
   if (member.swapped && !swap_in(member)) {
     if (!alone) return stand_back(member), false;
     swap_.drop(*std::exchange(member.swapped, std::nullopt));

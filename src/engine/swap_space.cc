@@ -7,13 +7,9 @@ namespace contexture {
 SwapSpace::SwapSpace(Cache* cache, size_t bytes, std::function<uint64_t()> clock)
     : cache_(cache), bytes_(bytes), clock_(std::move(clock)) {}
 
-/// Copies, and learns how long bytes take.
-uint64_t SwapSpace::timed(size_t bytes, const std::function<void()>& copy) {
-  const uint64_t begin = clock_();
-  copy();
-  const uint64_t took = clock_() - begin;
-  if (bytes > 0) ns_per_byte_ = (7 * ns_per_byte_ + static_cast<double>(took) / static_cast<double>(bytes)) / 8;
-  return took;
+/// Learns how long bytes take.
+void SwapSpace::observe(size_t bytes, uint64_t nanoseconds) {
+  if (bytes > 0) ns_per_byte_ = (7 * ns_per_byte_ + static_cast<double>(nanoseconds) / static_cast<double>(bytes)) / 8;
 }
 
 std::optional<SwapSpace::Ticket> SwapSpace::out(SequenceId sequence, uint64_t run_ns) {
@@ -23,17 +19,20 @@ std::optional<SwapSpace::Ticket> SwapSpace::out(SequenceId sequence, uint64_t ru
   if (bytes > bytes_ - used_) return std::nullopt;
   const double both_ways = 2 * ns_per_byte_ * static_cast<double>(bytes);
   if (both_ways >= static_cast<double>(run_ns)) return std::nullopt;
-  timed(bytes, [&] { contexts_[next_] = contexture::swap_out(*cache_, sequence); });
+  const uint64_t begin = clock_();
+  contexts_[next_] = contexture::swap_out(*cache_, sequence);
+  observe(bytes, clock_() - begin);
   used_ += bytes;
   return next_++;
 }
 
 bool SwapSpace::in(Ticket ticket, SequenceId sequence) {
   const SwappedContext& context = contexts_.at(ticket);
-  bool fits = false;
-  timed(context.rows.size(), [&] { fits = contexture::swap_in(*cache_, sequence, context); });
-  if (fits) drop(ticket);
-  return fits;
+  const uint64_t begin = clock_();
+  if (!contexture::swap_in(*cache_, sequence, context)) return false;
+  observe(context.rows.size(), clock_() - begin);
+  drop(ticket);
+  return true;
 }
 
 void SwapSpace::drop(Ticket ticket) {

@@ -24,10 +24,8 @@ class SwapSpace {
   bool in(Ticket ticket, SequenceId sequence);
   void drop(Ticket ticket);
 
-  size_t used_bytes() const { return used_; }
-
  private:
-  uint64_t timed(size_t bytes, const std::function<void()>& copy);
+  void observe(size_t bytes, uint64_t nanoseconds);
 
   Cache* cache_;
   const size_t bytes_;

@@ -63,9 +63,9 @@ TEST_F(Process, ResultsThatCannotBeWrittenAreAFailureAndTheSessionStays) {
 }
 
 TEST_F(Process, AResultThatCannotBeKeptIsAFailureAlsoWhereASignalEndedTheWork) {
-  const Ended ended =
-      run_script("ulimit -f 1; $C" + story_ + "-n 2200" + session() + " >" + trace_.path() + ".out & until [[ -s " +
-                 trace_.path() + ".out ]]; do sleep 0.01; done; kill -TERM $!; wait $!");
+  const Ended ended = run_script(
+      "ulimit -f 1; $C" + story_ + "-n 2200" + session() + " >" + trace_.path() + ".out & until (($(stat -c %s " +
+      trace_.path() + ".out) > 60)); do sleep 0.01; done; kill -TERM $!; wait $!");  // when the story has begun
   EXPECT_EQ(ended.status, 1) << ended.err;
   EXPECT_THAT(ended.err, HasSubstr("cannot write " + session_.path()));
   std::filesystem::remove(trace_.path() + ".out");

@@ -256,5 +256,67 @@ TEST_F(Scheduling, RefusesWhatCannotBe) {
   EXPECT_THROW(scheduler.run(), Error);
 }
 
+/// An executor whose steps take long, by a clock that stands still otherwise.
+class Slow final : public Executor {
+ public:
+  Slow(Executor& inner, uint64_t& clock) : Executor(inner.capacities()), inner_(inner), clock_(clock) {}
+  Books& books() override { return inner_.books(); }
+  Cache* cache_here() override { return inner_.cache_here(); }
+  ThreadPool* threads() override { return inner_.threads(); }
+  StepResult forward(const Step& step) override {
+    clock_ += 1'000'000'000;
+    return inner_.forward(step);
+  }
+
+ private:
+  Executor& inner_;
+  uint64_t& clock_;
+};
+
+/// Where that is sooner than to run their tokens again, contexts that make room are copied out and come back.
+TEST_F(PoolTooSmall, ContextsAreSwappedOutWhereThatIsSooner) {
+  constexpr size_t context = 400;
+  const std::vector<Submission> all = requests(20, context / 2, context / 2);
+  for (const size_t swap_bytes : {size_t{0}, size_t{1} << 17, size_t{1} << 24}) {
+    RunOptions run = options("paged", all.size(), context);
+    run.cache.options = {{"page_tokens", 8}, {"pool_tokens", context * 3 / 2}};
+    Runtime runtime(opened_->file, run);
+    uint64_t clock = 0;
+    Slow slow(runtime, clock);
+    AllTogether scheduler(slow, *opened_->tokenizer, {.swap_bytes = swap_bytes, .clock = [&] { return clock; }});
+    for (const Submission& r : all) scheduler.submit(r);
+    const std::vector<Generation> made = scheduler.run();
+    const SchedulerCounts counts = scheduler.scheduler().counts();
+    EXPECT_GT(counts.preemptions, 0u);
+    EXPECT_EQ(counts.swaps > 0, swap_bytes > 0);
+    EXPECT_LE(counts.swaps, counts.preemptions);
+    size_t recomputed = 0;
+    for (size_t i = 0; i < all.size(); ++i) {
+      SCOPED_TRACE(i);
+      expect_same(made[i], alone(all[i], context));
+      recomputed += made[i].recomputed_tokens;
+    }
+    EXPECT_TRUE(recomputed == 0 || swap_bytes != size_t{1} << 24) << "all of them fit there";
+  }
+}
+
+TEST_F(Scheduling, WhatIsCancelledFreesItsPagesWithinAStep) {
+  Runtime runtime(opened_->file, options("paged", 2, 300));
+  Scheduler scheduler(runtime, &*opened_->tokenizer);
+  const size_t free_tokens = runtime.cache().free_tokens();
+  std::optional<Generation> made;
+  Submission goes{.prompt = std::vector<TokenId>(250, 5), .options = {.max_tokens = 40, .ignore_end = true}};
+  goes.callbacks.on_finished = [&](Generation&& g) { made = std::move(g); };
+  const TextId id = scheduler.submit(goes);
+  EXPECT_TRUE(scheduler.step());
+  EXPECT_LT(runtime.cache().free_tokens(), free_tokens);
+  scheduler.cancel(id);
+  EXPECT_FALSE(scheduler.step());
+  ASSERT_TRUE(made);
+  EXPECT_EQ(made->finish_reason, FinishReason::cancelled);
+  EXPECT_EQ(runtime.cache().free_tokens(), free_tokens);
+  scheduler.cancel(id);  // it has ended already
+}
+
 }  // namespace
 }  // namespace contexture

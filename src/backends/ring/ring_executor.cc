@@ -52,9 +52,12 @@ RingExecutor::~RingExecutor() {
 }
 
 void RingExecutor::tell(Order order, SequenceId sequence, size_t tokens) {
+  if (failed_) fail_as(ErrorKind::closed, "a rank has failed; start all of them again");
   if (ranks_.ranks() == 1) return;
   Message message{.order = order, .sequence = sequence, .tokens = tokens};
+  failed_ = true;  // until it is known that it has not
   ranks_.broadcast(0, std::as_writable_bytes(std::span(&message, 1)));
+  failed_ = false;
 }
 
 void RingExecutor::tell_step(const Step& step) {
@@ -147,7 +150,8 @@ void RingExecutor::obey() {
 
 StepResult RingExecutor::forward(const Step& step) {
   if (step.cancelled && *step.cancelled) return {.cancelled = true};
-  failed_ = true;  // until it is known that it has not
+  if (failed_) fail_as(ErrorKind::closed, "a rank has failed; start all of them again");
+  failed_ = true;
   tell_step(step);
   const StepResult result = forward_.run(step);
   failed_ = false;
@@ -202,6 +206,7 @@ bool RingExecutor::ToldBooks::append(SequenceId sequence, size_t tokens) {
 }
 
 size_t RingExecutor::ToldBooks::truncate(SequenceId sequence, size_t length) {
+  if (ring_.failed_) return ring_.cache_.truncate(sequence, length);  // of no use any more, to anyone
   ring_.tell(Order::truncate, sequence, length);
   return ring_.cache_.truncate(sequence, length);
 }
