@@ -103,7 +103,9 @@ std::vector<int64_t> CacheFlags::given(const LayoutOption& option) const {
 
 void CacheFlags::check_given(std::span<const std::string_view> layouts) const {
   for (const auto& [name, texts] : layout_options) {
-    const auto has = [&](std::string_view layout) { return layout_named(layout).option(name) != nullptr; };
+    const auto has = [&option = name](std::string_view layout) {
+      return layout_named(layout).option(option) != nullptr;
+    };
     if (texts.empty() || std::ranges::any_of(layouts, has)) continue;
     std::vector<std::string_view> owners;
     std::string flag;

@@ -28,6 +28,15 @@ void* operator new(size_t size) {
   return operator new(size, std::align_val_t(alignof(std::max_align_t)));
 }
 
+// std::stable_sort asks for its memory so.
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
 void operator delete(void* memory) noexcept {
   if (memory) held -= malloc_usable_size(memory);
   std::free(memory);
