@@ -19,17 +19,17 @@ GenerateOptions options_of(const Request& request) {
           .alternatives = request.alternatives};
 }
 
-/// What a text that is only read comes to, as a future: `Reading::Callbacks` tell it.
-template <class Callbacks>
-std::pair<Callbacks, std::future<std::vector<float>>> promised() {
+/// What a text that is only read comes to, as a future.
+std::pair<Reading::Callbacks, std::future<std::vector<float>>> promised() {
   auto promise = std::make_shared<std::promise<std::vector<float>>>();
   const auto stopped = [promise](FinishReason reason) {
     promise->set_exception(std::make_exception_ptr(
         Error("the text was not read to its end: " + std::string(name(reason)), ErrorKind::busy)));
   };
-  return {Callbacks{.on_finished = [promise](std::vector<float>&& values) { promise->set_value(std::move(values)); },
-                    .on_stopped = stopped,
-                    .on_failed = [promise](const std::exception_ptr& error) { promise->set_exception(error); }},
+  return {Reading::Callbacks{
+              .on_finished = [promise](std::vector<float>&& values) { promise->set_value(std::move(values)); },
+              .on_stopped = stopped,
+              .on_failed = [promise](const std::exception_ptr& error) { promise->set_exception(error); }},
           promise->get_future()};
 }
 
@@ -84,14 +84,14 @@ Stream Engine::submit(const Request& request, Callback callback) {
 }
 
 std::future<std::vector<float>> Engine::score(const Prompt& text, size_t from) {
-  auto [callbacks, future] = promised<Scoring::Callbacks>();
+  auto [callbacks, future] = promised();
   impl_->run(std::make_unique<Scoring>(impl_->limits(), impl_->model.tokens_of(text), from, callbacks), {},
              callbacks.on_failed);
   return std::move(future);
 }
 
 std::future<std::vector<float>> Engine::embed(const Prompt& text, Pooling pooling) {
-  auto [callbacks, future] = promised<Embedding::Callbacks>();
+  auto [callbacks, future] = promised();
   impl_->run(std::make_unique<Embedding>(impl_->limits(), impl_->model.tokens_of(text), pooling, callbacks), {},
              callbacks.on_failed);
   return std::move(future);

@@ -8,8 +8,26 @@
 
 namespace contexture {
 
+void Reading::finish(FinishReason reason) {
+  finished_ = true;
+  stopped_ = reason;
+}
+
+void Reading::deliver() {
+  if (stopped_) {
+    if (callbacks_.on_stopped) callbacks_.on_stopped(*stopped_);
+  } else if (callbacks_.on_finished) {
+    callbacks_.on_finished(result());
+  }
+}
+
+void Reading::failed(std::exception_ptr error) noexcept {
+  finished_ = true;
+  if (callbacks_.on_failed) callbacks_.on_failed(std::move(error));
+}
+
 Scoring::Scoring(const TextLimits& limits, std::span<const TokenId> text, size_t from, const Callbacks& callbacks)
-    : from_(from), vocabulary_(limits.vocabulary), callbacks_(callbacks) {
+    : Reading(callbacks), from_(from), vocabulary_(limits.vocabulary) {
   if (text.size() < 2 || from < 1 || from >= text.size()) {
     fail("a text of {} tokens has none from token {} on to be scored after others", text.size(), from);
   }
@@ -33,31 +51,9 @@ void Scoring::look(const Rows& rows, Candidates& scratch) {
   }
 }
 
-void Scoring::take() {
-  if (held_ == tokens_.size()) finished_ = true;
-}
-
-void Scoring::finish(FinishReason reason) {
-  finished_ = true;
-  stopped_ = reason;
-}
-
-void Scoring::deliver() {
-  if (stopped_) {
-    if (callbacks_.on_stopped) callbacks_.on_stopped(*stopped_);
-  } else if (callbacks_.on_finished) {
-    callbacks_.on_finished(std::move(log_probabilities_));
-  }
-}
-
-void Scoring::failed(std::exception_ptr error) noexcept {
-  finished_ = true;
-  if (callbacks_.on_failed) callbacks_.on_failed(std::move(error));
-}
-
 Embedding::Embedding(const TextLimits& limits, std::span<const TokenId> text, Pooling pooling,
                      const Callbacks& callbacks)
-    : pooling_(pooling), callbacks_(callbacks) {
+    : Reading(callbacks), pooling_(pooling) {
   check_prompt(limits, text);
   tokens_.assign(text.begin(), text.end());
 }
@@ -76,32 +72,13 @@ void Embedding::look(const Rows& rows, Candidates&) {
   }
 }
 
-void Embedding::take() {
-  if (summed_ == tokens_.size()) finished_ = true;
-}
-
-void Embedding::finish(FinishReason reason) {
-  finished_ = true;
-  stopped_ = reason;
-}
-
-void Embedding::deliver() {
-  if (stopped_) {
-    if (callbacks_.on_stopped) callbacks_.on_stopped(*stopped_);
-    return;
-  }
-  if (!callbacks_.on_finished) return;
+std::vector<float> Embedding::result() {
   double squares = 0;
   for (const double x : sums_) squares += x * x;
   const double scale = squares > 0 ? 1 / std::sqrt(squares) : 0;
   std::vector<float> vector;
   for (const double x : sums_) vector.push_back(static_cast<float>(x * scale));
-  callbacks_.on_finished(std::move(vector));
-}
-
-void Embedding::failed(std::exception_ptr error) noexcept {
-  finished_ = true;
-  if (callbacks_.on_failed) callbacks_.on_failed(std::move(error));
+  return vector;
 }
 
 }  // namespace contexture

@@ -6,68 +6,70 @@
 
 namespace contexture {
 
-/// Texts that are read and not gone on with.
-
-/// How likely a model finds the tokens of a text, each after those before it.
-class Scoring final : public Text {
+/// A text that is read and not gone on with: some numbers are made of it.
+class Reading : public Text {
  public:
   struct Callbacks {
-    std::function<void(std::vector<float>&& log_probabilities)> on_finished = {};  ///< natural; of the tokens scored
+    std::function<void(std::vector<float>&&)> on_finished = {};
     std::function<void(FinishReason)> on_stopped = {};  ///< in place of it: the context was full, or it was cancelled
     std::function<void(std::exception_ptr)> on_failed = {};
   };
+
+  size_t most_tokens() const final { return tokens_.size(); }
+  void begin(const PrefixReport&) final {}
+  void ran(size_t, size_t length) final { held_ = length; }
+  void take() final { finished_ = held_ == tokens_.size(); }
+  void finish(FinishReason reason) final;
+  void deliver() final;
+  void failed(std::exception_ptr error) noexcept final;
+
+ protected:
+  explicit Reading(const Callbacks& callbacks) : callbacks_(callbacks) {}
+
+ private:
+  /// What it comes to, when all of it has been read.
+  virtual std::vector<float> result() = 0;
+
+  const Callbacks callbacks_;
+  size_t held_ = 0;  // tokens
+  std::optional<FinishReason> stopped_;
+};
+
+/// How likely a model finds the tokens of a text, each after those before it: natural log-probabilities.
+class Scoring final : public Reading {
+ public:
   /// Scores the tokens from place `from` ≥ 1 on. Throws Error as check_prompt.
   Scoring(const TextLimits& limits, std::span<const TokenId> text, size_t from, const Callbacks& callbacks);
 
   size_t adoptable() const override { return from_ - 1; }
   size_t rows_wanted(size_t first, size_t count) const override;
-  size_t most_tokens() const override { return tokens_.size(); }
-  void begin(const PrefixReport&) override {}
-  void ran(size_t, size_t length) override { held_ = length; }
   void look(const Rows& rows, Candidates& scratch) override;
-  void take() override;
-  void finish(FinishReason reason) override;
-  void deliver() override;
-  void failed(std::exception_ptr error) noexcept override;
 
  private:
+  std::vector<float> result() override { return std::move(log_probabilities_); }
+
   const size_t from_, vocabulary_;
-  const Callbacks callbacks_;
-  TokenId last_ = 0;  // of the text: it is scored, and not run
-  size_t held_ = 0;
+  TokenId last_ = 0;                      // of the text: it is scored, and not run
   std::vector<float> log_probabilities_;  // (tokens from from_ on)
-  std::optional<FinishReason> stopped_;
 };
 
-/// What a text's hidden states come to: a vector for all of it.
-class Embedding final : public Text {
+/// What a text's hidden states come to: a vector of length 1 for all of it, (hidden).
+class Embedding final : public Reading {
  public:
-  struct Callbacks {
-    std::function<void(std::vector<float>&&)> on_finished = {};  ///< (hidden), of length 1
-    std::function<void(FinishReason)> on_stopped = {};
-    std::function<void(std::exception_ptr)> on_failed = {};
-  };
   /// Throws Error as check_prompt.
   Embedding(const TextLimits& limits, std::span<const TokenId> text, Pooling pooling, const Callbacks& callbacks);
 
   size_t adoptable() const override { return pooling_ == Pooling::last ? tokens_.size() - 1 : 0; }
   size_t rows_wanted(size_t, size_t) const override { return 0; }
   bool wants_hidden() const override { return true; }
-  size_t most_tokens() const override { return tokens_.size(); }
-  void begin(const PrefixReport&) override {}
-  void ran(size_t, size_t) override {}
   void look(const Rows& rows, Candidates& scratch) override;
-  void take() override;
-  void finish(FinishReason reason) override;
-  void deliver() override;
-  void failed(std::exception_ptr error) noexcept override;
 
  private:
+  std::vector<float> result() override;
+
   const Pooling pooling_;
-  const Callbacks callbacks_;
-  size_t summed_ = 0;         // tokens that are in sums_
+  size_t summed_ = 0;         // tokens that are in sums_: those that are run again are not added again
   std::vector<double> sums_;  // (hidden)
-  std::optional<FinishReason> stopped_;
 };
 
 }  // namespace contexture

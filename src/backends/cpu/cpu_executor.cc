@@ -33,29 +33,29 @@ StepResult result_of(const Step& step, std::span<const float> logits, const Work
 }
 
 void CpuExecutor::fill(SequenceId sequence, size_t tokens) {
-  const size_t piece = std::max<size_t>(1, capacities().step_tokens);
-  const RandomRows rows(cache_->shape(), piece);
-  std::vector<Slot> slots;
-  for (size_t at = 0; at < tokens; at += piece) {
-    const size_t count = std::min(piece, tokens - at), first = cache_->length(sequence);
-    if (!cache_->append(sequence, count)) fail("no room for {} tokens of context", tokens);
-    slots.clear();
-    for (size_t i = 0; i < count; ++i) slots.push_back(cache_->slot(sequence, first + i));
-    rows.store(*cache_, slots);
-  }
+  fill_random(*cache_, sequence, tokens, capacities().step_tokens, [](int64_t) { return true; });
 }
 
-RandomRows::RandomRows(const CacheShape& shape, size_t tokens) {
+/// The same rows over and over: attention's time does not depend on the numbers.
+void fill_random(Cache& cache, SequenceId sequence, size_t tokens, size_t piece,
+                 const std::function<bool(int64_t position)>& is_here) {
+  const CacheShape& shape = cache.shape();
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
-  for (std::vector<float>* side : {&k_, &v_}) {
-    side->resize(tokens * shape.kv_heads * shape.head_dim);
+  std::vector<float> k(piece * shape.kv_heads * shape.head_dim), v(k.size());
+  for (std::vector<float>* side : {&k, &v}) {
     for (float& x : *side) x = normal(random);
   }
-}
-
-void RandomRows::store(Cache& cache, std::span<const Slot> slots) const {
-  for (size_t layer = 0; layer < cache.shape().layers; ++layer) cache.store(layer, slots, k_.data(), v_.data());
+  std::vector<Slot> slots;
+  for (size_t at = 0; at < tokens; at += piece) {
+    const size_t count = std::min(piece, tokens - at), first = cache.length(sequence);
+    if (!cache.append(sequence, count)) fail("no room for {} tokens of context", tokens);
+    slots.clear();
+    for (size_t position = first; position < first + count; ++position) {
+      if (is_here(static_cast<int64_t>(position))) slots.push_back(cache.slot(sequence, position));
+    }
+    for (size_t layer = 0; layer < shape.layers; ++layer) cache.store(layer, slots, k.data(), v.data());
+  }
 }
 
 }  // namespace contexture

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "backends/executor.h"
@@ -42,15 +43,8 @@ class CpuExecutor : public Executor {
 /// What a step of this workspace gives: the hidden states where it wants them.
 StepResult result_of(const Step& step, std::span<const float> logits, const Workspace& workspace, size_t dim);
 
-/// Random K and V for a cache's slots, alike in all layers: attention's time does not depend on the numbers.
-class RandomRows {
- public:
-  explicit RandomRows(const CacheShape& shape, size_t tokens);
-  /// At most as many slots as `tokens`.
-  void store(Cache& cache, std::span<const Slot> slots) const;
-
- private:
-  std::vector<float> k_, v_;  // (tokens, kv_heads, head_dim)
-};
+/// Executor::fill over a cache, `piece` tokens at a time. `is_here`: whether the token at a position is this cache's.
+void fill_random(Cache& cache, SequenceId sequence, size_t tokens, size_t piece,
+                 const std::function<bool(int64_t position)>& is_here);
 
 }  // namespace contexture

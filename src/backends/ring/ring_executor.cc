@@ -164,19 +164,8 @@ void RingExecutor::fill(SequenceId sequence, size_t tokens) {
 }
 
 void RingExecutor::fill_here(SequenceId sequence, size_t tokens) {
-  const size_t piece = std::max<size_t>(1, capacities().step_tokens);
-  const RandomRows rows(cache_.shape(), piece);
-  std::vector<Slot> slots;
-  for (size_t at = 0; at < tokens; at += piece) {
-    const size_t count = std::min(piece, tokens - at), first = cache_.length(sequence);
-    if (!cache_.append(sequence, count)) fail("no room for {} tokens of context", tokens);
-    slots.clear();
-    for (size_t i = 0; i < count; ++i) {
-      if (cache_.ownership(sequence).owner(static_cast<int64_t>(first + i)) != ranks_.rank()) continue;
-      slots.push_back(cache_.slot(sequence, first + i));
-    }
-    rows.store(cache_, slots);
-  }
+  fill_random(cache_, sequence, tokens, capacities().step_tokens,
+              [&](int64_t position) { return cache_.ownership(sequence).owner(position) == ranks_.rank(); });
 }
 
 std::vector<RingReport> RingExecutor::report(SequenceId sequence) {
