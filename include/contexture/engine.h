@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +34,12 @@ struct Request {
   size_t alternatives = 0;                ///< the likeliest tokens that are told beside each
   std::string name_space = {};            ///< requests share what the engine holds of prompts within one alone
   std::shared_ptr<Session> session = {};  ///< whose context it goes on in; one request at a time
+};
+
+/// How a text is read that is not gone on with.
+struct ReadOptions {
+  std::string name_space = {};                              ///< as Request's
+  std::shared_ptr<const std::atomic<bool>> cancelled = {};  ///< set to true, it ends the reading: ErrorKind::cancelled
 };
 
 /// A part of the prompt has been run.
@@ -148,10 +155,12 @@ class CONTEXTURE_API Engine {
   /// (ErrorKind::damaged), of another model, or does not fit.
   std::shared_ptr<Session> load_session(const std::string& path);
 
-  /// Log-probabilities of a text's tokens from place `from` ≥ 1 on, each after those before it.
-  std::future<std::vector<float>> score(const Prompt& text, size_t from = 1);
+  /// Natural log-probabilities of a text's tokens from place `from` ≥ 1 on, each after those before it. Throws Error as
+  /// submit(); what goes wrong later comes out of the future.
+  std::future<std::vector<float>> score(const Prompt& text, size_t from = 1, const ReadOptions& options = {});
   /// A text's last hidden states as one vector of length 1: (ModelFacts::hidden).
-  std::future<std::vector<float>> embed(const Prompt& text, Pooling pooling = Pooling::mean);
+  std::future<std::vector<float>> embed(const Prompt& text, Pooling pooling = Pooling::mean,
+                                        const ReadOptions& options = {});
 
   const Model& model() const;
   const Plan& plan() const;
@@ -169,8 +178,9 @@ class CONTEXTURE_API Engine {
 };
 
 /// A context that stays between requests: what one request has made is where the next goes on. Its tokens stay while
-/// its handle does; K and V of them as long as there is room, and are run again where there was not. Every member waits
-/// for the present step, and throws Error where a request runs in it (ErrorKind::conflict).
+/// its handle does; K and V of them as long as there is room, and are run again where there was not. A request that
+/// failed leaves what it had in common with what was there before. Every member waits for the present step, and throws
+/// Error where a request runs in it, or it is being saved (ErrorKind::conflict).
 class CONTEXTURE_API Session {
  public:
   struct CONTEXTURE_LOCAL Impl;
@@ -185,7 +195,8 @@ class CONTEXTURE_API Session {
   std::shared_ptr<Session> fork() const;
   /// Forgets all but the first tokens.
   void truncate(size_t tokens);
-  /// Writes it to a file that is there whole or as it was.
+  /// Writes it to a file that is there whole or as it was, layer by layer between other requests' steps; what has had
+  /// to make room is run again first.
   void save(const std::string& path) const;
 
   Impl& impl() const { return *impl_; }

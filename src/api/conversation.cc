@@ -19,9 +19,9 @@ class EngineTurns final : public TurnMaker {
   /// The events are taken here, so that the callbacks run on the caller's thread.
   Generation generate(const Submission& submission) override {
     const GenerationCallbacks callbacks = submission.callbacks;
-    Asked asked{.submission = submission, .session = session_, .planned_tokens = limits().context};
-    asked.submission.callbacks = {.cancelled = &cancelled_};
-    Stream stream(engine_.impl().start(std::move(asked), {}));
+    InnerRequest request{.submission = submission, .session = session_, .planned_tokens = limits().context};
+    request.submission.callbacks = {.cancelled = &cancelled_};
+    Stream stream(engine_.impl().start(std::move(request), {}));
     const EndOfTurn end{stream, cancelled_};
     size_t tokens = 0;
     std::string text;

@@ -20,17 +20,41 @@ GenerateOptions options_of(const Request& request) {
 }
 
 /// What a text that is only read comes to, as a future.
-std::pair<Reading::Callbacks, std::future<std::vector<float>>> promised() {
-  auto promise = std::make_shared<std::promise<std::vector<float>>>();
-  const auto stopped = [promise](FinishReason reason) {
-    promise->set_exception(std::make_exception_ptr(
-        Error("the text was not read to its end: " + std::string(name(reason)), ErrorKind::busy)));
-  };
-  return {Reading::Callbacks{
-              .on_finished = [promise](std::vector<float>&& values) { promise->set_value(std::move(values)); },
-              .on_stopped = stopped,
-              .on_failed = [promise](const std::exception_ptr& error) { promise->set_exception(error); }},
-          promise->get_future()};
+struct Promised {
+  std::promise<std::vector<float>> promise = {};
+  std::shared_ptr<void> place;  // of the engine's requests: given back before it is known that this one has ended
+
+  void fail(const std::exception_ptr& error) {
+    place.reset();
+    promise.set_exception(error);
+  }
+};
+
+Reading::Callbacks callbacks_of(const std::shared_ptr<Promised>& promised, const ReadOptions& options) {
+  return {.on_finished =
+              [promised](std::vector<float>&& values) {
+                promised->place.reset();
+                promised->promise.set_value(std::move(values));
+              },
+          .on_stopped =
+              [promised](FinishReason reason) {
+                const ErrorKind kind = reason == FinishReason::cancelled ? ErrorKind::cancelled : ErrorKind::busy;
+                promised->fail(std::make_exception_ptr(
+                    Error("the text was not read to its end: " + std::string(name(reason)), kind)));
+              },
+          .on_failed = [promised](const std::exception_ptr& error) { promised->fail(error); },
+          .cancelled = options.cancelled};
+}
+
+/// `make` makes the text from these callbacks.
+template <class Make>
+std::future<std::vector<float>> start_reading(Engine::Impl& engine, const ReadOptions& options, const Make& make) {
+  const auto promised = std::make_shared<Promised>();
+  const Reading::Callbacks callbacks = callbacks_of(promised, options);
+  std::unique_ptr<Text> text = make(callbacks);
+  promised->place = engine.take_place();
+  engine.run(std::move(text), {.name_space = options.name_space}, callbacks.on_failed);
+  return promised->promise.get_future();
 }
 
 }  // namespace
@@ -69,7 +93,9 @@ void Stream::cancel() noexcept {
   state_->cancelled = true;
 }
 
-Engine::Engine(const Model& model, const EngineOptions& options) : impl_(std::make_shared<Impl>(model, options)) {}
+Engine::Engine(const Model& model, const EngineOptions& options) : impl_(std::make_shared<Impl>(model, options)) {
+  impl_->start_thread();
+}
 
 Engine::~Engine() {
   impl_->close();
@@ -83,18 +109,16 @@ Stream Engine::submit(const Request& request, Callback callback) {
                    std::move(callback)));
 }
 
-std::future<std::vector<float>> Engine::score(const Prompt& text, size_t from) {
-  auto [callbacks, future] = promised();
-  impl_->run(std::make_unique<Scoring>(impl_->limits(), impl_->model.tokens_of(text), from, callbacks), {},
-             callbacks.on_failed);
-  return std::move(future);
+std::future<std::vector<float>> Engine::score(const Prompt& text, size_t from, const ReadOptions& options) {
+  return start_reading(*impl_, options, [&](const Reading::Callbacks& callbacks) {
+    return std::make_unique<Scoring>(impl_->limits(), impl_->model.tokens_of(text), from, callbacks);
+  });
 }
 
-std::future<std::vector<float>> Engine::embed(const Prompt& text, Pooling pooling) {
-  auto [callbacks, future] = promised();
-  impl_->run(std::make_unique<Embedding>(impl_->limits(), impl_->model.tokens_of(text), pooling, callbacks), {},
-             callbacks.on_failed);
-  return std::move(future);
+std::future<std::vector<float>> Engine::embed(const Prompt& text, Pooling pooling, const ReadOptions& options) {
+  return start_reading(*impl_, options, [&](const Reading::Callbacks& callbacks) {
+    return std::make_unique<Embedding>(impl_->limits(), impl_->model.tokens_of(text), pooling, callbacks);
+  });
 }
 
 const Model& Engine::model() const {

@@ -36,15 +36,18 @@ const Model& with_weights(const Model& model) {
 Engine::Impl::Impl(const Model& given, const EngineOptions& options)
     : model(with_weights(given)),
       memory(memory_plan(*model.impl(), options)),
-      plan(told(memory)),
-      most_waiting(options.waiting),
-      executor(model.impl()->transformer, memory),
-      scheduler(executor, model.impl()->opened.tokenizer ? &*model.impl()->opened.tokenizer : nullptr,
-                {.step_ns = options.step_milliseconds * 1'000'000, .swap_bytes = options.swap_bytes}),
-      thread_([this] { loop(); }) {}
+      plan(shown(memory)),
+      most_requests(options.waiting + std::min(memory.cache.sequences, SIZE_MAX - options.waiting)),
+      executor(make_executor(model.impl()->transformer, memory)),
+      scheduler(*executor, model.impl()->opened.tokenizer ? &*model.impl()->opened.tokenizer : nullptr,
+                {.step_ns = options.step_milliseconds * 1'000'000, .swap_bytes = options.swap_bytes}) {}
 
 Engine::Impl::~Impl() {
-  close();
+  if (thread_.joinable()) thread_.detach();  // it is this thread, at its end: Engine waits for it elsewhere
+}
+
+void Engine::Impl::start_thread() {
+  thread_ = std::thread([self = shared_from_this()] { self->loop(); });
 }
 
 void Engine::Impl::close() {
@@ -112,7 +115,7 @@ void Engine::Impl::publish() {
                  .generated_tokens = counts.generated_tokens,
                  .preemptions = counts.preemptions,
                  .swaps = counts.swaps,
-                 .free_tokens = executor.books().free_tokens(),
+                 .free_tokens = executor->books().free_tokens(),
                  .step_seconds = 1e-9 * static_cast<double>(counts.rates.step_ns),
                  .prompt_token_seconds = 1e-9 * static_cast<double>(counts.rates.prompt_token_ns)};
 }
@@ -130,13 +133,25 @@ void Engine::Impl::send(const std::shared_ptr<Stream::State>& state, Event event
   }
 }
 
-std::shared_ptr<Stream::State> Engine::Impl::start(Asked asked, Callback callback) {
-  if (asked.session && asked.session->impl().engine.lock().get() != this) {
-    fail("the session is another engine's; load it into this one");
+std::shared_ptr<void> Engine::Impl::take_place() {
+  if (requests_->fetch_add(1) >= most_requests) {
+    --*requests_;
+    fail_as(ErrorKind::busy, "{} requests are there already; try again later", most_requests);
   }
-  const auto state = std::make_shared<Stream::State>();
-  state->callback = std::move(callback);
-  GenerationCallbacks& callbacks = asked.submission.callbacks;
+  return {nullptr, [count = requests_](void*) { --*count; }};
+}
+
+/// What a request has of the engine until it ends. It goes before the last event is sent: whoever waits for that may
+/// ask again at once. The session's handle goes after it, which may be the last.
+struct Held {
+  std::shared_ptr<Session> session;
+  std::optional<Session::Impl::Work> work;
+  std::shared_ptr<void> place;
+};
+
+GenerationCallbacks Engine::Impl::callbacks_of(const std::shared_ptr<Stream::State>& state,
+                                               const InnerRequest& request) {
+  GenerationCallbacks callbacks{.cancelled = request.submission.callbacks.cancelled};
   if (!callbacks.cancelled) callbacks.cancelled = &state->cancelled;
   callbacks.on_prefill = [this, state](size_t done, size_t total) { send(state, PrefillEvent{done, total}); };
   callbacks.on_token = [this, state](const GeneratedToken& t) {
@@ -144,34 +159,38 @@ std::shared_ptr<Stream::State> Engine::Impl::start(Asked asked, Callback callbac
          TokenEvent{t.id, t.log_probability, std::string(t.text), {t.alternatives.begin(), t.alternatives.end()}});
     return true;
   };
-  // What holds the session lets it go before the last event is told: whoever waits for that may ask again at once.
-  std::shared_ptr<Session::Impl::Work> work;
-  if (asked.session) work = std::make_shared<Session::Impl::Work>(asked.session->impl());
-  auto held = std::make_shared<std::pair<std::shared_ptr<Session>, std::shared_ptr<Session::Impl::Work>>>(
-      asked.session, std::move(work));
+  const auto held = std::make_shared<Held>();
+  held->session = request.session;
+  held->place = take_place();
+  if (request.session) held->work.emplace(request.session->impl());
   const auto end = [this, state, held](Event event) {
-    held->second.reset();
+    held->work.reset();
+    held->place.reset();
     send(state, std::move(event));
-    held->first.reset();
+    held->session.reset();
   };
   callbacks.on_finished = [end](Generation&& made) { end(FinishedEvent{std::move(made)}); };
   callbacks.on_failed = [end](const std::exception_ptr& error) { end(failed_event(error)); };
+  return callbacks;
+}
 
-  TextOptions options{.name_space = asked.name_space, .planned_tokens = asked.planned_tokens};
-  if (asked.session) options.kept = asked.session->impl().id;
-  run(std::make_unique<Completion>(limits(), tokenizer(), asked.submission), options, callbacks.on_failed);
+std::shared_ptr<Stream::State> Engine::Impl::start(InnerRequest request, Callback callback) {
+  if (request.session && request.session->impl().engine.lock().get() != this) {
+    fail("the session is another engine's; save it there and load it into this one");
+  }
+  if (callback) delivery_.start();
+  const auto state = std::make_shared<Stream::State>();
+  state->callback = std::move(callback);
+  request.submission.callbacks = callbacks_of(state, request);
+  TextOptions options{.name_space = request.name_space, .planned_tokens = request.planned_tokens};
+  if (request.session) options.kept = request.session->impl().id;
+  run(std::make_unique<Completion>(limits(), tokenizer(), request.submission), options,
+      request.submission.callbacks.on_failed);
   return state;
 }
 
 void Engine::Impl::run(std::unique_ptr<Text> text, const TextOptions& options,
                        const std::function<void(const std::exception_ptr&)>& failed) {
-  const size_t before = statistics().waiting;
-  {
-    const std::lock_guard lock(mutex_);
-    if (closing_ || broken_) std::rethrow_exception(closed_error(broken_));
-    const size_t waiting = before + tasks_.size();
-    if (waiting >= most_waiting) fail_as(ErrorKind::busy, "{} requests wait already; try again later", waiting);
-  }
   auto shared = std::make_shared<std::unique_ptr<Text>>(std::move(text));  // a task can be copied
   post([this, shared, options, failed] {
     try {
@@ -182,6 +201,18 @@ void Engine::Impl::run(std::unique_ptr<Text> text, const TextOptions& options,
   });
 }
 
+Cache& Engine::Impl::cache() const {
+  Cache* const cache = executor->cache_here();
+  if (!cache) fail("sessions cannot be saved or loaded where the context is not in this machine's memory");
+  return *cache;
+}
+
+KeptContexts::Context& Engine::Impl::idle(KeptId id) {
+  KeptContexts::Context& context = scheduler.kept().at(id);
+  if (context.busy) fail_as(ErrorKind::conflict, "the session is at work; wait for the end of what runs in it");
+  return context;
+}
+
 std::shared_ptr<Engine::Impl> Session::Impl::need_engine() const {
   std::shared_ptr<Engine::Impl> alive = engine.lock();
   if (!alive) fail_as(ErrorKind::closed, "the engine of this session is gone");
@@ -190,7 +221,7 @@ std::shared_ptr<Engine::Impl> Session::Impl::need_engine() const {
 
 Session::Impl::Work::Work(Impl& session) : session_(session) {
   if (session_.at_work.exchange(true)) {
-    fail_as(ErrorKind::conflict, "a request runs in this session; wait for its end, or fork the session before");
+    fail_as(ErrorKind::conflict, "the session is at work; wait for the end of what runs in it, or fork it before");
   }
 }
 

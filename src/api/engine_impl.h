@@ -12,8 +12,8 @@
 
 namespace contexture {
 
-/// What is asked of an engine, with the parts that only the house uses.
-struct Asked {
+/// A request, with the parts that only the house uses.
+struct InnerRequest {
   Submission submission;
   std::shared_ptr<Session> session = {};
   std::string name_space = {};
@@ -26,7 +26,13 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
   Impl(const Model& model, const EngineOptions& options);
   ~Impl();
 
-  std::shared_ptr<Stream::State> start(Asked asked, Callback callback);
+  /// Starts the thread, which owns this too until it ends.
+  void start_thread();
+
+  std::shared_ptr<Stream::State> start(InnerRequest request, Callback callback);
+  /// One of the requests that may be there at once; it is one no more when what this returns goes. Throws Error (busy)
+  /// where there are too many.
+  std::shared_ptr<void> take_place();
   /// Runs a text whose outcome goes elsewhere; `failed` hears where it does not even begin.
   void run(std::unique_ptr<Text> text, const TextOptions& options,
            const std::function<void(const std::exception_ptr&)>& failed);
@@ -40,15 +46,20 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
     post([this, id] { scheduler.kept().drop(id); });
   }
 
-  TextLimits limits() const { return limits_of(executor.capacities()); }
+  /// A context that is kept, between two steps. Throws Error (conflict) where something is done in it.
+  KeptContexts::Context& idle(KeptId id);
+
+  /// The cache that sessions are saved from and loaded into. Throws Error where the executor has none here.
+  Cache& cache() const;
+  TextLimits limits() const { return limits_of(executor->capacities()); }
   const Tokenizer& tokenizer() const { return model.impl()->opened.need_tokenizer(); }
   void close();
 
   const Model model;
   const MemoryPlan memory;
   const Plan plan;
-  const size_t most_waiting;
-  Runtime executor;
+  const size_t most_requests;
+  const std::unique_ptr<Executor> executor;
   Scheduler scheduler;  // the engine's thread's, once it runs
 
   Statistics statistics() const;
@@ -60,6 +71,7 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
   bool step(bool& is_broken);
   void publish();
   void send(const std::shared_ptr<Stream::State>& state, Event event);
+  GenerationCallbacks callbacks_of(const std::shared_ptr<Stream::State>& state, const InnerRequest& request);
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -69,8 +81,9 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
   std::optional<std::string> broken_;  // why it can run nothing more
   mutable std::mutex statistics_mutex_;
   Statistics statistics_;
+  const std::shared_ptr<std::atomic<size_t>> requests_ = std::make_shared<std::atomic<size_t>>(0);  // that are there
   Delivery delivery_;
-  std::thread thread_;  // the last to be made
+  std::thread thread_;
 };
 
 /// A context that a scheduler keeps.

@@ -47,7 +47,7 @@ Rendering rendering_of(const ChatTemplate& chat_template, const ChatPrompt& prom
 }  // namespace
 
 const ChatTemplate& Model::Impl::chat_template(const std::string& format, bool parse_special) const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(template_mutex_);
   const auto found = templates_.find({format, parse_special});
   if (found != templates_.end()) return found->second;
   return templates_
@@ -57,7 +57,7 @@ const ChatTemplate& Model::Impl::chat_template(const std::string& format, bool p
 }
 
 const Digest& Model::Impl::digest() const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(digest_mutex_);
   if (!digest_) {
     ThreadPool pool(physical_cores());
     digest_ = identify_model(opened.file, pool);
@@ -123,7 +123,7 @@ std::vector<Segment> Model::render(const ChatPrompt& prompt) const {
 }
 
 Plan Model::plan(const EngineOptions& options) const {
-  return told(memory_plan(*impl_, options));
+  return shown(memory_plan(*impl_, options));
 }
 
 }  // namespace contexture

@@ -26,14 +26,14 @@ struct Model::Impl {
   const ChatTemplate& chat_template(const std::string& format, bool parse_special) const;
 
  private:
-  mutable std::mutex mutex_;
+  mutable std::mutex digest_mutex_, template_mutex_;  // a digest takes long, and holds up no template
   mutable std::optional<Digest> digest_;
   mutable std::map<std::pair<std::string, bool>, ChatTemplate> templates_;  // those asked for so far
 };
 
 /// The plan that an engine with these options has.
 MemoryPlan memory_plan(const Model::Impl& model, const EngineOptions& options);
-/// For the host.
-Plan told(const MemoryPlan& plan);
+/// As the host sees it.
+Plan shown(const MemoryPlan& plan);
 
 }  // namespace contexture

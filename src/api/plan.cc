@@ -9,6 +9,9 @@
 namespace contexture {
 namespace {
 
+/// Rows of logits beside those of texts that decode: a text that is scored wants one for every token.
+constexpr size_t kRowsToScore = 32;
+
 Format format_named(const std::string& name) {
   const std::optional<Format> format = format_from_name(name);
   if (!format) fail("unknown format '{}'; a cache is {}", printable(name), kv_format_names());
@@ -27,7 +30,7 @@ RunOptions run_options(const EngineOptions& options) {
   run.cache.resumable = true;  // sessions may go on in a longer context
   run.threads = options.threads > 0 ? options.threads : physical_cores();
   run.chunk = std::max(options.step_tokens, run.cache.sequences);
-  run.logit_rows = run.cache.sequences;
+  run.logit_rows = run.cache.sequences + kRowsToScore;
   run.swap_bytes = options.swap_bytes;
   return run;
 }
@@ -54,7 +57,7 @@ MemoryPlan memory_plan(const Model::Impl& model, const EngineOptions& options) {
   return plan_memory(file, run);
 }
 
-Plan told(const MemoryPlan& plan) {
+Plan shown(const MemoryPlan& plan) {
   return {.context = plan.cache.context,
           .sequences = plan.cache.sequences,
           .weights_bytes = plan.weights_bytes,

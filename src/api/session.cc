@@ -24,27 +24,91 @@ RotationId rotation_of(const SessionFile& file, const Transformer& model) {
           printable(file.path, 400));
 }
 
-/// On the engine's thread.
+/// Between two steps. Contexts that nobody uses make room for it.
 KeptId restore(Engine::Impl& engine, const SessionFile& file, const Digest& digest) {
-  const RotationId rotation = rotation_of(file, engine.executor.model());
+  const RotationId rotation = rotation_of(file, *engine.model.impl()->transformer);
   const uint64_t key = engine.scheduler.key_of({}, rotation);
+  const auto length = static_cast<size_t>(file.context.length);
   const std::optional<SequenceId> sequence = engine.scheduler.create(key);
   if (!sequence) fail_as(ErrorKind::busy, "no room for another sequence; try again later");
+  Books& books = engine.executor->books();
   try {
-    restore_session(file, engine.executor, *sequence, digest);
+    while (books.free_tokens() < length && engine.scheduler.kept().give_up_one()) {
+    }
+    restore_session(file, engine.cache(), engine.memory, *sequence, digest);
   } catch (...) {
-    engine.executor.cache().free(*sequence);
+    books.free(*sequence);
     throw;
   }
   const auto begin = file.state.tokens.begin();
   return engine.scheduler.kept().lend(*sequence, {begin, begin + file.context.length}, rotation, key);
 }
 
-/// Runs what a session's sequence no longer holds.
-void run_again(Engine::Impl& engine, const std::shared_ptr<Session>& session, const std::vector<TokenId>& tokens) {
-  auto state = engine.start({.submission = {.prompt = tokens, .options = {.max_tokens = 0}}, .session = session}, {});
-  (void)Stream(std::move(state)).wait();
+/// Runs what a kept context's sequence no longer holds, as it was run before.
+void run_again(Engine::Impl& engine, KeptId id, const std::vector<TokenId>& tokens) {
+  const auto done = std::make_shared<std::promise<FinishReason>>();
+  const GenerationCallbacks callbacks{
+      .on_finished = [done](Generation&& made) { done->set_value(made.finish_reason); },
+      .on_failed = [done](const std::exception_ptr& error) { done->set_exception(error); }};
+  engine.run(
+      std::make_unique<Completion>(engine.limits(), engine.tokenizer(),
+                                   Submission{.prompt = tokens, .options = {.max_tokens = 0}, .callbacks = callbacks}),
+      {.kept = id, .as_kept = true}, callbacks.on_failed);
+  if (done->get_future().get() != FinishReason::length) {
+    fail_as(ErrorKind::busy, "there is no room to run the session's {} tokens again; try again later", tokens.size());
+  }
 }
+
+/// A context whose rows stay where they are while this lives: nobody runs in it, and it makes no room.
+class PinnedContext {
+ public:
+  /// Runs its tokens again where they had to make room. Throws Error where it is empty, or there is none for them.
+  PinnedContext(Engine::Impl& engine, KeptId id) : engine_(engine), id_(id) {
+    while (!engine_.between_steps([&] { return pin(); })) run_again(engine_, id_, state_.tokens);
+  }
+  ~PinnedContext() {
+    try {
+      engine_.between_steps([this] { engine_.scheduler.kept().at(id_).busy = false; });
+    } catch (const std::exception&) {
+      // The engine is closed.
+    }
+  }
+  PinnedContext(const PinnedContext&) = delete;
+  PinnedContext& operator=(const PinnedContext&) = delete;
+
+  const HeldContext& held() const { return *held_; }
+  const SessionState& state() const { return state_; }
+  /// A layer's rows are copied between two steps, and handed on here.
+  void rows(size_t layer, const ByteSink& sink) const {
+    std::vector<std::byte> rows;
+    rows.reserve(held_->context.layer_bytes());
+    engine_.between_steps([&] {
+      save_layer(engine_.cache(), sequence_, held_->context, layer,
+                 [&](std::span<const std::byte> bytes) { rows.insert(rows.end(), bytes.begin(), bytes.end()); });
+    });
+    sink(rows);
+  }
+
+ private:
+  /// False where its rows are not all there.
+  bool pin() {
+    KeptContexts::Context& context = engine_.idle(id_);
+    if (context.tokens.empty()) fail("the session is empty; there is nothing to save");
+    state_.tokens = context.tokens;
+    sequence_ = context.sequence;
+    if (sequence_ == KeptContexts::kNone || engine_.cache().length(sequence_) < context.tokens.size()) return false;
+    held_ = held_context(engine_.cache(), engine_.memory.cache, sequence_, *engine_.model.impl()->transformer,
+                         context.rotation);
+    context.busy = true;
+    return true;
+  }
+
+  Engine::Impl& engine_;
+  const KeptId id_;
+  SequenceId sequence_ = KeptContexts::kNone;
+  SessionState state_;
+  std::optional<HeldContext> held_;
+};
 
 }  // namespace
 
@@ -62,48 +126,33 @@ Session::~Session() {
 
 std::vector<int32_t> Session::tokens() const {
   const std::shared_ptr<Engine::Impl> engine = impl_->need_engine();
-  const Impl::Work work(*impl_);
-  return engine->between_steps([&] { return engine->scheduler.kept().at(impl_->id).tokens; });
+  return engine->between_steps([&] { return engine->idle(impl_->id).tokens; });
 }
 
 std::shared_ptr<Session> Session::fork() const {
   const std::shared_ptr<Engine::Impl> engine = impl_->need_engine();
-  const Impl::Work work(*impl_);
-  return session_of(engine, engine->between_steps([&] { return engine->scheduler.kept().fork(impl_->id); }));
+  return session_of(engine, engine->between_steps([&] {
+    (void)engine->idle(impl_->id);
+    return engine->scheduler.kept().fork(impl_->id);
+  }));
 }
 
 void Session::truncate(size_t tokens) {
   const std::shared_ptr<Engine::Impl> engine = impl_->need_engine();
-  const Impl::Work work(*impl_);
   engine->between_steps([&] {
-    KeptContexts& kept = engine->scheduler.kept();
-    const size_t held = kept.at(impl_->id).tokens.size();
+    const size_t held = engine->idle(impl_->id).tokens.size();
     if (tokens > held) fail("the session holds {} tokens, and cannot be cut to {}", held, tokens);
-    kept.truncate(impl_->id, tokens);
+    engine->scheduler.kept().truncate(impl_->id, tokens);
   });
 }
 
 void Session::save(const std::string& path) const {
   const std::shared_ptr<Engine::Impl> engine = impl_->need_engine();
   const Digest& digest = engine->model.impl()->digest();
-  const std::vector<TokenId> tokens = this->tokens();
-  if (tokens.empty()) fail("the session is empty; there is nothing to save");
-  const std::shared_ptr<Session> copy = fork();  // what is written is not in the way of requests
-  const auto is_held = [&] {
-    return engine->between_steps([&] {
-      const KeptContexts::Context& context = engine->scheduler.kept().at(copy->impl().id);
-      return context.sequence != KeptContexts::kNone &&
-             engine->executor.cache().length(context.sequence) == tokens.size();
-    });
-  };
-  if (!is_held()) run_again(*engine, copy, tokens);
-  engine->between_steps([&] {
-    const KeptContexts::Context& context = engine->scheduler.kept().at(copy->impl().id);
-    if (context.sequence == KeptContexts::kNone)
-      fail_as(ErrorKind::busy, "the session's rows had to make room; try again");
-    save_session(path, engine->executor, context.sequence, {.tokens = context.tokens}, context.rotation, digest,
-                 engine->model.facts().name);
-  });
+  const Impl::Work work(*impl_);
+  const PinnedContext context(*engine, impl_->id);
+  const auto rows = [&](size_t layer, const ByteSink& sink) { context.rows(layer, sink); };
+  save_session(path, context.held(), rows, context.state(), digest, engine->model.facts().name);
 }
 
 std::shared_ptr<Session> Engine::session() {
@@ -112,12 +161,7 @@ std::shared_ptr<Session> Engine::session() {
 
 std::shared_ptr<Session> Engine::load_session(const std::string& path) {
   const MappedFile map(path);
-  SessionFile file;
-  try {
-    file = read_session(map.bytes(), path);
-  } catch (const Error& error) {
-    throw Error(error.what(), ErrorKind::damaged);
-  }
+  const SessionFile file = read_session(map.bytes(), path);
   const Digest& digest = impl_->model.impl()->digest();
   return session_of(impl_, impl_->between_steps([&] { return restore(*impl_, file, digest); }));
 }

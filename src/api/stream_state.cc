@@ -63,47 +63,61 @@ std::optional<Event> Stream::State::wait_for_last(std::optional<std::chrono::mil
 
 Delivery::~Delivery() {
   {
-    const std::lock_guard lock(mutex_);
-    ends_ = true;
+    const std::lock_guard lock(queue_->mutex);
+    queue_->ends = true;
   }
-  changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  queue_->changed.notify_all();
+  if (!thread_.joinable()) return;
+  if (thread_.get_id() == std::this_thread::get_id()) {
+    thread_.detach();
+  } else {
+    thread_.join();
+  }
+}
+
+void Delivery::start() {
+  const std::lock_guard lock(queue_->mutex);
+  if (!thread_.joinable()) thread_ = std::thread([queue = queue_] { work(*queue); });
 }
 
 void Delivery::push(std::shared_ptr<Stream::State> state, Event event) {
   {
-    const std::lock_guard lock(mutex_);
-    items_.push_back({std::move(state), std::move(event)});
-    if (!thread_.joinable()) thread_ = std::thread([this] { work(); });
+    const std::lock_guard lock(queue_->mutex);
+    queue_->items.push_back({std::move(state), std::move(event)});
   }
-  changed_.notify_all();
+  queue_->changed.notify_all();
 }
 
-/// Until all that was pushed is delivered.
-void Delivery::work() {
-  for (std::unique_lock lock(mutex_);;) {
-    changed_.wait(lock, [&] { return ends_ || !items_.empty(); });
-    if (items_.empty()) return;
-    const Item item = std::move(items_.front());
-    items_.pop_front();
+/// Until all that was pushed is delivered. What an event was the last to hold goes without the lock: it may be a
+/// session, or the host's.
+void Delivery::work(Queue& queue) {
+  for (;;) {
+    std::unique_lock lock(queue.mutex);
+    queue.changed.wait(lock, [&] { return queue.ends || !queue.items.empty(); });
+    if (queue.items.empty()) return;
+    const Item item = std::move(queue.items.front());
+    queue.items.pop_front();
     lock.unlock();
-    if (!item.state->callback_threw) {
-      try {
-        item.state->callback(item.event);
-      } catch (const std::exception& error) {
-        log_warning("a request's callback threw: {}; the request is cancelled", error.what());
-        item.state->callback_threw = item.state->cancelled = true;
-      } catch (...) {
-        item.state->callback_threw = item.state->cancelled = true;
-      }
-    }
-    if (is_last(item.event)) {
-      item.state->tell_delivered(item.state->callback_threw
-                                     ? Event(FailedEvent{ErrorKind::internal, "the request's callback threw"})
-                                     : item.event);
-    }
-    lock.lock();
+    deliver(item);
   }
+}
+
+void Delivery::deliver(const Item& item) {
+  Stream::State& state = *item.state;
+  if (!state.callback_threw) {
+    try {
+      state.callback(item.event);
+    } catch (const std::exception& error) {
+      log_warning("a request's callback threw: {}; the request is cancelled", error.what());
+      state.callback_threw = state.cancelled = true;
+    } catch (...) {
+      log_warning("a request's callback threw; the request is cancelled");
+      state.callback_threw = state.cancelled = true;
+    }
+  }
+  if (!is_last(item.event)) return;
+  state.tell_delivered(state.callback_threw ? Event(FailedEvent{ErrorKind::internal, "the request's callback threw"})
+                                            : item.event);
 }
 
 }  // namespace contexture

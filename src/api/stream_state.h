@@ -49,21 +49,29 @@ Generation generation_of(const Event& last);
 /// no more, and its request is cancelled.
 class Delivery {
  public:
+  /// Waits until all is delivered; within a callback, which cannot wait for itself, leaves that to the thread.
   ~Delivery();
+  /// Before the first event. Throws std::system_error where there is no thread to be had.
+  void start();
   void push(std::shared_ptr<Stream::State> state, Event event);
 
  private:
-  void work();
-
   struct Item {
     std::shared_ptr<Stream::State> state;
     Event event;
   };
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Item> items_;
-  bool ends_ = false;
-  std::thread thread_;  // started by the first event
+  /// The thread's too, which may outlive this.
+  struct Queue {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<Item> items;
+    bool ends = false;
+  };
+  static void work(Queue& queue);
+  static void deliver(const Item& item);
+
+  const std::shared_ptr<Queue> queue_ = std::make_shared<Queue>();
+  std::thread thread_;
 };
 
 }  // namespace contexture

@@ -8,7 +8,7 @@ namespace {
 struct Plan {
   ModelFlags model;
   CacheFlags cache;
-  size_t memory = 0, sequences = 1, ranks = 1;
+  size_t memory = 0, swap_memory = 0, sequences = 1, ranks = 1;
   bool session = false;
 
   void run() const {
@@ -18,16 +18,14 @@ struct Plan {
     options.cache.sequences = options.logit_rows = sequences;
     options.cache.resumable = session;
     options.ranks = ranks;
-    options.dealing = dealing();
+    options.swap_bytes = swap_memory;
     const MemoryPlan plan = plan_memory(file, options);
     const size_t max_context = memory ? longest_context(file, options, memory) : plan.config.context;
     if (model.json) {
-      Json j = {{"weights_bytes", plan.weights_bytes},
-                {"cache_bytes", plan.cache_bytes},
-                {"workspace_bytes", plan.workspace_bytes},
-                {"total_bytes", plan.total_bytes()},
-                {"max_context", max_context}};
-      if (ranks > 1) j["ranks"] = ranks, j["tokens_a_rank"] = most_held(plan.cache.context, ranks, dealing());
+      Json j = {{"weights_bytes", plan.weights_bytes},     {"cache_bytes", plan.cache_bytes},
+                {"workspace_bytes", plan.workspace_bytes}, {"swap_bytes", plan.swap_bytes},
+                {"total_bytes", plan.total_bytes()},       {"max_context", max_context}};
+      if (ranks > 1) j["ranks"] = ranks, j["tokens_a_rank"] = most_held(plan.cache.context, ranks, plan.ring.dealing);
       if (file.absent) j["weights_absent"] = valid_utf8(file.absent->why);
       print_json(j);
     } else {
@@ -50,17 +48,14 @@ struct Plan {
     line("  embedding and output", weights.packed - in_layers, "");
   }
 
-  /// A sequence that is alone is spread evenly; sequences that keep company must not notice each other.
-  Dealing dealing() const { return sequences > 1 ? Dealing::by_position : Dealing::balanced; }
-
   void print(const MemoryPlan& plan, size_t max_context) const {
     if (ranks > 1) {
-      const bool balanced = dealing() == Dealing::balanced;
+      const bool balanced = plan.ring.dealing == Dealing::balanced;
       fmt::print(
           "each of {} ranks: all weights, and up to {} of {} tokens of a sequence (dealt {}: no rank holds more than "
           "{} "
           "more than another)\n",
-          ranks, most_held(plan.cache.context, ranks, dealing()), plan.cache.context,
+          ranks, most_held(plan.cache.context, ranks, plan.ring.dealing), plan.cache.context,
           balanced ? "in 2N chunks a prompt" : "by position",
           balanced ? "1 token" : fmt::format("{} tokens", kDealtRun));
     }
@@ -81,6 +76,7 @@ struct Plan {
          fmt::format(
              "steps of {} tokens, {} threads{}", plan.workspace.tokens, plan.workspace.threads,
              ranks > 1 ? fmt::format("; {} for what travels", human_bytes(RingAttention::bytes_for(plan.ring))) : ""));
+    if (plan.swap_bytes > 0) line("swap space", plan.swap_bytes, "contexts of texts that make room");
     line("total", plan.total_bytes(), ranks > 1 ? "a rank; ranks in one process share the weights" : "");
     if (memory) {
       fmt::print("longest context in {}: {} tokens (the model was made for {})\n", human_bytes(memory), max_context,
@@ -100,10 +96,15 @@ void add_plan(CLI::App& app) {
   self->model.add_to(*command);
   self->cache.add_to(*command, /*of_many=*/true);
   command->get_option("--context")->description("tokens of context (default: what the model was made for)");
-  command->add_option("--memory", self->memory, "bytes, e.g. 4GB; prints the longest context that fits")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
-      ->check(
-          [](const std::string& text) { return std::string(text.starts_with('-') ? "memory is not negative" : ""); });
+  const auto bytes = [&](const char* flag, size_t& value, const char* what) {
+    command->add_option(flag, value, what)
+        ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
+        ->check([](const std::string& text) { return std::string(text.starts_with('-') ? "it is not negative" : ""); });
+  };
+  bytes("--memory", self->memory, "bytes, e.g. 4GB; prints the longest context that fits");
+  bytes("--swap-memory", self->swap_memory,
+        "bytes for contexts of texts that make room for older ones, beside the cache (default 0: their tokens are run "
+        "again)");
   command->add_option("--sequences", self->sequences, "sequences at once")
       ->check(whole_number(1, 1 << 20))
       ->capture_default_str();

@@ -55,7 +55,7 @@ PrefixReport RunSession::restore(const OpenedModel& model, Runtime& runtime, Seq
     map_.reset();
     return {};
   }
-  restore_session(*session_, runtime, sequence, model_);
+  restore_session(*session_, runtime.cache(), runtime.plan(), sequence, model_);
   const std::vector<TokenId>& had = session_->state.tokens;
   const size_t alike =
       static_cast<size_t>(std::mismatch(had.begin(), had.end(), prompt.begin(), prompt.end()).first - had.begin());

@@ -10,17 +10,21 @@ namespace contexture {
 
 namespace {
 
+/// So that sums of a few such numbers can be counted.
+constexpr size_t kMostBytes = size_t{1} << 60;
+
 /// Sizes cache and workspace of a plan whose model has been read.
 void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.cache = options.cache;
   plan.cache.shape.layers = plan.config.layers;
   plan.cache.shape.kv_heads = plan.config.kv_heads;
   plan.cache.shape.head_dim = plan.config.head_dim;
+  const Dealing dealing = dealing_of(plan.cache.sequences);
   // No step is longer than everything that the cache holds.
   const size_t held = std::max<size_t>(1, plan.cache.context * plan.cache.sequences);
   plan.step_tokens = plan.cache.step_tokens = std::min(options.chunk * options.ranks, held);
-  const CachePlan share = ShardedCache::share_of(plan.cache, options.ranks, options.dealing);
-  plan.workspace = {.tokens = most_in_step(plan.step_tokens, plan.cache.sequences, options.ranks, options.dealing),
+  const CachePlan share = ShardedCache::share_of(plan.cache, options.ranks, dealing);
+  plan.workspace = {.tokens = most_in_step(plan.step_tokens, plan.cache.sequences, options.ranks, dealing),
                     .logit_rows = std::min(options.logit_rows, held),
                     .sequences = plan.cache.sequences,
                     .spans = spans_of(share),
@@ -29,7 +33,7 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.cache_bytes = bytes_of(share);
   plan.workspace_bytes = Workspace::bytes_for(plan.config, plan.workspace);
   plan.ring = {.ranks = options.ranks,
-               .dealing = options.dealing,
+               .dealing = dealing,
                .sequences = plan.cache.sequences,
                .step_tokens = plan.workspace.tokens,
                .shard_bytes = options.ranks == 1 ? 0 : plan.cache_bytes / plan.config.layers + 1,
@@ -46,6 +50,8 @@ CpuSizes sizes_of(const MemoryPlan& plan) {
 }
 
 MemoryPlan plan_memory(const ModelFile& file, const RunOptions& options) {
+  if (options.swap_bytes > kMostBytes)
+    fail("{} bytes of swap memory are more than any machine has", options.swap_bytes);
   MemoryPlan plan;
   plan.config = read_config(file.metadata);
   plan.weights = check_weights(file, plan.config);

@@ -17,7 +17,6 @@ struct RunOptions {
   size_t logit_rows = 1;  // of a step
   size_t ranks = 1;       // that share the context (backends/ring); chunk, threads and logit_rows are each rank's
   size_t swap_bytes = 0;  // for contexts of texts that are preempted
-  Dealing dealing = Dealing::balanced;  // of tokens to ranks
 };
 
 /// The exact bytes of a run, known before anything is loaded. Where ranks share the context, those of one rank: the one

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -12,12 +13,17 @@ namespace contexture {
 struct Wish {
   size_t tokens = 0;
   bool decodes = false;  // one token, which it has just made
+  size_t rows = 0;       // of logits: the last so many of the tokens want one each
+
+  /// How many of them the first `share` tokens want.
+  size_t rows_of(size_t share) const { return share - std::min(share, tokens - rows); }
 };
 
 /// How large a step may be.
 struct StepBudget {
   size_t tokens = 0;
   uint64_t nanoseconds = 0;  // 0: as long as it takes
+  size_t rows = SIZE_MAX;    // of logits
 };
 
 /// How long steps have taken lately.
@@ -42,6 +48,10 @@ size_t prompt_tokens_in_time(const StepBudget& budget, const StepRates& rates);
 /// each, the other half by age. So the oldest text of all always gets on, by kLeastPart tokens or what it has; and of n
 /// prompts that share r tokens, each gets min(its own, r / 2n) where that is at least kLeastPart: a short prompt does
 /// not wait for a long one.
+///
+/// Of rows of logits, each text whose share wants any is kept one, as far as they go; the others go by age. A share
+/// that wants more is cut down, so a text that wants a row for every token (one that is scored) holds up nobody.
+/// The oldest gets on by kLeastPart all the same where there are so many rows more than texts.
 void share_step(std::span<const Wish> texts, const StepBudget& budget, const StepRates& rates,
                 std::span<size_t> shares);
 

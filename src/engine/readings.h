@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
+#include <memory>
 
 #include "engine/text.h"
 
@@ -13,6 +15,7 @@ class Reading : public Text {
     std::function<void(std::vector<float>&&)> on_finished = {};
     std::function<void(FinishReason)> on_stopped = {};  ///< in place of it: the context was full, or it was cancelled
     std::function<void(std::exception_ptr)> on_failed = {};
+    std::shared_ptr<const std::atomic<bool>> cancelled = {};  ///< ends it, where there is one
   };
 
   size_t most_tokens() const final { return tokens_.size(); }
@@ -24,7 +27,7 @@ class Reading : public Text {
   void failed(std::exception_ptr error) noexcept final;
 
  protected:
-  explicit Reading(const Callbacks& callbacks) : callbacks_(callbacks) {}
+  explicit Reading(const Callbacks& callbacks) : callbacks_(callbacks) { cancelled = callbacks_.cancelled.get(); }
 
  private:
   /// What it comes to, when all of it has been read.

@@ -27,4 +27,7 @@ class Runtime final : public CpuExecutor {
   MemoryPlan plan_;
 };
 
+/// What runs a model as planned: on this machine's processor.
+std::unique_ptr<Executor> make_executor(std::shared_ptr<const Transformer> model, const MemoryPlan& plan);
+
 }  // namespace contexture

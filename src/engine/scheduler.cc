@@ -22,6 +22,16 @@ SchedulerOptions with_clock(SchedulerOptions options) {
 /// Tokens that every text that runs is to find room for when another is admitted.
 constexpr size_t kRoomToGrow = 32;
 
+/// Namespaces that are known by name: at least so many that were used last, at most twice as many.
+constexpr size_t kNamespaces = 1 << 15;
+
+/// A key is a namespace's number and a rotation.
+constexpr int kRotationBits = 8;
+static_assert(sizeof(RotationId) * 8 == kRotationBits);
+bool is_one_namespace(uint64_t key, uint64_t other) {
+  return key >> kRotationBits == other >> kRotationBits;
+}
+
 }  // namespace
 
 Scheduler::Scheduler(Executor& executor, const Tokenizer* tokenizer, const SchedulerOptions& options)
@@ -46,18 +56,19 @@ TextId Scheduler::submit(std::unique_ptr<Text> text, const TextOptions& options)
   if (text->wants_hidden() && executor_.capacities().hidden == 0) {
     contexture::fail("embeddings are not made where ranks share the context, nor by compiled graphs");
   }
-  const RotationId rotation = executor_.rotation_of(std::max(text->most_tokens(), options.planned_tokens));
+  RotationId rotation = executor_.rotation_of(std::max(text->most_tokens(), options.planned_tokens));
+  uint64_t key = 0;
   if (options.kept) {
-    if (kept_.at(*options.kept).busy) {
+    KeptContexts::Context& kept = kept_.at(*options.kept);
+    if (kept.busy) {
       fail_as(ErrorKind::conflict, "another text runs in this context; wait for its end, or fork the context");
     }
-    kept_.at(*options.kept).busy = true;
+    if (options.as_kept) rotation = kept.rotation, key = kept.key;
+    kept.busy = true;
   }
-  waiting_.push_back(std::unique_ptr<Member>(new Member{.id = next_,
-                                                        .text = std::move(text),
-                                                        .kept = options.kept,
-                                                        .key = key_of(options.name_space, rotation),
-                                                        .rotation = rotation}));
+  if (!options.as_kept) key = key_of(options.name_space, rotation);
+  waiting_.push_back(std::unique_ptr<Member>(
+      new Member{.id = next_, .text = std::move(text), .kept = options.kept, .key = key, .rotation = rotation}));
   return next_++;
 }
 
@@ -66,10 +77,17 @@ TextId Scheduler::submit(const Submission& submission, const TextOptions& option
   return submit(std::make_unique<Completion>(limits_of(executor_.capacities()), *tokenizer_, submission), options);
 }
 
-/// Namespaces are numbered as they come: no two have one key.
+/// Namespaces are numbered as they come: no two have one key. Of those that were not used for long the numbers are
+/// forgotten, and with them what could be found of their prompts.
 uint64_t Scheduler::key_of(const std::string& name_space, RotationId rotation) {
-  const uint64_t number = namespaces_.try_emplace(name_space, namespaces_.size()).first->second;
-  return number << 8 | rotation;
+  auto found = namespaces_.find(name_space);
+  if (found == namespaces_.end()) {
+    if (namespaces_.size() == kNamespaces) older_namespaces_ = std::exchange(namespaces_, {});
+    const auto older = older_namespaces_.find(name_space);
+    const uint64_t number = older == older_namespaces_.end() ? next_namespace_++ : older->second;
+    found = namespaces_.emplace(name_space, number).first;
+  }
+  return found->second << kRotationBits | rotation;
 }
 
 void Scheduler::cancel(TextId id) {
@@ -100,7 +118,7 @@ bool Scheduler::step() {
   finish_cancelled();
   collect_finished();
   admit();
-  put_together();
+  assemble_step();
   if (!parts_.empty()) forward();
   collect_finished();
   return !running_.empty() || !waiting_.empty();
@@ -152,12 +170,15 @@ void Scheduler::release(Member& member, bool failed) {
   KeptContexts::Context& kept = kept_.at(id);
   kept.busy = false;
   if (!member.began) return;
-  if (failed && sequence != KeptContexts::kNone) (void)books.truncate(sequence, 0);
-  kept.sequence = sequence;
   kept.rotation = member.rotation;
   kept.key = member.key;
+  if (failed) {  // what was there before is run again: which of its rows are sound is not known
+    if (sequence != KeptContexts::kNone) books.free(sequence);
+    return kept.tokens.resize(member.inherited);
+  }
+  kept.sequence = sequence;
   const std::span<const TokenId> tokens = member.text->tokens();
-  const size_t length = failed ? 0 : sequence == KeptContexts::kNone ? tokens.size() : books.length(sequence);
+  const size_t length = sequence == KeptContexts::kNone ? tokens.size() : books.length(sequence);
   kept.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(length));
 }
 
@@ -204,11 +225,14 @@ bool Scheduler::begin(Member& member, bool alone) {
   if (member.failed) return true;
   while (!alone && !has_room_for(member)) {
     if (kept_.give_up_one()) continue;
-    member.refused_at = executor_.books().free_tokens();
-    stand_back(member);
+    take_sequence_back(member);
     return false;
   }
-  member.began = true;
+  if (!std::exchange(member.began, true) && member.kept) {
+    const std::vector<TokenId>& kept = kept_.at(*member.kept).tokens;
+    const std::span<const TokenId> tokens = member.text->tokens();
+    member.inherited = static_cast<size_t>(std::ranges::mismatch(kept, tokens).in1 - kept.begin());
+  }
   counts_.reused_tokens += prefix.reused_tokens;
   guarded(member, [&] { member.text->begin(prefix); });
   return true;
@@ -231,12 +255,11 @@ bool Scheduler::give_sequence(Member& member, bool alone, PrefixReport& prefix) 
   if (!id) return false;
   member.sequence = *id;
   if (member.swapped && !alone && !has_room_for(member)) {  // what is copied in stays
-    member.refused_at = books.free_tokens();
-    stand_back(member);
+    take_sequence_back(member);
     return false;
   }
   if (member.swapped && !swap_in(member)) {
-    if (!alone) return stand_back(member), false;
+    if (!alone) return take_sequence_back(member), false;
     swap_.drop(*std::exchange(member.swapped, std::nullopt));
   }
   if (books.length(member.sequence) == 0) prefix = find_prefix(member);
@@ -250,8 +273,8 @@ bool Scheduler::has_room_for(const Member& member) const {
   return books.free_tokens() >= tokens - std::min(tokens, held) + kRoomToGrow * (running_.size() + 1);
 }
 
-/// What it was given goes back.
-void Scheduler::stand_back(Member& member) {
+/// There is no room yet: what it was given goes back.
+void Scheduler::take_sequence_back(Member& member) {
   const SequenceId sequence = std::exchange(member.sequence, KeptContexts::kNone);
   Books& books = executor_.books();
   if (member.kept && !member.began && kept_.at(*member.kept).key == member.key && books.length(sequence) > 0) {
@@ -262,6 +285,7 @@ void Scheduler::stand_back(Member& member) {
   } else {
     books.free(sequence);
   }
+  member.refused_at = books.free_tokens();
 }
 
 /// What the cache holds of a text that has an empty sequence.
@@ -269,8 +293,10 @@ PrefixReport Scheduler::find_prefix(Member& member) {
   const Text& text = *member.text;
   PrefixReport report =
       adopt_prefix(executor_.books(), member.sequence, tokenizer_, text.tokens().first(text.adoptable()), member.key);
-  if (member.kept && !report.first_difference && tokenizer_) {
-    report.first_difference = first_difference(*tokenizer_, kept_.at(*member.kept).tokens, text.tokens());
+  if (!member.kept || report.first_difference || !tokenizer_) return report;
+  const KeptContexts::Context& kept = kept_.at(*member.kept);
+  if (is_one_namespace(kept.key, member.key)) {  // others are not told its text
+    report.first_difference = first_difference(*tokenizer_, kept.tokens, text.tokens());
   }
   return report;
 }
@@ -296,37 +322,33 @@ PrefixReport Scheduler::go_on_in_kept(Member& member) {
 }
 
 /// Who came first is fed first, so that the oldest always gets on: who holds pages that it needs is younger.
-void Scheduler::put_together() {
+void Scheduler::assemble_step() {
   const Capacities& capacities = executor_.capacities();
   step_.clear();
   parts_.clear();
-  logit_rows_ = prompt_tokens_ = 0;
+  prompt_tokens_ = 0;
   wishes_.clear();
   for (const std::unique_ptr<Member>& member : running_) {
     const Text& text = *member->text;
-    const size_t tokens = text.is_finished() ? 0 : text.tokens().size() - executor_.books().length(member->sequence);
-    wishes_.push_back({tokens, tokens == 1});
+    const size_t held = executor_.books().length(member->sequence);
+    const size_t tokens = text.is_finished() ? 0 : text.tokens().size() - held;
+    wishes_.push_back({tokens, tokens == 1, tokens == 0 ? 0 : text.rows_wanted(held, tokens)});
   }
   shares_.resize(wishes_.size());
-  share_step(wishes_, {capacities.step_tokens, options_.step_ns}, counts_.rates, shares_);
+  share_step(wishes_, {capacities.step_tokens, options_.step_ns, capacities.logit_rows}, counts_.rates, shares_);
   for (size_t i = 0; i < running_.size(); ++i) {  // fewer, where some are preempted
-    if (shares_[i] > 0 && !running_[i]->text->is_finished()) put(*running_[i], shares_[i]);
+    if (shares_[i] > 0 && !running_[i]->text->is_finished()) add_part(*running_[i], shares_[i]);
   }
 }
 
-/// Puts so many of a text's next tokens into the step, or as many as there are rows of logits for.
-void Scheduler::put(Member& member, size_t share) {
+/// Puts so many of a text's next tokens into the step.
+void Scheduler::add_part(Member& member, size_t count) {
   const Capacities& capacities = executor_.capacities();
   const std::span<const TokenId> tokens = member.text->tokens();
   const auto full = [&] { guarded(member, [&] { member.text->finish(FinishReason::context); }); };
   if (tokens.size() > capacities.context) return full();
   const size_t held = executor_.books().length(member.sequence);
-  size_t count = share, rows = member.text->rows_wanted(held, count);
-  if (logit_rows_ + rows > capacities.logit_rows) {
-    count -= std::min(count, logit_rows_ + rows - capacities.logit_rows);
-    rows = member.text->rows_wanted(held, count);
-  }
-  if (count == 0) return;
+  const size_t rows = member.text->rows_wanted(held, count);
   while (!executor_.books().append(member.sequence, count)) {
     if (kept_.give_up_one()) continue;
     if (running_.size() == 1) return full();
@@ -336,7 +358,6 @@ void Scheduler::put(Member& member, size_t share) {
   }
   parts_.push_back({&member, held, count, rows});
   step_.add(member.sequence, held, tokens.subspan(held, count), count - rows, member.rotation);
-  logit_rows_ += rows;
   if (tokens.size() - held > 1) prompt_tokens_ += count;
 }
 
@@ -345,18 +366,18 @@ void Scheduler::preempt_youngest() {
   running_.pop_back();
   Member& member = *waiting_.front();
   const uint64_t run_ns = executor_.books().length(member.sequence) * counts_.rates.prompt_token_ns;
-  member.told = executor_.books().remembered(member.sequence);
+  member.remembered = executor_.books().remembered(member.sequence);
   member.swapped = swap_.out(member.sequence, run_ns);
   counts_.swaps += member.swapped.has_value();
   executor_.books().free(std::exchange(member.sequence, KeptContexts::kNone));
   ++counts_.preemptions;
 }
 
-/// The sequence holds again what was swapped out, and tells of it what it told.
+/// The sequence holds again what was swapped out, and the books remember what they remembered of it.
 bool Scheduler::swap_in(Member& member) {
   if (!swap_.in(*member.swapped, member.sequence)) return false;
   member.swapped.reset();
-  executor_.books().remember(member.sequence, member.text->tokens().first(member.told));
+  executor_.books().remember(member.sequence, member.text->tokens().first(member.remembered));
   return true;
 }
 
@@ -378,23 +399,30 @@ void Scheduler::forward() {
   ++counts_.steps;
   counts_.prompt_tokens += prompt_tokens_;
   counts_.rates.observe(options_.clock() - begin, prompt_tokens_);
-  tell_parts(result);
+  std::vector<std::exception_ptr> errors(parts_.size());
+  const std::vector<Rows> rows = rows_of_parts(result, errors);
+  look_at(rows, errors);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    if (errors[i]) {
+      fail(*parts_[i].member, errors[i]);
+    } else {
+      take_from(parts_[i], !rows[i].empty());
+    }
+  }
 }
 
-/// Texts look at their rows in parallel, each for itself, and then take what they saw one after the other.
-void Scheduler::tell_parts(const StepResult& result) {
+/// What a step made for each part; an error for those whose numbers are none.
+std::vector<Rows> Scheduler::rows_of_parts(const StepResult& result, std::vector<std::exception_ptr>& errors) const {
   const Capacities& capacities = executor_.capacities();
-  std::vector<std::exception_ptr> errors(parts_.size());
   std::vector<Rows> rows;
   size_t token = 0, row = 0;
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
-    Member& member = *part.member;
-    Rows& seen = rows.emplace_back(Rows{.first = part.first + part.count - part.rows, .width = capacities.hidden});
-    seen.logits = result.logits.subspan(row * capacities.vocabulary, part.rows * capacities.vocabulary);
-    if (member.text->wants_hidden()) {
-      seen.first = part.first;
-      seen.hidden = result.hidden.subspan(token * capacities.hidden, part.count * capacities.hidden);
+    Rows& made = rows.emplace_back(Rows{.first = part.first + part.count - part.rows, .width = capacities.hidden});
+    made.logits = result.logits.subspan(row * capacities.vocabulary, part.rows * capacities.vocabulary);
+    if (part.member->text->wants_hidden()) {
+      made.first = part.first;
+      made.hidden = result.hidden.subspan(token * capacities.hidden, part.count * capacities.hidden);
     }
     const auto damaged = result.damaged.empty() ? result.damaged : result.damaged.subspan(token, part.count);
     if (std::ranges::find(damaged, 1) != damaged.end()) {
@@ -405,8 +433,13 @@ void Scheduler::tell_parts(const StepResult& result) {
     token += part.count;
     row += part.rows;
   }
+  return rows;
+}
+
+/// Texts look at their rows in parallel, each for itself.
+void Scheduler::look_at(const std::vector<Rows>& rows, std::vector<std::exception_ptr>& errors) {
   const auto look = [&](size_t i, int thread) {
-    if (errors[i] || (rows[i].logits.empty() && rows[i].hidden.empty())) return;
+    if (errors[i] || rows[i].empty()) return;
     try {
       parts_[i].member->text->look(rows[i], scratch_[static_cast<size_t>(thread)]);
     } catch (...) {
@@ -418,25 +451,22 @@ void Scheduler::tell_parts(const StepResult& result) {
   } else {
     for (size_t i = 0; i < parts_.size(); ++i) look(i, 0);
   }
+}
+
+/// A text takes what it saw.
+void Scheduler::take_from(const Part& part, bool has_rows) {
+  Member& member = *part.member;
   Books& books = executor_.books();
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    const Part& part = parts_[i];
-    Member& member = *part.member;
-    if (errors[i]) {
-      fail(member, errors[i]);
-      continue;
-    }
-    // Where what came before was not told, it was not computed here: rows of a session may have been converted.
-    if (books.remembered(member.sequence) == part.first) {
-      books.remember(member.sequence, member.text->tokens().subspan(part.first, part.count));
-    }
-    guarded(member, [&] {
-      const size_t before = member.text->tokens().size();
-      member.text->ran(part.count, part.first + part.count);
-      if (!rows[i].logits.empty() || !rows[i].hidden.empty()) member.text->take();
-      counts_.generated_tokens += member.text->tokens().size() - before;
-    });
+  // Where what came before was not remembered, it was not computed here: rows of a session may have been converted.
+  if (books.remembered(member.sequence) == part.first) {
+    books.remember(member.sequence, member.text->tokens().subspan(part.first, part.count));
   }
+  guarded(member, [&] {
+    const size_t before = member.text->tokens().size();
+    member.text->ran(part.count, part.first + part.count);
+    if (has_rows) member.text->take();
+    counts_.generated_tokens += member.text->tokens().size() - before;
+  });
 }
 
 }  // namespace contexture

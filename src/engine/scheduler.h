@@ -27,6 +27,7 @@ struct SchedulerOptions {
 struct TextOptions {
   std::string name_space = {};      // texts share what the cache holds of prompts within one alone
   std::optional<KeptId> kept = {};  // a context that it goes on in, and leaves what it holds to
+  bool as_kept = false;             // with that context's namespace and rotation, in place of these
   size_t planned_tokens = 0;        // that what it begins may grow to, where that is more than its own
 };
 
@@ -81,12 +82,13 @@ class Scheduler {
     TextId id;
     std::unique_ptr<Text> text;
     std::optional<KeptId> kept;
+    size_t inherited = 0;  // tokens that its kept context had in common with it when it began
     uint64_t key = 0;
     RotationId rotation = 0;
     SequenceId sequence = KeptContexts::kNone;
     size_t refused_at = 0;  // free tokens when there was no room for it
     std::optional<SwapSpace::Ticket> swapped = {};
-    size_t told = 0;  // tokens that the books remembered of it when it was swapped out
+    size_t remembered = 0;  // tokens that the books remembered of it when it was swapped out
     bool began = false, cancelled = false, failed = false;
   };
   /// What a step carries of one: tokens that follow each other.
@@ -101,16 +103,17 @@ class Scheduler {
   bool begin(Member& member, bool alone);
   bool give_sequence(Member& member, bool alone, PrefixReport& prefix);
   bool has_room_for(const Member& member) const;
-  void stand_back(Member& member);
+  void take_sequence_back(Member& member);
   PrefixReport find_prefix(Member& member);
   PrefixReport go_on_in_kept(Member& member);
-  void put_together();
-  void put(Member& member, size_t share);
+  void assemble_step();
+  void add_part(Member& member, size_t count);
   void preempt_youngest();
-  void swap_out(Member& member);
   bool swap_in(Member& member);
   void forward();
-  void tell_parts(const StepResult& result);
+  std::vector<Rows> rows_of_parts(const StepResult& result, std::vector<std::exception_ptr>& errors) const;
+  void look_at(const std::vector<Rows>& rows, std::vector<std::exception_ptr>& errors);
+  void take_from(const Part& part, bool has_rows);
   void release(Member& member, bool failed);
   void fail(Member& member, const std::exception_ptr& error);
   template <class Body>
@@ -121,7 +124,8 @@ class Scheduler {
   const SchedulerOptions options_;
   KeptContexts kept_;
   SwapSpace swap_;
-  std::map<std::string, uint64_t> namespaces_;
+  std::map<std::string, uint64_t> namespaces_, older_namespaces_;  // their numbers
+  uint64_t next_namespace_ = 0;
   std::deque<std::unique_ptr<Member>> waiting_;  // both in the order in which they came: all that run before all that
   std::deque<std::unique_ptr<Member>> running_;  // wait
   TextId next_ = 1;
@@ -133,7 +137,7 @@ class Scheduler {
   std::vector<size_t> shares_;
   std::vector<Part> parts_;
   StepTokens step_;
-  size_t logit_rows_ = 0, prompt_tokens_ = 0;
+  size_t prompt_tokens_ = 0;
 };
 
 }  // namespace contexture

@@ -122,7 +122,8 @@ class Reader {
 
  private:
   [[noreturn]] void refuse(std::string_view what) const {
-    fail("session {} is damaged: {}; delete it and run its text again", printable(path_, 400), what);
+    fail_as(ErrorKind::damaged, "session {} is damaged: {}; delete it and run its text again", printable(path_, 400),
+            what);
   }
 
   std::span<const std::byte> section(size_t at, size_t size, uint64_t number, std::string_view what) const {
@@ -135,13 +136,15 @@ class Reader {
 
   Header read_header() const {
     if (bytes_.size() < sizeof(kMagic) || std::memcmp(bytes_.data(), kMagic, sizeof(kMagic)) != 0) {
-      fail("{} is no session file; give another path with --session, or delete it", printable(path_, 400));
+      fail_as(ErrorKind::damaged, "{} is no session file; give another path with --session, or delete it",
+              printable(path_, 400));
     }
     if (bytes_.size() < sizeof(Header) + kChecksumBytes) refuse("it is cut off");
     Header header;
     std::memcpy(&header, bytes_.data(), sizeof(header));
     if (header.version < kOldestVersion || header.version > kVersion) {
-      fail(
+      fail_as(
+          ErrorKind::damaged,
           "session {} is of version {}, and this program knows versions {} to {}; use the program that wrote it, or "
           "delete it",
           printable(path_, 400), header.version, kOldestVersion, kVersion);
@@ -240,6 +243,41 @@ class Writer {
   uint64_t sections_ = 0;
 };
 
+Header header_of(const HeldContext& held, const SessionState& state, const Digest& model,
+                 const std::string& model_name) {
+  const SavedContext& saved = held.context;
+  assert(saved.runs.size() <= kMostSavedRuns && static_cast<size_t>(saved.length) <= state.tokens.size());
+  Header header{};
+  std::copy(std::begin(kMagic), std::end(kMagic), header.magic);
+  header.version = kVersion;
+  header.rotation = (saved.rotation.k ? 1u : 0u) | (saved.rotation.v ? 2u : 0u);
+  header.model = model;
+  header.rope = held.rope;
+  header.length = static_cast<uint64_t>(saved.length);
+  header.tokens = state.tokens.size();
+  header.seed = state.seed;
+  header.draws = std::min<uint64_t>(state.resume.draws, state.tokens.size());
+  header.open_tokens = state.resume.open_tokens;
+  header.shown_bytes = state.resume.shown_bytes;
+  header.cut_bytes = state.cut_text.size();
+  header.clamped_values = state.clamped_values;
+  header.context = state.context;
+  header.option_bytes = held.options.size();
+  header.layers = static_cast<uint32_t>(saved.layers);
+  header.kv_heads = static_cast<uint32_t>(saved.kv_heads);
+  header.head_dim = static_cast<uint32_t>(saved.head_dim);
+  header.runs = static_cast<uint32_t>(saved.runs.size());
+  header.layout.set(held.layout);
+  header.model_name.set(model_name);
+  for (size_t r = 0; r < saved.runs.size(); ++r) {
+    const SavedRun& run = saved.runs[r];
+    header.run[r] = {static_cast<uint64_t>(run.first), static_cast<uint64_t>(run.count), {}, {}, run.cold};
+    header.run[r].k_format.set(name(run.k_format));
+    header.run[r].v_format.set(name(run.v_format));
+  }
+  return header;
+}
+
 /// As describe(CachePlan).
 std::string describe(const SessionFile& session) {
   std::string text = fmt::format("{}, {} tokens", session.layout, session.context.length);
@@ -302,34 +340,38 @@ bool is_rotated_alike(const SessionFile& session, const Transformer& model, Rota
   return session.rope == identify_rope(model, rotation);
 }
 
-void restore_session(const SessionFile& session, Runtime& runtime, SequenceId sequence, const Digest& model) {
+void restore_session(const SessionFile& session, Cache& cache, const MemoryPlan& plan, SequenceId sequence,
+                     const Digest& model) {
   const std::string path = printable(session.path, 400);
   const SavedContext& context = session.context;
-  const CachePlan& plan = runtime.plan().cache;
   check_model(session, model);
-  const CacheShape& shape = runtime.cache().shape();
+  const CacheShape& shape = cache.shape();
   if (context.layers != shape.layers || context.kv_heads != shape.kv_heads || context.head_dim != shape.head_dim) {
-    fail("session {} is damaged: its shape is not the model's; delete it and run its text again", path);
+    fail_as(ErrorKind::damaged, "session {} is damaged: its shape is not the model's; delete it and run its text again",
+            path);
   }
   for (const TokenId id : session.state.tokens) {
-    if (id < 0 || static_cast<size_t>(id) >= runtime.plan().config.vocabulary) {
-      fail("session {} is damaged: token {} is outside the model's vocabulary; delete it and run its text again", path,
-           id);
+    if (id < 0 || static_cast<size_t>(id) >= plan.config.vocabulary) {
+      fail_as(ErrorKind::damaged,
+              "session {} is damaged: token {} is outside the model's vocabulary; delete it and run its text again",
+              path, id);
     }
   }
-  if (static_cast<size_t>(context.length) > plan.context) {
-    fail("session {} holds {} tokens and the context {}; ask for more with -c {}", path, context.length, plan.context,
-         session.state.tokens.size() + 1);
+  if (static_cast<size_t>(context.length) > plan.cache.context) {
+    fail_as(ErrorKind::too_long, "session {} holds {} tokens and the context {}; ask for more with -c {}", path,
+            context.length, plan.cache.context, session.state.tokens.size() + 1);
   }
   const size_t stride = context.layer_bytes() + kChecksumBytes;
-  const std::optional<Restored> restored = restore_context(
-      runtime.cache(), sequence, context, [&](size_t layer) { return session.layers.data() + layer * stride; });
-  if (!restored) fail("the cache has no room for the {} tokens of session {}", context.length, path);
-  if (restored->converted > 0 || !computed_alike(session, plan)) {
+  const std::optional<Restored> restored =
+      restore_context(cache, sequence, context, [&](size_t layer) { return session.layers.data() + layer * stride; });
+  if (!restored) {
+    fail_as(ErrorKind::busy, "the cache has no room for the {} tokens of session {} now", context.length, path);
+  }
+  if (restored->converted > 0 || !computed_alike(session, plan.cache)) {
     log_warning(
         "session {} was saved from another cache ({}) and is converted to this one ({}): answers may differ "
         "slightly from those of a run that never stopped",
-        path, describe(session), describe(plan));
+        path, describe(session), describe(plan.cache));
   }
   if (restored->clamped > 0) {
     log_warning("session {}: {} values of K and V are beyond what their format holds, and are clamped", path,
@@ -337,62 +379,47 @@ void restore_session(const SessionFile& session, Runtime& runtime, SequenceId se
   }
 }
 
-void save_session(const std::string& path, Runtime& runtime, SequenceId sequence, const SessionState& state,
-                  RotationId rotation, const Digest& model, const std::string& model_name) {
-  Cache& cache = runtime.cache();
-  if (cache.length(sequence) > state.tokens.size()) (void)cache.truncate(sequence, state.tokens.size());
-  const CachePlan& plan = runtime.plan().cache;
-  const SavedContext saved = describe_context(cache, sequence);
-  assert(saved.runs.size() <= kMostSavedRuns && static_cast<size_t>(saved.length) <= state.tokens.size());
-  Header header{};
-  std::copy(std::begin(kMagic), std::end(kMagic), header.magic);
-  header.version = kVersion;
-  header.rotation = (saved.rotation.k ? 1u : 0u) | (saved.rotation.v ? 2u : 0u);
-  header.model = model;
-  header.rope = identify_rope(runtime.model(), rotation);
-  header.length = static_cast<uint64_t>(saved.length);
-  header.tokens = state.tokens.size();
-  header.seed = state.seed;
-  header.draws = std::min<uint64_t>(state.resume.draws, state.tokens.size());
-  header.open_tokens = state.resume.open_tokens;
-  header.shown_bytes = state.resume.shown_bytes;
-  header.cut_bytes = state.cut_text.size();
-  header.clamped_values = state.clamped_values;
-  header.context = state.context;
-  const std::string options = row_options(plan, /*numbers_only=*/true);
-  header.option_bytes = options.size();
-  header.layers = static_cast<uint32_t>(saved.layers);
-  header.kv_heads = static_cast<uint32_t>(saved.kv_heads);
-  header.head_dim = static_cast<uint32_t>(saved.head_dim);
-  header.runs = static_cast<uint32_t>(saved.runs.size());
-  header.layout.set(plan.layout);
-  header.model_name.set(model_name);
-  for (size_t r = 0; r < saved.runs.size(); ++r) {
-    const SavedRun& run = saved.runs[r];
-    header.run[r] = {static_cast<uint64_t>(run.first), static_cast<uint64_t>(run.count), {}, {}, run.cold};
-    header.run[r].k_format.set(name(run.k_format));
-    header.run[r].v_format.set(name(run.v_format));
-  }
+HeldContext held_context(const Cache& cache, const CachePlan& plan, SequenceId sequence, const Transformer& model,
+                         RotationId rotation) {
+  return {.context = describe_context(cache, sequence),
+          .rope = identify_rope(model, rotation),
+          .layout = plan.layout,
+          .options = row_options(plan, /*numbers_only=*/true)};
+}
 
+void save_session(const std::string& path, const HeldContext& held, const LayerRows& rows, const SessionState& state,
+                  const Digest& model, const std::string& model_name) {
   Writer writer(path);
+  const Header header = header_of(held, state, model, model_name);
   writer.begin();
   writer.write(std::as_bytes(std::span(&header, 1)));
   writer.end();
   writer.begin();
-  const std::span<const std::byte> tokens = std::as_bytes(std::span(state.tokens));
   constexpr std::array<std::byte, 16> zeros{};
-  writer.write(tokens);
-  writer.write(std::as_bytes(std::span(state.cut_text)));
-  writer.write(std::as_bytes(std::span(options)));
-  const size_t written = tokens.size() + state.cut_text.size() + options.size();
+  size_t written = 0;
+  for (const std::span<const std::byte> bytes :
+       {std::as_bytes(std::span(state.tokens)), std::as_bytes(std::span(state.cut_text)),
+        std::as_bytes(std::span(held.options))}) {
+    writer.write(bytes);
+    written += bytes.size();
+  }
   writer.write(std::span(zeros).first(saved_aligned(written) - written));
   writer.end();
-  for (size_t layer = 0; layer < saved.layers; ++layer) {
+  for (size_t layer = 0; layer < held.context.layers; ++layer) {
     writer.begin();
-    save_layer(cache, sequence, saved, layer, [&](std::span<const std::byte> bytes) { writer.write(bytes); });
+    rows(layer, [&](std::span<const std::byte> bytes) { writer.write(bytes); });
     writer.end();
   }
   writer.publish();
+}
+
+void save_session(const std::string& path, Runtime& runtime, SequenceId sequence, const SessionState& state,
+                  RotationId rotation, const Digest& model, const std::string& model_name) {
+  Cache& cache = runtime.cache();
+  if (cache.length(sequence) > state.tokens.size()) (void)cache.truncate(sequence, state.tokens.size());
+  const HeldContext held = held_context(cache, runtime.plan().cache, sequence, runtime.model(), rotation);
+  const auto rows = [&](size_t layer, const ByteSink& sink) { save_layer(cache, sequence, held.context, layer, sink); };
+  save_session(path, held, rows, state, model, model_name);
 }
 
 }  // namespace contexture

@@ -64,13 +64,29 @@ size_t planned_tokens(const SessionFile& session, std::optional<size_t> border, 
 /// are to be run again.
 bool is_rotated_alike(const SessionFile& session, const Transformer& model, RotationId rotation);
 
-/// Fills an empty sequence of the runtime's cache, of a text that is rotated alike. `model`: of the runtime's
-/// (identify_model). Throws Error where the session is of another model or does not fit the context; warns where rows
-/// were converted.
-void restore_session(const SessionFile& session, Runtime& runtime, SequenceId sequence, const Digest& model);
+/// Fills an empty sequence of a cache, of a text that is rotated alike; the cache was made as planned, for the model of
+/// this identity (identify_model). Throws Error where the session is damaged or of another model, is longer than the
+/// context, or finds no room (ErrorKind::busy); warns where rows were converted.
+void restore_session(const SessionFile& session, Cache& cache, const MemoryPlan& plan, SequenceId sequence,
+                     const Digest& model);
 
-/// Writes a sequence and its state, of which it holds the first tokens, to a file that is there whole or as it was;
-/// what it holds beyond them is forgotten. Throws Error where it cannot be written.
+/// What a session file says about a sequence, beside its text and its rows.
+struct HeldContext {
+  SavedContext context;
+  uint64_t rope;  // identify_rope
+  std::string layout, options;
+};
+HeldContext held_context(const Cache& cache, const CachePlan& plan, SequenceId sequence, const Transformer& model,
+                         RotationId rotation);
+
+/// Hands the rows of a layer to the sink piece by piece (save_layer).
+using LayerRows = std::function<void(size_t layer, const ByteSink& sink)>;
+
+/// Writes a context and its state, of which it holds the first tokens, to a file that is there whole or as it was.
+/// Throws Error where it cannot be written.
+void save_session(const std::string& path, const HeldContext& held, const LayerRows& rows, const SessionState& state,
+                  const Digest& model, const std::string& model_name);
+/// The same of a sequence; what it holds beyond the state's tokens is forgotten.
 void save_session(const std::string& path, Runtime& runtime, SequenceId sequence, const SessionState& state,
                   RotationId rotation, const Digest& model, const std::string& model_name);
 

@@ -1,5 +1,6 @@
 #include "engine/swap_space.h"
 
+#include <new>
 #include <utility>
 
 namespace contexture {
@@ -20,7 +21,12 @@ std::optional<SwapSpace::Ticket> SwapSpace::out(SequenceId sequence, uint64_t ru
   const double both_ways = 2 * ns_per_byte_ * static_cast<double>(bytes);
   if (both_ways >= static_cast<double>(run_ns)) return std::nullopt;
   const uint64_t begin = clock_();
-  contexts_[next_] = contexture::swap_out(*cache_, sequence);
+  try {
+    contexts_[next_] = contexture::swap_out(*cache_, sequence);
+  } catch (const std::bad_alloc&) {
+    contexts_.erase(next_);
+    return std::nullopt;
+  }
   observe(bytes, clock_() - begin);
   used_ += bytes;
   return next_++;

@@ -17,8 +17,8 @@ class SwapSpace {
   /// `bytes` at most, in the plan; `cache` null: nothing can be swapped. `clock`: nanoseconds.
   SwapSpace(Cache* cache, size_t bytes, std::function<uint64_t()> clock);
 
-  /// Takes a copy of the sequence; nothing where there is no room, or where running its tokens again would be sooner:
-  /// `run_ns` nanoseconds.
+  /// Takes a copy of the sequence; nothing where there is no room, here or in the machine, or where running its tokens
+  /// again would be sooner: `run_ns` nanoseconds.
   std::optional<Ticket> out(SequenceId sequence, uint64_t run_ns);
   /// Fills an empty sequence; false where the cache has no room.
   bool in(Ticket ticket, SequenceId sequence);

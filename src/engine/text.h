@@ -31,6 +31,8 @@ struct Rows {
   std::span<const float> logits = {};  // (rows, vocabulary): of those that it wanted them of
   std::span<const float> hidden = {};  // (tokens, width): of all that the step carried, where it wants them
   size_t width = 0;
+
+  bool empty() const { return logits.empty() && hidden.empty(); }
 };
 
 /// A text on its way through an executor: tokens that a sequence is to hold, and what becomes of them. It knows no

@@ -34,6 +34,16 @@ TEST(Policy, TextsThatDecodeComeFirstAndPromptsShareTheRest) {
   EXPECT_EQ(shares({{100, false}, decodes, decodes}, {18}), (Shares{16, 1, 1})) << "the oldest always gets on";
 }
 
+TEST(Policy, EachTextIsKeptARowAndTheOthersGoByAge) {
+  const Wish decodes{1, true, 1}, prompt{100, false, 1}, scored{100, false, 100}, half{100, false, 50};
+  EXPECT_EQ(shares({scored, decodes, decodes}, {.tokens = 102, .rows = 10}), (Shares{8, 1, 1}));
+  EXPECT_EQ(shares({scored, scored}, {.tokens = 200, .rows = 10}), (Shares{9, 1}));
+  EXPECT_EQ(shares({half, decodes}, {.tokens = 200, .rows = 10}), (Shares{59, 1})) << "its first half wants none";
+  EXPECT_EQ(shares({scored, prompt}, {.tokens = 200, .rows = 10}), (Shares{9, 100}));
+  EXPECT_EQ(shares({decodes, decodes, prompt}, {.tokens = 200, .rows = 2}), (Shares{1, 1, 99}));
+  EXPECT_EQ(shares({scored, decodes}, {.tokens = 200, .rows = 1}), (Shares{1, 0})) << "the oldest always gets on";
+}
+
 TEST(Policy, AStepHasTimeForSoManyTokensOfPrompts) {
   const StepRates rates{.step_ns = 10'000, .prompt_token_ns = 1'000};
   EXPECT_EQ(prompt_tokens_in_time({512, 110'000}, rates), 100u);
@@ -51,18 +61,39 @@ TEST(Policy, RatesFollowWhatIsSeen) {
   EXPECT_NEAR(static_cast<double>(rates.prompt_token_ns), 1'000, 20);
 }
 
+/// `given` is what there would be with rows for all.
+void check_rows(const std::vector<Wish>& wishes, const StepBudget& budget, const Shares& given, const Shares& cut) {
+  size_t rows = 0, wanted = 0, wanting = 0;
+  for (size_t i = 0; i < wishes.size(); ++i) {
+    rows += wishes[i].rows_of(cut[i]);
+    wanted += wishes[i].rows_of(given[i]);
+    wanting += wishes[i].rows_of(given[i]) > 0;
+  }
+  ASSERT_EQ(rows, std::min(wanted, budget.rows)) << "nothing is left unused";
+  for (size_t i = 0; i < wishes.size(); ++i) {
+    const size_t wants = wishes[i].rows_of(given[i]), has = wishes[i].rows_of(cut[i]);
+    ASSERT_EQ(given[i] - cut[i], wants - has) << "what wants no row is not cut";
+    ASSERT_TRUE(has > 0 || wants == 0 || wanting > budget.rows) << "nobody waits for one that is scored";
+    const size_t others = wanting - (wants > 0 ? 1 : 0);
+    ASSERT_TRUE(i > 0 || has >= std::min(wants, budget.rows - std::min(budget.rows, others))) << "the oldest first";
+  }
+}
+
 TEST(Policy, OfAnyTextsTheBudgetHoldsAndEachGetsItsPart) {
   std::mt19937 random = fresh_random();
   for (int round = 0; round < 20'000; ++round) {
     std::vector<Wish> wishes(1 + random() % 20);
     size_t decoding = 0, prompts = 0;
     for (Wish& w : wishes) {
-      w = random() % 2 ? Wish{1, true} : Wish{random() % 2000, false};
+      w = random() % 2 ? Wish{1, true, 1} : Wish{random() % 2000, false};
+      if (!w.decodes && w.tokens > 0) w.rows = random() % 4 ? 1 : 1 + random() % w.tokens;
       decoding += w.decodes;
       prompts += !w.decodes && w.tokens > 0;
     }
-    const StepBudget budget{1 + random() % 600};
+    StepBudget budget{1 + random() % 600};
     const Shares given = shares(wishes, budget);
+    budget.rows = 1 + random() % 60;
+    check_rows(wishes, budget, given, shares(wishes, budget));
     const size_t all = std::accumulate(given.begin(), given.end(), size_t{0});
     ASSERT_LE(all, budget.tokens);
     const size_t asked =
@@ -82,15 +113,21 @@ TEST(Policy, OfAnyTextsTheBudgetHoldsAndEachGetsItsPart) {
 class FakeExecutor final : public Executor {
  public:
   FakeExecutor(size_t sequences, size_t context, size_t pages, uint64_t& clock)
-      : Executor(
-            {.context = context, .sequences = sequences, .vocabulary = 2, .step_tokens = 64, .logit_rows = sequences}),
+      : Executor({.context = context,
+                  .sequences = sequences,
+                  .vocabulary = 2,
+                  .step_tokens = 64,
+                  .logit_rows = sequences + kLeastPart}),
         clock_(clock),
+        logits_(2 * capacities().logit_rows),
         books_(pages, sequences, context) {}
 
   Books& books() override { return books_; }
   StepResult forward(const Step& step) override {
     clock_ += 1000 + 10 * step.tokens.size();
-    return {};
+    const size_t rows = static_cast<size_t>(std::ranges::count(step.wants_logits, 1));
+    EXPECT_LE(rows, capacities().logit_rows);
+    return {.logits = std::span(logits_).first(2 * std::min(rows, capacities().logit_rows))};
   }
   PageBook& pages() { return books_.book; }
 
@@ -118,6 +155,7 @@ class FakeExecutor final : public Executor {
   };
 
   uint64_t& clock_;
+  std::vector<float> logits_;
   PagedBooks books_;
 };
 
@@ -133,7 +171,10 @@ class FakeText final : public Text {
     tokens_ = std::move(prompt);
   }
   size_t adoptable() const override { return tokens_.size() - 1; }
-  size_t rows_wanted(size_t, size_t) const override { return 0; }
+  /// One that makes nothing is scored, every token of it.
+  size_t rows_wanted(size_t first, size_t count) const override {
+    return makes_ == 0 ? count : first + count == tokens_.size() ? 1 : 0;
+  }
   size_t most_tokens() const override { return prompt_ + makes_; }
   void begin(const PrefixReport&) override {}
   void ran(size_t, size_t length) override {

@@ -55,7 +55,7 @@ class ResumeTest : public testing::Test {
     Runtime runtime(opened_->file, cache);
     const OwnedSequence sequence(runtime.cache());
     const Digest identity{1, 2};
-    if (session) restore_session(*session, runtime, sequence.id(), identity);
+    if (session) restore_session(*session, runtime.cache(), runtime.plan(), sequence.id(), identity);
     (void)runtime.cache().truncate(sequence.id(), std::min(runtime.cache().length(sequence.id()), prompt.size() - 1));
     std::string streamed;
     GenerationCallbacks callbacks;

@@ -182,9 +182,8 @@ TEST_P(OverRanks, TextsInCompanyAreWhatTheyAreAlone) {
   Runtime one(opened.file, ring_options(3, 1));
   const std::vector<Generation> on_one = generate_all(one, opened.need_tokenizer(), requests);
   const auto shared = std::make_shared<const Transformer>(opened.file);
-  RunOptions options = ring_options(3, static_cast<size_t>(GetParam()));
-  options.dealing = Dealing::by_position;
-  const MemoryPlan plan = plan_memory(opened.file, options);
+  const MemoryPlan plan = plan_memory(opened.file, ring_options(3, static_cast<size_t>(GetParam())));
+  ASSERT_EQ(plan.ring.dealing, Dealing::by_position);
   const auto over = [&](const std::function<void(RingExecutor&)>& body) {
     over_ranks(GetParam(), shared, plan, {.mode = *ring_mode_from_name("pass-q")}, body);
   };

@@ -111,7 +111,8 @@ class SessionTest : public testing::Test {
   void restore(Fed& run) const { restore(run, identity_); }
   void restore(Fed& run, const Digest& identity) const {
     const std::vector<std::byte> bytes = read_bytes(session_.path());
-    restore_session(read_session(bytes, session_.path()), run.runtime, run.sequence.id(), identity);
+    restore_session(read_session(bytes, session_.path()), run.runtime.cache(), run.runtime.plan(), run.sequence.id(),
+                    identity);
   }
 
   TemporaryFile model_;
@@ -326,7 +327,7 @@ TEST_F(SessionTest, OfVersion2IsRead) {
   EXPECT_EQ(old.state.tokens, now.state.tokens);
   Fed to(file_, options);
   const LogWatch log;
-  restore_session(old, to.runtime, to.sequence.id(), identity_);
+  restore_session(old, to.runtime.cache(), to.runtime.plan(), to.sequence.id(), identity_);
   EXPECT_EQ(log.text(), "") << "as it was saved: nothing is converted";
   EXPECT_EQ(to.runtime.cache().length(to.sequence.id()), 200u);
 }
@@ -380,11 +381,11 @@ TEST_F(DamagedSession, WrongNumbersWithRightChecksumsAreHarmless) {
     for (int n = 0; n < 1 + repeat % 3; ++n) damaged[random() % 400] = static_cast<std::byte>(random());
     Fed run(file_, small_options(cache_layouts()[repeat % 3], Format::f16, Format::f16, 8));
     const LogWatch log;
-    refused +=
-        !error_of([&] {
-           restore_session(read_session(damaged, "s", /*verify=*/false), run.runtime, run.sequence.id(), identity_);
-           run.feed(text(0, 1), 1);
-         }).empty();
+    refused += !error_of([&] {
+                  restore_session(read_session(damaged, "s", /*verify=*/false), run.runtime.cache(), run.runtime.plan(),
+                                  run.sequence.id(), identity_);
+                  run.feed(text(0, 1), 1);
+                }).empty();
   }
   EXPECT_GT(refused, 1000u);
   EXPECT_LT(refused, 4000u) << "some bytes are values of K and V";

@@ -14,6 +14,10 @@ enum class Dealing : uint8_t {
   by_position,  ///< runs of 64 positions in turn, there and back: no rank holds more than 64 tokens more
 };
 std::string_view name(Dealing dealing);
+/// A sequence that is alone is spread evenly; sequences that keep company must not notice each other.
+constexpr Dealing dealing_of(size_t sequences) {
+  return sequences > 1 ? Dealing::by_position : Dealing::balanced;
+}
 
 /// By position, who holds a token depends on where it is and on how many ranks there are: not on how the text came in
 /// steps, nor on what else is in them, nor on which sequence it is. So what a rank computes of a sequence, and in which
