@@ -1,18 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <limits>
 #include <random>
 #include <thread>
 
+#include "api/engines.h"
 #include "base/error.h"
-#include "contexture/contexture.h"
-#include "files/model_file.h"
 #include "support/allocations.h"
 #include "support/letter_model.h"
-#include "support/random.h"
-#include "support/random_model.h"
 #include "support/sanitized.h"
 
 namespace contexture {
@@ -20,71 +15,6 @@ namespace {
 
 using testing::HasSubstr;
 using namespace std::chrono_literals;
-
-/// A random model with a byte vocabulary, of which one token is damaged: what it is read into is not a number.
-class Engines : public testing::Test {
- protected:
-  static constexpr int32_t kDamaged = 258;
-
-  void SetUp() override {
-    write_random_model({.layers = 2, .vocabulary = 259, .tied = false}, file_.path(), /*with_vocabulary=*/true);
-    damage();
-    model_.emplace(Model::open(file_.path(), {.threads = 2}));
-  }
-
-  /// Overwrites the embedding of kDamaged with bytes that are NaN in any float format.
-  void damage() const {
-    size_t at = 0, bytes = 0;
-    {
-      const ModelFile file = open_model(file_.path());
-      const StoredTensor* embedding = file.find("token_embd.weight");
-      ASSERT_TRUE(embedding);
-      bytes = embedding->data.size() / 259;
-      at = static_cast<size_t>(embedding->data.data() - file.maps.at(0).bytes().data()) + kDamaged * bytes;
-    }
-    std::fstream disk(file_.path(), std::ios::in | std::ios::out | std::ios::binary);
-    disk.seekp(static_cast<std::streamoff>(at));
-    disk << std::string(bytes, '\xff');
-    ASSERT_TRUE(disk.good());
-  }
-
-  static EngineOptions options(size_t sequences, size_t context = 200) {
-    return {.context = context, .sequences = sequences, .threads = 2, .step_tokens = 48};
-  }
-
-  std::vector<int32_t> random_tokens(size_t count) {
-    std::vector<int32_t> tokens(count);
-    for (int32_t& t : tokens) t = static_cast<int32_t>(random_() % kDamaged);
-    return tokens;
-  }
-
-  /// A request that never chooses the damaged token.
-  static Request ask(std::vector<int32_t> tokens) {
-    Request request{.prompt = TokenPrompt{std::move(tokens)}};
-    request.sampling.logit_bias = {{kDamaged, -std::numeric_limits<float>::infinity()}};
-    return request;
-  }
-
-  Request random_request(size_t longest_prompt, size_t max_tokens) {
-    Request r = ask(random_tokens(1 + random_() % longest_prompt));
-    r.sampling.temperature = random_() % 3 == 0 ? 0.f : 1.f;
-    r.sampling.seed = random_();
-    r.limits = {.max_tokens = 1 + random_() % max_tokens, .ignore_end = random_() % 4 != 0};
-    if (random_() % 4 == 0) r.limits.stop = {"a", "xyz"};
-    return r;
-  }
-
-  static void expect_same(const Generation& made, const Generation& expected) {
-    EXPECT_EQ(made.token_ids, expected.token_ids);
-    EXPECT_EQ(made.log_probabilities, expected.log_probabilities) << "to the bit";
-    EXPECT_EQ(made.text, expected.text);
-    EXPECT_EQ(made.finish_reason, expected.finish_reason);
-  }
-
-  TemporaryFile file_;
-  std::optional<Model> model_;
-  std::mt19937 random_ = fresh_random();
-};
 
 TEST_F(Engines, EventsComeInOrderAndSayAllThatIsMade) {
   Engine engine(*model_, options(2));
@@ -163,6 +93,8 @@ TEST_F(Engines, WhatGoesWrongWithOneReachesNobodyElse) {
   std::vector<Request> good;
   for (size_t i = 0; i < 4; ++i) good.push_back(random_request(80, 40));
   std::vector<int32_t> bad_tokens = random_tokens(60);
+  for (Request& r : good) std::get<TokenPrompt>(r.prompt).tokens[0] = 1;  // what two begin with is held for both
+  bad_tokens[0] = 2;
   bad_tokens[50] = kDamaged;
   std::vector<Stream> streams;
   streams.push_back(engine.submit(good[0]));
@@ -238,82 +170,16 @@ TEST_F(Engines, ErrorsTellWhoseFaultTheyAre) {
 }
 
 TEST_F(Engines, WaitsEndWhenTheCallerSaysSo) {
-  Engine engine(*model_, options(1));
-  Request request = ask(random_tokens(150));
-  request.limits = {.max_tokens = 40, .ignore_end = true};
+  Engine engine(*model_, options(1, 4000));
+  Request request = ask(random_tokens(2000));
+  request.limits = {.max_tokens = 1000, .ignore_end = true};
   Stream first = engine.submit(request), second = engine.submit(request);
   EXPECT_FALSE(second.wait(0ms));
   EXPECT_FALSE(second.next(0ms));
   EXPECT_FALSE(second.ended());
+  first.cancel();
+  second.cancel();
   EXPECT_TRUE(second.wait(60s));
-}
-
-TEST_F(Engines, SessionsAreKeptForkedCutAndSaved) {
-  Engine engine(*model_, options(2));
-  Request request = ask(random_tokens(40));
-  request.session = engine.session();
-  request.limits = {.max_tokens = 10, .ignore_end = true};
-  request.sampling.temperature = 0;
-  const Generation first = generate(engine, request);
-  std::vector<int32_t> all = std::get<TokenPrompt>(request.prompt).tokens;
-  all.insert(all.end(), first.token_ids.begin(), first.token_ids.end());
-  std::vector<int32_t> held = all;
-  held.pop_back();  // the last token was made and not run
-  EXPECT_EQ(request.session->tokens(), held);
-
-  const TemporaryFile saved{".session"};
-  request.session->save(saved.path());
-  const std::shared_ptr<Session> branch = request.session->fork();
-  branch->truncate(30);
-  EXPECT_EQ(branch->tokens().size(), 30u);
-  EXPECT_THROW(branch->truncate(31), Error);
-
-  Request more = request;
-  more.prompt = TokenPrompt{all};
-  const Generation second = generate(engine, more);
-  EXPECT_EQ(second.prefilled_tokens, 1u);
-  Engine other(*model_, options(1));
-  more.session = other.load_session(saved.path());
-  EXPECT_EQ(more.session->tokens(), held);
-  const Generation resumed = generate(other, more);
-  EXPECT_EQ(resumed.prefilled_tokens, 1u);
-  expect_same(resumed, second);
-  more.session = branch;
-  const Generation branched = generate(engine, more);
-  expect_same(branched, second);
-  std::ofstream(saved.path(), std::ios::app) << "x";
-  try {
-    other.load_session(saved.path());
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::damaged);
-  }
-}
-
-/// More sessions than sequences: those that are idle make room, and lose nothing.
-TEST_F(Engines, IdleSessionsMakeRoom) {
-  for (const std::string layout : {"paged", "contiguous", "mixed"}) {
-    EngineOptions small = options(2);
-    small.cache.layout = layout;
-    Engine engine(*model_, small);
-    std::vector<Request> requests(5);
-    for (Request& r : requests) {
-      r = ask(random_tokens(50));
-      r.session = engine.session();
-      r.limits = {.max_tokens = 6, .ignore_end = true};
-    }
-    for (int turn = 0; turn < 3; ++turn) {
-      for (Request& r : requests) {
-        Engine fresh(*model_, small);
-        Request alone = r;
-        alone.session = nullptr;
-        const Generation made = generate(engine, r);
-        expect_same(made, generate(fresh, alone));
-        auto& tokens = std::get<TokenPrompt>(r.prompt).tokens;
-        tokens.insert(tokens.end(), made.token_ids.begin(), made.token_ids.end());
-      }
-    }
-  }
 }
 
 TEST_F(Engines, TextsAreScoredAndEmbeddedWhateverRunsBesideThem) {
@@ -347,6 +213,87 @@ TEST_F(Engines, TextsAreScoredAndEmbeddedWhateverRunsBesideThem) {
   EXPECT_THROW(engine.score(TokenPrompt{text}, 70), Error);
   EXPECT_THROW(engine.embed(TokenPrompt{{1, kDamaged}}).get(), Error);
   beside.wait();
+}
+
+/// A text that wants a row of logits for every token came first, and holds up nobody.
+TEST_F(Engines, AScoredTextHoldsUpNoYoungerOne) {
+  EngineOptions small = options(2, 4000);
+  small.step_tokens = 64;
+  Engine engine(*model_, small);
+  std::future<std::vector<float>> scores = engine.score(TokenPrompt{random_tokens(3900)});
+  Request quick = ask(random_tokens(10));
+  quick.limits = {.max_tokens = 20, .ignore_end = true};
+  EXPECT_EQ(engine.submit(quick).wait().token_ids.size(), 20u);
+  EXPECT_EQ(scores.wait_for(0s), std::future_status::timeout) << "some hundred steps of 33 rows";
+  EXPECT_EQ(scores.get().size(), 3899u);
+}
+
+TEST_F(Engines, ReadingsCanBeCancelledAndHaveNamespaces) {
+  Engine engine(*model_, options(1, 4000));
+  const auto cancelled = std::make_shared<std::atomic<bool>>(false);
+  const std::vector<int32_t> text = random_tokens(3900);
+  std::future<std::vector<float>> scores = engine.score(TokenPrompt{text}, 1, {.cancelled = cancelled});
+  *cancelled = true;
+  try {
+    scores.get();
+    FAIL() << "it was cancelled";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::cancelled);
+  }
+  Request request = ask({text.begin(), text.begin() + 60});
+  request.limits.max_tokens = 1;
+  request.name_space = "a";
+  (void)generate(engine, request);
+  const auto reused = [&](const std::string& name_space) {
+    while (engine.statistics().running > 0) std::this_thread::sleep_for(1ms);
+    const uint64_t before = engine.statistics().reused_tokens;
+    engine.score(TokenPrompt{{text.begin(), text.begin() + 60}}, 59, {.name_space = name_space}).get();
+    while (engine.statistics().running > 0) std::this_thread::sleep_for(1ms);
+    return engine.statistics().reused_tokens - before;
+  };
+  EXPECT_EQ(reused("b"), 0u);
+  EXPECT_GT(reused("a"), 0u);
+}
+
+TEST_F(Engines, SoManyRequestsMayBeThereAtOnce) {
+  EngineOptions few = options(1, 200);
+  few.waiting = 0;
+  Engine engine(*model_, few);
+  Request request = ask(random_tokens(100));
+  request.limits = {.max_tokens = 20, .ignore_end = true};
+  for (int round = 0; round < 3; ++round) {
+    Stream stream = engine.submit(request);
+    EXPECT_THROW(engine.submit(request), Error);
+    EXPECT_THROW(engine.embed(request.prompt), Error);
+    stream.wait();  // from here on there is room for another
+    EXPECT_EQ(engine.score(request.prompt, 99).get().size(), 1u);
+  }
+}
+
+TEST_F(Engines, MayBeClosedByAnyAndDestroyedInACallback) {
+  Request request = ask(random_tokens(50));
+  request.limits = {.max_tokens = 3900, .ignore_end = true};
+  {
+    Engine engine(*model_, options(2, 4000));
+    Stream stream = engine.submit(request);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) threads.emplace_back([&] { engine.close(); });
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_THROW(engine.submit(request), Error);
+    EXPECT_THROW(stream.wait(), Error);
+  }
+  auto engine = std::make_unique<Engine>(*model_, options(2, 4000));
+  std::promise<ErrorKind> last;
+  std::promise<void> submitted;
+  std::shared_future<void> is_submitted = submitted.get_future();
+  Stream stream = engine->submit(request, [&, is_submitted](const Event& event) {
+    is_submitted.wait();
+    engine.reset();
+    if (const auto* failed = std::get_if<FailedEvent>(&event)) last.set_value(failed->kind);
+  });
+  submitted.set_value();
+  EXPECT_EQ(last.get_future().get(), ErrorKind::closed);
+  EXPECT_THROW(stream.wait(), Error);
 }
 
 TEST_F(Engines, AModelIsThereOnceAndPlannedExactly) {
@@ -394,6 +341,13 @@ TEST_F(Engines, AStormIsWhatEachIsAlone) {
   while (engine.statistics().running > 0) std::this_thread::sleep_for(1ms);  // it is told after the step
   EXPECT_GT(engine.statistics().preemptions, 0u);
   EXPECT_EQ(engine.statistics().waiting, 0u);
+  // What is planned is there: another storm takes what its requests hold, and what may be swapped.
+  streams.clear();
+  const AllocationWatch watch;
+  constexpr size_t kMore = 64, kOfARequest = 16 << 10;
+  for (size_t i = 0; i < kMore; ++i) streams.emplace_back(i % kinds, engine.submit(all[i % kinds]));
+  for (auto& [kind, stream] : streams) EXPECT_EQ(stream.wait().token_ids, expected[kind].token_ids);
+  EXPECT_TRUE(!kWatchesAllocations || watch.peak() <= small.swap_bytes + kMore * kOfARequest) << watch.peak();
 }
 
 /// Submitted, cancelled, watched and forgotten by sixteen threads.
@@ -480,8 +434,13 @@ TEST(Conversations, OverOneEngineShareTheModel) {
   EXPECT_EQ(cut.finish_reason, FinishReason::cancelled);
   EXPECT_EQ(cut.token_ids.size(), 1u);
   EXPECT_EQ(conversation.messages().back().content, cut.text);
+  const size_t before = conversation.messages().size();
+  const auto thrower = [](const GeneratedToken&) -> bool { throw std::runtime_error("mine"); };
+  EXPECT_THROW(conversation.say("thrown", greedy, limits, thrower), std::runtime_error);
+  EXPECT_EQ(conversation.messages().size(), before) << "as if it had not been said";
+  EXPECT_FALSE(conversation.say("and so", greedy, limits).text.empty());
   Conversation moved = std::move(conversation);
-  EXPECT_EQ(moved.messages().back().content, cut.text);
+  EXPECT_EQ(moved.messages().size(), before + 2);
   EXPECT_THROW(Conversation(engine, {.chat_format = "nope"}), Error);
 }
 

@@ -124,12 +124,14 @@ class FakeExecutor final : public Executor {
 
   Books& books() override { return books_; }
   StepResult forward(const Step& step) override {
+    if (breaks) throw std::runtime_error("the device is gone");
     clock_ += 1000 + 10 * step.tokens.size();
     const size_t rows = static_cast<size_t>(std::ranges::count(step.wants_logits, 1));
     EXPECT_LE(rows, capacities().logit_rows);
     return {.logits = std::span(logits_).first(2 * std::min(rows, capacities().logit_rows))};
   }
   PageBook& pages() { return books_.book; }
+  bool breaks = false;
 
  private:
   struct PagedBooks final : Books {
@@ -244,6 +246,26 @@ TEST(Policy, AMillionArrivalsAllEndWithinTheBound) {
   EXPECT_GT(scheduler.counts().preemptions, 0u);
   executor.pages().check();
   EXPECT_EQ(executor.pages().available(), 40u) << "every page is free, or kept for nobody in particular";
+}
+
+/// An executor that breaks ends the step, and whoever drives it ends the texts; the books are whole.
+TEST(Policy, AnExecutorThatBreaksIsHeardByWhoeverDrives) {
+  uint64_t clock = 0, step = 0;
+  FakeExecutor executor(2, 120, 40, clock);
+  Scheduler scheduler(executor, nullptr);
+  FakeText::Ends ends;
+  ends.at.resize(3);
+  for (size_t i = 0; i < 3; ++i) {
+    scheduler.submit(std::make_unique<FakeText>(i, std::vector<TokenId>(50, 1), 10, ends, step));
+  }
+  scheduler.step();
+  executor.breaks = true;
+  EXPECT_THROW(scheduler.step(), std::runtime_error);
+  scheduler.fail_all(std::make_exception_ptr(std::runtime_error("closed")));
+  EXPECT_EQ(ends.failed, 3u);
+  EXPECT_EQ(scheduler.counts().running + scheduler.counts().waiting, 0u);
+  executor.pages().check();
+  EXPECT_EQ(executor.pages().available(), 40u);
 }
 
 }  // namespace
