@@ -19,6 +19,7 @@ struct TextPrompt {
   std::string text;
   bool add_begin = true;      ///< the begin token precedes it, where the model wants one
   bool parse_special = true;  ///< "<|eot_id|>" in it is that token; false: it is text like any other
+  bool goes_on = false;       ///< it follows other text: no space is put in front (Generation::cut_text)
 };
 
 /// Tokens as they are.

@@ -83,7 +83,8 @@ std::vector<int32_t> Model::tokens_of(const Prompt& prompt) const {
   if (const auto* tokens = std::get_if<TokenPrompt>(&prompt)) return tokens->tokens;
   const Tokenizer& tokenizer = impl_->opened.need_tokenizer();
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
-    return tokenizer.encode(text->text, {.add_begin = text->add_begin, .parse_special = text->parse_special});
+    return tokenizer.encode(
+        text->text, {.add_begin = text->add_begin, .parse_special = text->parse_special, .goes_on = text->goes_on});
   }
   const ChatPrompt& chat = std::get<ChatPrompt>(prompt);
   const ChatTemplate& chat_template = impl_->chat_template(chat.chat_format, chat.parse_special);

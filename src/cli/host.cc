@@ -29,6 +29,7 @@ class Machine final : public Host {
   const MemoryPlan* plan() const override { return &runtime_->plan(); }
   const Transformer* model() const override { return &runtime_->model(); }
   Runtime* machine() override { return &*runtime_; }
+  std::optional<size_t> clamped_values() override { return runtime_->cache().clamped_values(); }
 
  private:
   const OpenedModel opened_;
@@ -63,23 +64,11 @@ class Rank final : public Host {
   /// Rank 0 says how large; the others hear it.
   void start(RunOptions options) override {
     executor_.reset();  // over ranks too, there is one at a time
-    uint64_t sizes[] = {options.cache.context, options.cache.sequences, options.chunk, options.logit_rows};
-    ranks_.await_broadcast(0, std::as_writable_bytes(std::span(sizes)));
-    if (sizes[0] == 0) return;
-    options.cache.context = sizes[0];
-    options.cache.sequences = sizes[1];
-    options.chunk = sizes[2];
-    options.logit_rows = sizes[3];
+    if (!hear_sizes(options)) return;
     options.ranks = static_cast<size_t>(ranks_.ranks());
     options.threads = flags_.ring.threads_of_rank(flags_.cache.threads);
-    const OpenedModel& opened = shared_.opened();
-    if (flags_.ring.local_ranks == 0 && ranks_.ranks() > 1) agree(ranks_, "the model", mark_of_model(options.threads));
-    plan_ = plan_memory(opened.file, options);
-    const CachePlan& cache = plan_->cache;
-    agree(
-        ranks_, "how the context is held",
-        fmt::format("{}; {}; {} sequences, steps of {}; {} {:g} {:g}", contexture::describe(cache), all_options(cache),
-                    cache.sequences, plan_->step_tokens, flags_.ring.mode, flags_.ring.flops, flags_.ring.bandwidth));
+    plan_ = plan_memory(shared_.opened().file, options);
+    agree_on_plan();
     executor_.emplace(shared_.transformer(options.threads), sizes_of(*plan_), plan_->ring, ranks_,
                       flags_.ring.choice());
     const RingChoice& choice = executor_->choice();
@@ -111,9 +100,35 @@ class Rank final : public Host {
   const OpenedModel* opened() const override { return &shared_.opened(); }
   const MemoryPlan* plan() const override { return &*plan_; }
   const Transformer* model() const override { return &executor_->model(); }
-  RingExecutor* ring() override { return &*executor_; }
+  void report(SequenceId sequence, Json* json) override {
+    const std::vector<RingReport> ranks = executor_->report(sequence);
+    if (json) {
+      (*json)["ranks"] = ring_json(ranks);
+    } else {
+      print_ring(ranks);
+    }
+  }
 
  private:
+  /// Rank 0's; false where there is nothing more to start.
+  bool hear_sizes(RunOptions& options) {
+    uint64_t sizes[] = {options.cache.context, options.cache.sequences, options.chunk, options.logit_rows};
+    ranks_.await_broadcast(0, std::as_writable_bytes(std::span(sizes)));
+    options.cache.context = sizes[0];
+    options.cache.sequences = sizes[1];
+    options.chunk = sizes[2];
+    options.logit_rows = sizes[3];
+    return sizes[0] > 0;
+  }
+  void agree_on_plan() {
+    const int threads = plan_->workspace.threads;
+    if (flags_.ring.local_ranks == 0 && ranks_.ranks() > 1) agree(ranks_, "the model", mark_of_model(threads));
+    const CachePlan& cache = plan_->cache;
+    agree(
+        ranks_, "how the context is held",
+        fmt::format("{}; {}; {} sequences, steps of {}; {} {:g} {:g}", contexture::describe(cache), all_options(cache),
+                    cache.sequences, plan_->step_tokens, flags_.ring.mode, flags_.ring.flops, flags_.ring.bandwidth));
+  }
   /// The same where the model is: what it is made of, and all its bytes.
   std::string mark_of_model(int threads) const {
     const ModelConfig config = read_config(metadata());
@@ -144,7 +159,23 @@ class Graphs final : public Host {
     return fmt::format("{} (static graphs, {}, mode {})", human_bytes(runner.kv().bytes()), name(runner.kv().update()),
                        name(runner.mode()));
   }
-  StaticModel* compiled() override { return &model_; }
+  /// How long shards took and what was copied, to the log.
+  void report(SequenceId, Json*) override {
+    const StaticRunner& runner = model_.runner();
+    for (const bool prefill : {true, false}) {
+      const std::vector<cxg_timings> timings = runner.timings(prefill);
+      for (size_t i = 0; i < timings.size(); ++i) {
+        if (timings[i].executions == 0) continue;
+        log_debug(
+            "{}, {}: {} executions of {:.3f} ms", runner.shards()[i].name, prefill ? "prefill_forward" : "kv_forward",
+            timings[i].executions,
+            1e-6 * static_cast<double>(timings[i].total_nanoseconds) / static_cast<double>(timings[i].executions));
+      }
+    }
+    const FixedKv::Moved& moved = runner.kv().moved();
+    log_info("copied: {} B of K, {} B of V, {} B rearranged between graphs; {} views registered", moved.k, moved.v,
+             moved.rearranged, runner.memory().registered);
+  }
 
  private:
   mutable StaticModel model_;

@@ -26,14 +26,16 @@ class Host {
   virtual Executor& executor() = 0;
   /// How the context is held, in a few words.
   virtual std::string describe() const = 0;
+  /// What it has to say of a text that was run, beside what all say: into `json`, or to people where that is null.
+  virtual void report(SequenceId, Json*) {}
+  /// Values of K and V that were beyond what their format holds; nothing where that is not counted.
+  virtual std::optional<size_t> clamped_values() { return std::nullopt; }
 
   /// Null where it is another.
   virtual const OpenedModel* opened() const { return nullptr; }
   virtual const MemoryPlan* plan() const { return nullptr; }
   virtual const Transformer* model() const { return nullptr; }
   virtual Runtime* machine() { return nullptr; }
-  virtual RingExecutor* ring() { return nullptr; }
-  virtual StaticModel* compiled() { return nullptr; }
 };
 
 /// Flags that choose a host.

@@ -74,7 +74,7 @@ struct Run {
   /// Makes what runs it, as large as the prompt and the answer ask for.
   void start(Host& host, std::span<const TokenId> ids, GenerateOptions& generate,
              std::optional<RunSession>& kept) const {
-    if (compiled.given()) return host.start({});
+    if (!host.opened()) return host.start({});  // graphs are of the size that they are
     RunOptions options = cache.options(host.metadata());
     options.cache.resumable = generate.resumable = kept.has_value();
     if (options.cache.context == 0) {
@@ -110,38 +110,16 @@ struct Run {
   void report(Host& host, SequenceId sequence, const Generation& made, const GenerateOptions& generate,
               const std::optional<RunSession>& kept) const {
     log_info("{}", explain_prefix(made));
-    if (host.compiled()) log_shards(host.compiled()->runner());
     tell("seed {}\n", generate.sampling.seed);
-    std::vector<RingReport> ranks;
-    if (host.ring()) ranks = host.ring()->report(sequence);
-    size_t clamped = 0;
-    if (host.machine()) {
-      clamped = kept ? kept->clamped_values(*host.machine()) : host.machine()->cache().clamped_values();
-    }
+    const std::optional<size_t> clamped = kept ? kept->clamped_values(*host.machine()) : host.clamped_values();
     if (model.json) {
       Json j = result(made);
-      if (host.machine()) j["clamped_values"] = clamped;
-      if (host.ring()) j["ranks"] = ring_json(ranks);
+      if (clamped) j["clamped_values"] = *clamped;
+      host.report(sequence, &j);
       return print_json(j);
     }
-    print_ring(ranks);
+    host.report(sequence, nullptr);
     print_speed(made, host, clamped);
-  }
-
-  static void log_shards(const StaticRunner& runner) {
-    for (const bool prefill : {true, false}) {
-      const std::vector<cxg_timings> timings = runner.timings(prefill);
-      for (size_t i = 0; i < timings.size(); ++i) {
-        if (timings[i].executions == 0) continue;
-        log_debug(
-            "{}, {}: {} executions of {:.3f} ms", runner.shards()[i].name, prefill ? "prefill_forward" : "kv_forward",
-            timings[i].executions,
-            1e-6 * static_cast<double>(timings[i].total_nanoseconds) / static_cast<double>(timings[i].executions));
-      }
-    }
-    const FixedKv::Moved& moved = runner.kv().moved();
-    log_info("copied: {} B of K, {} B of V, {} B rearranged between graphs; {} views registered", moved.k, moved.v,
-             moved.rearranged, runner.memory().registered);
   }
 
   void show(std::string_view text) const {
@@ -195,10 +173,10 @@ struct Run {
     return line + fmt::format(" ({})", name(made.finish_reason));
   }
 
-  static void print_speed(const Generation& made, Host& host, size_t clamped) {
+  static void print_speed(const Generation& made, Host& host, std::optional<size_t> clamped) {
     std::string line = counts(made);
     if (host.model() && made.token_ids.size() > 1) line += moved(made, host);
-    if (clamped > 0) line += fmt::format(", {} values of K and V clamped", clamped);
+    if (clamped.value_or(0) > 0) line += fmt::format(", {} values of K and V clamped", *clamped);
     tell("{}\n", line);
   }
 

@@ -300,6 +300,9 @@ TEST(Cli, PlanAddsUp) {
   const json plan = json::parse(run_program("plan --json --cache contiguous --context 100").out);
   EXPECT_EQ(plan["total_bytes"].get<size_t>(), plan["weights_bytes"].get<size_t>() + plan["cache_bytes"].get<size_t>() +
                                                    plan["workspace_bytes"].get<size_t>());
+  const json swapping = json::parse(run_program("plan --json --cache contiguous --context 100 --swap-memory 1MB").out);
+  EXPECT_EQ(swapping["swap_bytes"], 1'000'000);
+  EXPECT_EQ(swapping["total_bytes"].get<size_t>(), plan["total_bytes"].get<size_t>() + 1'000'000);
   const json larger = json::parse(run_program("plan --json --cache contiguous --context 200 -ctk f32 -ctv f32").out);
   EXPECT_EQ(larger["cache_bytes"].get<size_t>(), 4 * plan["cache_bytes"].get<size_t>());
   const size_t memory = plan["total_bytes"].get<size_t>();

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "base/error.h"
 
@@ -57,10 +58,12 @@ void Communicator::gather(int to, std::span<const std::byte> mine, std::span<con
 }
 
 void Communicator::await_broadcast(int from, std::span<std::byte> bytes) {
-  const std::chrono::seconds patience = patience_;
-  patience_ = std::chrono::hours(24 * 365);
+  struct Patience {  // also where it throws
+    std::chrono::seconds& now;
+    const std::chrono::seconds before = std::exchange(now, std::chrono::hours(24 * 365));
+    ~Patience() { now = before; }
+  } patience{patience_};
   broadcast(from, bytes);
-  patience_ = patience;
 }
 
 void Communicator::barrier() {

@@ -173,28 +173,28 @@ std::vector<RingReport> RingExecutor::report(SequenceId sequence) {
   return forward_.report(sequence);
 }
 
-std::optional<SequenceId> RingExecutor::ToldBooks::create(uint64_t) {
+std::optional<SequenceId> RingExecutor::SharedBooks::create(uint64_t) {
   ring_.tell(Order::create);
   return ring_.cache_.create();
 }
 
-std::optional<SequenceId> RingExecutor::ToldBooks::fork(SequenceId sequence) {
+std::optional<SequenceId> RingExecutor::SharedBooks::fork(SequenceId sequence) {
   ring_.tell(Order::fork, sequence);
   return ring_.cache_.fork(sequence);
 }
 
-void RingExecutor::ToldBooks::free(SequenceId sequence) {
+void RingExecutor::SharedBooks::free(SequenceId sequence) {
   if (ring_.failed_) return;
   ring_.tell(Order::free, sequence);
   ring_.cache_.free(sequence);
 }
 
-bool RingExecutor::ToldBooks::append(SequenceId sequence, size_t tokens) {
+bool RingExecutor::SharedBooks::append(SequenceId sequence, size_t tokens) {
   ring_.tell(Order::append, sequence, tokens);
   return ring_.cache_.append(sequence, tokens);
 }
 
-size_t RingExecutor::ToldBooks::truncate(SequenceId sequence, size_t length) {
+size_t RingExecutor::SharedBooks::truncate(SequenceId sequence, size_t length) {
   if (ring_.failed_) return ring_.cache_.truncate(sequence, length);  // of no use any more, to anyone
   ring_.tell(Order::truncate, sequence, length);
   return ring_.cache_.truncate(sequence, length);

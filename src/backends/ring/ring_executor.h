@@ -43,9 +43,9 @@ class RingExecutor final : public Executor {
   enum class Order : uint32_t { create, fork, free, append, truncate, step, fill, report, end };
   struct Message;
   /// The books of rank 0, which tell the others what is done to them.
-  class ToldBooks final : public Books {
+  class SharedBooks final : public Books {
    public:
-    explicit ToldBooks(RingExecutor& ring) : ring_(ring) {}
+    explicit SharedBooks(RingExecutor& ring) : ring_(ring) {}
     std::optional<SequenceId> create(uint64_t key) override;
     std::optional<SequenceId> fork(SequenceId sequence) override;
     void free(SequenceId sequence) override;
@@ -68,7 +68,7 @@ class RingExecutor final : public Executor {
   ShardedCache cache_;
   Workspace workspace_;
   RingForward forward_;
-  ToldBooks books_{*this};
+  SharedBooks books_{*this};
   std::vector<std::byte> numbers_;  // of a step, as they travel
   bool failed_ = false;             // what is left of the others will not come
 };

@@ -104,40 +104,47 @@ void RingForward::attend(size_t layer, const AttentionShape& shape, std::span<co
 StepResult RingForward::gather(const Step& step, std::span<const float> logits) {
   const std::span<const uint8_t> damaged(workspace_.damaged.data(), tokens_.size());
   if (ranks_.ranks() == 1) return {.logits = logits, .damaged = damaged};
-  const size_t ranks = static_cast<size_t>(ranks_.ranks()), row_bytes = model_.config().vocabulary * sizeof(float);
-  const auto owner = [&](size_t t) {
-    return static_cast<size_t>(cache_.ownership(step.sequences[t]).owner(step.positions[t]));
-  };
-  std::vector<size_t> at(ranks, 0), rows(ranks, 0);  // where each rank's next damaged mark, and its next row, lie
+  const size_t ranks = static_cast<size_t>(ranks_.ranks());
+  parcels_.resize(ranks);
+  for (Parcel& parcel : parcels_) parcel.tokens = parcel.rows = 0;
   for (size_t t = 0; t < step.tokens.size(); ++t) {
-    ++rows[owner(t)];
+    Parcel& parcel = parcel_of(step, t);
+    ++parcel.tokens;
+    parcel.rows += step.wants_logits[t];
   }
-  told_.resize(ranks);
-  std::vector<std::byte>& mine = told_[static_cast<size_t>(ranks_.rank())];
+  std::vector<std::byte>& mine = parcels_[static_cast<size_t>(ranks_.rank())].bytes;
   mine.resize(damaged.size() + logits.size_bytes());
   std::copy_n(std::as_bytes(damaged).data(), damaged.size(), mine.data());
   std::copy_n(std::as_bytes(logits).data(), logits.size_bytes(), mine.data() + damaged.size());
   std::vector<std::span<std::byte>> receive(ranks);
-  if (ranks_.rank() == 0) {
-    std::vector<size_t> bytes = rows;
-    for (size_t t = 0; t < step.tokens.size(); ++t) bytes[owner(t)] += step.wants_logits[t] * row_bytes;
-    for (size_t r = 1; r < ranks; ++r) {
-      told_[r].resize(bytes[r]);
-      receive[r] = told_[r];
-    }
+  for (size_t r = 1; ranks_.rank() == 0 && r < ranks; ++r) {
+    Parcel& parcel = parcels_[r];
+    parcel.bytes.resize(parcel.tokens + parcel.rows * model_.config().vocabulary * sizeof(float));
+    receive[r] = parcel.bytes;
   }
   ranks_.gather(0, mine, receive);
-  if (ranks_.rank() != 0) return {};
+  return ranks_.rank() == 0 ? unpack(step) : StepResult{};
+}
 
+RingForward::Parcel& RingForward::parcel_of(const Step& step, size_t token) {
+  return parcels_[static_cast<size_t>(cache_.ownership(step.sequences[token]).owner(step.positions[token]))];
+}
+
+StepResult RingForward::unpack(const Step& step) {
+  const size_t vocabulary = model_.config().vocabulary;
   logits_.clear();
   damaged_.clear();
+  for (Parcel& parcel : parcels_) {
+    parcel.next_mark = parcel.bytes.data();
+    parcel.next_row = parcel.next_mark + parcel.tokens;
+  }
   for (size_t t = 0; t < step.tokens.size(); ++t) {
-    const size_t rank = owner(t), vocabulary = model_.config().vocabulary;
-    damaged_.push_back(static_cast<uint8_t>(told_[rank][at[rank]++]));
+    Parcel& parcel = parcel_of(step, t);
+    damaged_.push_back(static_cast<uint8_t>(*parcel.next_mark++));
     if (!step.wants_logits[t]) continue;
     logits_.resize(logits_.size() + vocabulary);
-    std::memcpy(logits_.data() + logits_.size() - vocabulary, told_[rank].data() + rows[rank], row_bytes);
-    rows[rank] += row_bytes;
+    std::memcpy(logits_.data() + logits_.size() - vocabulary, parcel.next_row, vocabulary * sizeof(float));
+    parcel.next_row += vocabulary * sizeof(float);
   }
   return {.logits = logits_, .damaged = damaged_};
 }
@@ -161,10 +168,10 @@ std::vector<RingReport> RingForward::report(SequenceId sequence) {
     mine.v_bytes += rows * kv_row_bytes(span.v_format, shape.head_dim);
   }
   std::vector<RingReport> all;
-  for (const std::vector<std::byte>& told : ranks_.all_gather(std::as_bytes(std::span(&mine, 1)))) {
+  for (const std::vector<std::byte>& bytes : ranks_.all_gather(std::as_bytes(std::span(&mine, 1)))) {
     RingReport& report = all.emplace_back();
-    if (told.size() != sizeof(report)) fail("the ranks do not agree on a report; start all with the same program");
-    std::memcpy(&report, told.data(), sizeof(report));
+    if (bytes.size() != sizeof(report)) fail("the ranks do not agree on a report; start all with the same program");
+    std::memcpy(&report, bytes.data(), sizeof(report));
   }
   return all;
 }

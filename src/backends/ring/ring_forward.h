@@ -48,7 +48,16 @@ class RingForward final : StepAttention {
   RingPass choose() const;
   void take_own_tokens(const Step& step);
   void find_views();
+  /// What a rank sends to rank 0: for each of its tokens whether it is damaged, then its rows of logits.
+  struct Parcel {
+    size_t tokens = 0, rows = 0;
+    std::vector<std::byte> bytes = {};
+    const std::byte *next_mark = nullptr, *next_row = nullptr;  // while it is unpacked
+  };
   StepResult gather(const Step& step, std::span<const float> logits);
+  /// Of the rank that has this token of the step.
+  Parcel& parcel_of(const Step& step, size_t token);
+  StepResult unpack(const Step& step);
 
   /// A sequence of the step, and which of this rank's tokens are of it.
   struct Member {
@@ -72,7 +81,7 @@ class RingForward final : StepAttention {
   std::vector<RotationId> rotations_;
   std::vector<std::vector<TokenSpan>> spans_;  // (members, at least)
   std::vector<RingSequence> ring_sequences_;   // (members)
-  std::vector<std::vector<std::byte>> told_;   // (ranks): damaged tokens and logits of each
+  std::vector<Parcel> parcels_;                // (ranks)
   std::vector<float> logits_;                  // (rows, vocabulary) of all ranks
   std::vector<uint8_t> damaged_;               // (tokens) of all ranks
   RingPass pass_ = RingPass::kv;
