@@ -58,7 +58,7 @@ struct TokenEvent {
 struct FinishedEvent {
   Generation generation = {};
 };
-/// It has ended by an error, which reached nobody else.
+/// It has ended by an error, which reached nobody else, but where the engine closed or broke (ErrorKind::closed).
 struct FailedEvent {
   ErrorKind kind = ErrorKind::internal;
   std::string message = {};
@@ -151,8 +151,8 @@ class CONTEXTURE_API Engine {
 
   /// A new, empty context.
   std::shared_ptr<Session> session();
-  /// One from a file that Session::save wrote. Waits for the present step. Throws Error where it is damaged
-  /// (ErrorKind::damaged), of another model, or does not fit.
+  /// One from a file that Session::save wrote. Its K and V are filled in between two steps. Throws Error where it is
+  /// damaged (ErrorKind::damaged), of another model, longer than the context (too_long), or there is no room (busy).
   std::shared_ptr<Session> load_session(const std::string& path);
 
   /// Natural log-probabilities of a text's tokens from place `from` ≥ 1 on, each after those before it. Throws Error as

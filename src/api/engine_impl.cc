@@ -81,6 +81,7 @@ void Engine::Impl::loop() {
     }
     for (const Task& task : tasks) task();
     if (closing) break;
+    if (is_broken) scheduler.fail_all(closed_error(broken_));  // what came while it broke
     busy = !is_broken && step(is_broken);
     publish();
   }

@@ -226,7 +226,7 @@ void multiply_part(const ProductPart& part, const float* x, const Activations& a
     case Format::q6_k:
       return multiply_quantised<SixBitUnit>(part, activations);
     default:
-      return;  // no model is loaded with it
+      assert(false && "no weights are arranged in it");
   }
 }
 
