@@ -15,6 +15,7 @@ struct ConversationOptions {
   std::string system = {};       ///< what the assistant is told beforehand; empty: nothing
   std::string chat_format = {};  ///< "chatml", "llama3"...; empty: the chat template that the model file brings
   bool parse_special = false;    ///< "<|eot_id|>" in a message is that token, so that a message can write turns
+  std::string name_space = {};   ///< as Request's
 };
 
 /// A conversation over an engine, which it shares with others. Its history stays in a context of its own: a turn costs

@@ -153,7 +153,8 @@ class CONTEXTURE_API Engine {
   std::shared_ptr<Session> session();
   /// One from a file that Session::save wrote. Its K and V are filled in between two steps. Throws Error where it is
   /// damaged (ErrorKind::damaged), of another model, longer than the context (too_long), or there is no room (busy).
-  std::shared_ptr<Session> load_session(const std::string& path);
+  /// `name_space`: of the requests that are to go on in it.
+  std::shared_ptr<Session> load_session(const std::string& path, const std::string& name_space = {});
 
   /// Natural log-probabilities of a text's tokens from place `from` ≥ 1 on, each after those before it. Throws Error as
   /// submit(); what goes wrong later comes out of the future.

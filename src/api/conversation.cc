@@ -10,8 +10,8 @@ namespace {
 class EngineTurns final : public TurnMaker {
  public:
   /// `cancelled` ends a turn.
-  EngineTurns(Engine& engine, std::atomic<bool>& cancelled)
-      : engine_(engine), session_(engine.session()), cancelled_(cancelled) {}
+  EngineTurns(Engine& engine, std::string name_space, std::atomic<bool>& cancelled)
+      : engine_(engine), session_(engine.session()), name_space_(std::move(name_space)), cancelled_(cancelled) {}
 
   TextLimits limits() const override { return engine_.impl().limits(); }
   size_t length() const override { return length_; }
@@ -19,7 +19,8 @@ class EngineTurns final : public TurnMaker {
   /// The events are taken here, so that the callbacks run on the caller's thread.
   Generation generate(const Submission& submission) override {
     const GenerationCallbacks callbacks = submission.callbacks;
-    InnerRequest request{.submission = submission, .session = session_, .planned_tokens = limits().context};
+    InnerRequest request{
+        .submission = submission, .session = session_, .name_space = name_space_, .planned_tokens = limits().context};
     request.submission.callbacks = {.cancelled = &cancelled_};
     Stream stream(engine_.impl().start(std::move(request), {}));
     const EndOfTurn end{stream, cancelled_};
@@ -57,6 +58,7 @@ class EngineTurns final : public TurnMaker {
 
   Engine& engine_;
   const std::shared_ptr<Session> session_;
+  const std::string name_space_;
   std::atomic<bool>& cancelled_;
   size_t length_ = 0;
 };
@@ -66,7 +68,8 @@ class EngineTurns final : public TurnMaker {
 struct Conversation::Impl {
   Impl(Engine& engine, const ConversationOptions& options)
       : chat_template(engine.model().impl()->chat_template(options.chat_format, options.parse_special)),
-        conversation(std::make_unique<EngineTurns>(engine, cancelled), engine.impl().tokenizer(), chat_template) {
+        conversation(std::make_unique<EngineTurns>(engine, options.name_space, cancelled), engine.impl().tokenizer(),
+                     chat_template) {
     if (!options.system.empty()) conversation.set_messages({{"system", options.system}});
   }
 

@@ -38,7 +38,7 @@ Reading::Callbacks callbacks_of(const std::shared_ptr<Promised>& promised, const
               },
           .on_stopped =
               [promised](FinishReason reason) {
-                const ErrorKind kind = reason == FinishReason::cancelled ? ErrorKind::cancelled : ErrorKind::busy;
+                const ErrorKind kind = reason == FinishReason::cancelled ? ErrorKind::cancelled : ErrorKind::too_long;
                 promised->fail(std::make_exception_ptr(
                     Error("the text was not read to its end: " + std::string(name(reason)), kind)));
               },

@@ -40,7 +40,8 @@ Engine::Impl::Impl(const Model& given, const EngineOptions& options)
       most_requests(options.waiting + std::min(memory.cache.sequences, SIZE_MAX - options.waiting)),
       executor(make_executor(model.impl()->transformer, memory)),
       scheduler(*executor, model.impl()->opened.tokenizer ? &*model.impl()->opened.tokenizer : nullptr,
-                {.step_ns = options.step_milliseconds * 1'000'000, .swap_bytes = options.swap_bytes}) {}
+                {.step_ns = std::min<uint64_t>(options.step_milliseconds, 1'000'000'000) * 1'000'000,
+                 .swap_bytes = options.swap_bytes}) {}
 
 Engine::Impl::~Impl() {
   if (thread_.joinable()) thread_.detach();  // it is this thread, at its end: Engine waits for it elsewhere
@@ -56,8 +57,9 @@ void Engine::Impl::close() {
     closing_ = true;
   }
   changed_.notify_all();
+  if (is_engine_thread()) return;
   const std::lock_guard one_at_a_time(join_mutex_);
-  if (thread_.joinable() && thread_.get_id() != std::this_thread::get_id()) thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Engine::Impl::post(Task task) {
@@ -70,6 +72,7 @@ void Engine::Impl::post(Task task) {
 }
 
 void Engine::Impl::loop() {
+  thread_id_ = std::this_thread::get_id();
   for (bool busy = false, is_broken = false;;) {
     std::deque<Task> tasks;
     bool closing = false;

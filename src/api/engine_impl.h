@@ -7,6 +7,7 @@
 
 #include "api/model_impl.h"
 #include "api/stream_state.h"
+#include "base/error.h"
 #include "engine/runtime.h"
 #include "engine/scheduler.h"
 
@@ -67,6 +68,7 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
  private:
   using Task = std::function<void()>;
   void post(Task task);
+  bool is_engine_thread() const { return thread_id_.load() == std::this_thread::get_id(); }
   void loop();
   bool step(bool& is_broken);
   void publish();
@@ -77,6 +79,7 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
   std::condition_variable changed_;
   std::deque<Task> tasks_;
   bool closing_ = false;
+  std::atomic<std::thread::id> thread_id_ = {};
   std::mutex join_mutex_;
   std::optional<std::string> broken_;  // why it can run nothing more
   mutable std::mutex statistics_mutex_;
@@ -109,6 +112,7 @@ class Session::Impl::Work {
 
 template <class Body>
 auto Engine::Impl::between_steps(const Body& body) -> decltype(body()) {
+  if (is_engine_thread()) fail_as(ErrorKind::conflict, "the engine would wait for itself; ask from another thread");
   auto task = std::make_shared<std::packaged_task<decltype(body())()>>(body);
   auto result = task->get_future();
   post([task] { (*task)(); });

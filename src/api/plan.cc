@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "cache/layout.h"
 #include "engine/conversation.h"
+#include "engine/policy.h"
 #include "tensor/kv_row.h"
 
 namespace contexture {
@@ -29,7 +30,8 @@ RunOptions run_options(const EngineOptions& options) {
   for (const auto& [name, value] : options.cache.layout_options) set_option(run.cache, name, value);
   run.cache.resumable = true;  // sessions may go on in a longer context
   run.threads = options.threads > 0 ? options.threads : physical_cores();
-  run.chunk = std::max(options.step_tokens, run.cache.sequences);
+  run.chunk =
+      std::max(options.step_tokens, run.cache.sequences + kLeastPart);  // a token of each, and the oldest's part
   run.logit_rows = run.cache.sequences + kRowsToScore;
   run.swap_bytes = options.swap_bytes;
   return run;

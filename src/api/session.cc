@@ -25,9 +25,9 @@ RotationId rotation_of(const SessionFile& file, const Transformer& model) {
 }
 
 /// Between two steps. Contexts that nobody uses make room for it.
-KeptId restore(Engine::Impl& engine, const SessionFile& file, const Digest& digest) {
+KeptId restore(Engine::Impl& engine, const SessionFile& file, const Digest& digest, const std::string& name_space) {
   const RotationId rotation = rotation_of(file, *engine.model.impl()->transformer);
-  const uint64_t key = engine.scheduler.key_of({}, rotation);
+  const uint64_t key = engine.scheduler.key_of(name_space, rotation);
   const auto length = static_cast<size_t>(file.context.length);
   const std::optional<SequenceId> sequence = engine.scheduler.create(key);
   if (!sequence) fail_as(ErrorKind::busy, "no room for another sequence; try again later");
@@ -36,26 +36,11 @@ KeptId restore(Engine::Impl& engine, const SessionFile& file, const Digest& dige
     while (books.free_tokens() < length && engine.scheduler.kept().give_up_one()) {
     }
     restore_session(file, engine.cache(), engine.memory, *sequence, digest);
+    const auto begin = file.state.tokens.begin();
+    return engine.scheduler.kept().lend(*sequence, {begin, begin + file.context.length}, rotation, key);
   } catch (...) {
     books.free(*sequence);
     throw;
-  }
-  const auto begin = file.state.tokens.begin();
-  return engine.scheduler.kept().lend(*sequence, {begin, begin + file.context.length}, rotation, key);
-}
-
-/// Runs what a kept context's sequence no longer holds, as it was run before.
-void run_again(Engine::Impl& engine, KeptId id, const std::vector<TokenId>& tokens) {
-  const auto done = std::make_shared<std::promise<FinishReason>>();
-  const GenerationCallbacks callbacks{
-      .on_finished = [done](Generation&& made) { done->set_value(made.finish_reason); },
-      .on_failed = [done](const std::exception_ptr& error) { done->set_exception(error); }};
-  engine.run(
-      std::make_unique<Completion>(engine.limits(), engine.tokenizer(),
-                                   Submission{.prompt = tokens, .options = {.max_tokens = 0}, .callbacks = callbacks}),
-      {.kept = id, .as_kept = true}, callbacks.on_failed);
-  if (done->get_future().get() != FinishReason::length) {
-    fail_as(ErrorKind::busy, "there is no room to run the session's {} tokens again; try again later", tokens.size());
   }
 }
 
@@ -64,11 +49,20 @@ class PinnedContext {
  public:
   /// Runs its tokens again where they had to make room. Throws Error where it is empty, or there is none for them.
   PinnedContext(Engine::Impl& engine, KeptId id) : engine_(engine), id_(id) {
-    while (!engine_.between_steps([&] { return pin(); })) run_again(engine_, id_, state_.tokens);
+    const auto pinned = std::make_shared<std::promise<void>>();
+    engine_.between_steps([&] {
+      if (engine_.idle(id_).tokens.empty()) fail("the session is empty; there is nothing to save");
+      if (pin()) {
+        pinned->set_value();
+      } else {
+        run_again_and_pin(pinned);
+      }
+    });
+    pinned->get_future().get();
   }
   ~PinnedContext() {
     try {
-      engine_.between_steps([this] { engine_.scheduler.kept().at(id_).busy = false; });
+      engine_.between_steps([this] { engine_.scheduler.kept().unpin(id_); });
     } catch (const std::exception&) {
       // The engine is closed.
     }
@@ -92,15 +86,34 @@ class PinnedContext {
  private:
   /// False where its rows are not all there.
   bool pin() {
-    KeptContexts::Context& context = engine_.idle(id_);
-    if (context.tokens.empty()) fail("the session is empty; there is nothing to save");
+    const KeptContexts::Context& context = engine_.idle(id_);
+    const Cache& cache = engine_.cache();
+    if (context.sequence == KeptContexts::kNone || cache.length(context.sequence) < context.tokens.size()) return false;
     state_.tokens = context.tokens;
     sequence_ = context.sequence;
-    if (sequence_ == KeptContexts::kNone || engine_.cache().length(sequence_) < context.tokens.size()) return false;
-    held_ = held_context(engine_.cache(), engine_.memory.cache, sequence_, *engine_.model.impl()->transformer,
-                         context.rotation);
-    context.busy = true;
+    held_ = held_context(cache, engine_.memory.cache, sequence_, *engine_.model.impl()->transformer, context.rotation);
+    engine_.scheduler.kept().pin(id_);
     return true;
+  }
+
+  /// On the engine's thread, with nothing in between: as soon as its tokens are held it is pinned. The constructor
+  /// waits.
+  void run_again_and_pin(const std::shared_ptr<std::promise<void>>& pinned) {
+    const auto on_failed = [pinned](const std::exception_ptr& error) { pinned->set_exception(error); };
+    const auto on_finished = [this, pinned](Generation&&) {
+      try {
+        if (!pin()) fail_as(ErrorKind::busy, "there is no room to run the session's tokens again; try again later");
+        pinned->set_value();
+      } catch (...) {
+        pinned->set_exception(std::current_exception());
+      }
+    };
+    engine_.scheduler.submit(
+        std::make_unique<Completion>(engine_.limits(), engine_.tokenizer(),
+                                     Submission{.prompt = engine_.idle(id_).tokens,
+                                                .options = {.max_tokens = 0},
+                                                .callbacks = {.on_finished = on_finished, .on_failed = on_failed}}),
+        {.kept = id_, .as_kept = true});
   }
 
   Engine::Impl& engine_;
@@ -159,11 +172,12 @@ std::shared_ptr<Session> Engine::session() {
   return session_of(impl_, impl_->between_steps([this] { return impl_->scheduler.kept().create(); }));
 }
 
-std::shared_ptr<Session> Engine::load_session(const std::string& path) {
+std::shared_ptr<Session> Engine::load_session(const std::string& path, const std::string& name_space) {
   const MappedFile map(path);
   const SessionFile file = read_session(map.bytes(), path);
   const Digest& digest = impl_->model.impl()->digest();
-  return session_of(impl_, impl_->between_steps([&] { return restore(*impl_, file, digest); }));
+  check_session(file, impl_->memory, digest);  // before others make room for it
+  return session_of(impl_, impl_->between_steps([&] { return restore(*impl_, file, digest, name_space); }));
 }
 
 }  // namespace contexture

@@ -37,9 +37,15 @@ void check_options(const GenerateOptions& options, size_t vocabulary) {
   }
 }
 
-std::span<const TokenId> checked(const TextLimits& limits, std::span<const TokenId> prompt) {
-  check_prompt(limits, prompt);
-  return prompt;
+/// Before anything is made of them.
+const Submission& checked(const TextLimits& limits, const Submission& submission) {
+  check_prompt(limits, submission.prompt);
+  const uint64_t draws = submission.options.resume.draws;
+  if (draws > submission.prompt.size()) {  // each is skipped
+    fail("{} random numbers are said to be used up by a text of {} tokens; give those that it left behind", draws,
+         submission.prompt.size());
+  }
+  return submission;
 }
 
 }  // namespace
@@ -66,10 +72,10 @@ Completion::Completion(const TextLimits& limits, const Tokenizer& tokenizer, con
       resumable_(submission.options.resumable),
       also_end_(submission.also_end),
       callbacks_(submission.callbacks),
-      sampler_(submission.options.sampling, submission.options.resume.draws,
+      sampler_(submission.options.sampling, checked(limits, submission).options.resume.draws,
                banned_tokens(tokenizer, submission.options, limits.vocabulary, submission.also_end),
                breakers(tokenizer, submission.options.sampling)),
-      text_(tokenizer, checked(limits, submission.prompt), submission.options.stop, submission.options.resume) {
+      text_(tokenizer, submission.prompt, submission.options.stop, submission.options.resume) {
   check_options(submission.options, limits.vocabulary);
   alternatives_wanted_ = std::min(submission.options.alternatives, limits.vocabulary);
   cancelled = callbacks_.cancelled;

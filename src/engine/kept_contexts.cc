@@ -66,10 +66,23 @@ void KeptContexts::truncate(KeptId id, size_t length) {
   if (held > length) (void)books_.truncate(context.sequence, length);
 }
 
+void KeptContexts::pin(KeptId id) {
+  assert(!at(id).busy);
+  at(id).busy = at(id).pinned = true;
+  ++pinned_;
+}
+
+void KeptContexts::unpin(KeptId id) {
+  assert(at(id).pinned);
+  at(id).busy = at(id).pinned = false;
+  --pinned_;
+  touch(id);
+}
+
 bool KeptContexts::give_up_one() {
   Context* oldest = nullptr;
   for (auto& [id, context] : contexts_) {
-    if (context.busy || context.sequence == kNone) continue;
+    if (context.pinned || context.sequence == kNone) continue;
     if (!oldest || context.last_used < oldest->last_used) oldest = &context;
   }
   if (!oldest) return false;

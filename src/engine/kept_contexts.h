@@ -22,8 +22,9 @@ class KeptContexts {
     std::vector<TokenId> tokens = {};  // that the sequence holds, or held
     SequenceId sequence = kNone;
     RotationId rotation = 0;
-    uint64_t key = 0;   // of the books
-    bool busy = false;  // a text runs in it, and has its sequence
+    uint64_t key = 0;     // of the books
+    bool busy = false;    // a text waits or runs in it, which takes its sequence when it begins; or it is pinned
+    bool pinned = false;  // its sequence stays what it is
     uint64_t last_used = 0;
   };
   static constexpr SequenceId kNone = -1;
@@ -45,13 +46,20 @@ class KeptContexts {
   const Context& at(KeptId id) const { return contexts_.at(id); }
   /// It was used just now.
   void touch(KeptId id) { at(id).last_used = ++clock_; }
+  /// Rises whenever one is used: while it does not, no other has become idle.
+  uint64_t clock() const { return clock_; }
+  /// It makes no room for others, and nobody runs in it, until it is unpinned.
+  void pin(KeptId id);
+  void unpin(KeptId id);
+  bool is_any_pinned() const { return pinned_ > 0; }
   /// Another with the same tokens. It shares pages where the cache has such, and takes a copy where there is room;
   /// elsewhere its tokens are run again when they are wanted.
   KeptId fork(KeptId id);
   /// Forgets all but the first tokens.
   void truncate(KeptId id, size_t length);
 
-  /// Frees the sequence of the one idle context that was not used for longest; false where there is none.
+  /// Frees the sequence of the one context that was not used for longest, of those that have one and are not pinned;
+  /// false where there is none.
   bool give_up_one();
 
  private:
@@ -61,6 +69,7 @@ class KeptContexts {
   std::map<KeptId, Context> contexts_;
   KeptId next_ = 1;
   uint64_t clock_ = 0;
+  size_t pinned_ = 0;
 };
 
 }  // namespace contexture

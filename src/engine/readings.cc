@@ -47,7 +47,9 @@ void Scoring::look(const Rows& rows, Candidates& scratch) {
     const size_t next = rows.first + i + 1;
     const TokenId token = next < tokens_.size() ? tokens_[next] : last_;
     const std::span<const float> row = rows.logits.subspan(i * vocabulary_, vocabulary_);
-    log_probabilities_[next - from_] = static_cast<float>(row[static_cast<size_t>(token)] - scratch.reset(row));
+    const double log_sum = scratch.reset(row);
+    if (std::isnan(log_sum)) fail_as(ErrorKind::internal, "the logits after token {} are not numbers", next - 1);
+    log_probabilities_[next - from_] = static_cast<float>(row[static_cast<size_t>(token)] - log_sum);
   }
 }
 

@@ -64,11 +64,11 @@ TextId Scheduler::submit(std::unique_ptr<Text> text, const TextOptions& options)
       fail_as(ErrorKind::conflict, "another text runs in this context; wait for its end, or fork the context");
     }
     if (options.as_kept) rotation = kept.rotation, key = kept.key;
-    kept.busy = true;
   }
   if (!options.as_kept) key = key_of(options.name_space, rotation);
   waiting_.push_back(std::unique_ptr<Member>(
       new Member{.id = next_, .text = std::move(text), .kept = options.kept, .key = key, .rotation = rotation}));
+  if (options.kept) kept_.at(*options.kept).busy = true;
   return next_++;
 }
 
@@ -121,7 +121,7 @@ bool Scheduler::step() {
   assemble_step();
   if (!parts_.empty()) forward();
   collect_finished();
-  return !running_.empty() || !waiting_.empty();
+  return !running_.empty() || (!waiting_.empty() && !kept_.is_any_pinned());
 }
 
 void Scheduler::finish_cancelled() {
@@ -178,7 +178,8 @@ void Scheduler::release(Member& member, bool failed) {
   }
   kept.sequence = sequence;
   const std::span<const TokenId> tokens = member.text->tokens();
-  const size_t length = sequence == KeptContexts::kNone ? tokens.size() : books.length(sequence);
+  const size_t held = sequence == KeptContexts::kNone ? tokens.size() : books.length(sequence);
+  const size_t length = std::max(held, member.inherited);
   kept.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(length));
 }
 
@@ -205,16 +206,31 @@ std::optional<SequenceId> Scheduler::create(uint64_t key) {
   }
 }
 
+/// Nobody else holds room that will be free some time.
+bool Scheduler::is_alone() const {
+  return running_.empty() && !kept_.is_any_pinned();
+}
+
+bool Scheduler::has_more_room_than(const Member::Refusal& refusal) const {
+  return executor_.books().free_tokens() > refusal.free_tokens || kept_.clock() != refusal.clock;
+}
+
 /// First come, first admitted: who waits first is not overtaken by one that needs less.
 void Scheduler::admit() {
   while (!waiting_.empty()) {
     Member& member = *waiting_.front();
-    const bool alone = running_.empty();
-    if (!alone && member.refused_at >= executor_.books().free_tokens()) return;  // no more room than last time
+    const bool alone = is_alone();
+    if (!alone && member.refused && !has_more_room_than(*member.refused)) return;
     if (!begin(member, alone)) return;
-    running_.push_back(std::move(waiting_.front()));
+    if (!member.failed) running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
+}
+
+/// Of its tokens, those at the front that its kept context has too.
+size_t Scheduler::common_with_kept(const Member& member) const {
+  const std::vector<TokenId>& kept = kept_.at(*member.kept).tokens;
+  return static_cast<size_t>(std::ranges::mismatch(kept, member.text->tokens()).in1 - kept.begin());
 }
 
 /// Lets a text run; false with nothing changed where there is no room yet. `alone`: nobody else runs, whose end would
@@ -228,11 +244,7 @@ bool Scheduler::begin(Member& member, bool alone) {
     take_sequence_back(member);
     return false;
   }
-  if (!std::exchange(member.began, true) && member.kept) {
-    const std::vector<TokenId>& kept = kept_.at(*member.kept).tokens;
-    const std::span<const TokenId> tokens = member.text->tokens();
-    member.inherited = static_cast<size_t>(std::ranges::mismatch(kept, tokens).in1 - kept.begin());
-  }
+  if (!std::exchange(member.began, true) && member.kept) member.inherited = common_with_kept(member);
   counts_.reused_tokens += prefix.reused_tokens;
   guarded(member, [&] { member.text->begin(prefix); });
   return true;
@@ -277,15 +289,14 @@ bool Scheduler::has_room_for(const Member& member) const {
 void Scheduler::take_sequence_back(Member& member) {
   const SequenceId sequence = std::exchange(member.sequence, KeptContexts::kNone);
   Books& books = executor_.books();
-  if (member.kept && !member.began && kept_.at(*member.kept).key == member.key && books.length(sequence) > 0) {
-    KeptContexts::Context& kept = kept_.at(*member.kept);
-    kept.sequence = sequence;
-    const std::span<const TokenId> held = member.text->tokens().first(books.length(sequence));
-    kept.tokens.assign(held.begin(), held.end());
+  const bool is_of_kept = member.kept && !member.began && kept_.at(*member.kept).key == member.key &&
+                          books.length(sequence) > 0 && books.length(sequence) <= common_with_kept(member);
+  if (is_of_kept) {
+    kept_.at(*member.kept).sequence = sequence;
   } else {
     books.free(sequence);
   }
-  member.refused_at = books.free_tokens();
+  member.refused = {books.free_tokens(), kept_.clock()};
 }
 
 /// What the cache holds of a text that has an empty sequence.
@@ -305,8 +316,7 @@ PrefixReport Scheduler::find_prefix(Member& member) {
 PrefixReport Scheduler::go_on_in_kept(Member& member) {
   KeptContexts::Context& kept = kept_.at(*member.kept);
   const Text& text = *member.text;
-  const auto common = std::ranges::mismatch(kept.tokens, text.tokens()).in1 - kept.tokens.begin();
-  const size_t wanted = std::min(static_cast<size_t>(common), text.adoptable());
+  const size_t wanted = std::min(common_with_kept(member), text.adoptable());
   member.sequence = std::exchange(kept.sequence, KeptContexts::kNone);
   const size_t held = executor_.books().length(member.sequence);
   const size_t left = wanted < held ? executor_.books().truncate(member.sequence, wanted) : held;
@@ -330,7 +340,7 @@ void Scheduler::assemble_step() {
   wishes_.clear();
   for (const std::unique_ptr<Member>& member : running_) {
     const Text& text = *member->text;
-    const size_t held = executor_.books().length(member->sequence);
+    const size_t held = text.is_finished() ? 0 : executor_.books().length(member->sequence);
     const size_t tokens = text.is_finished() ? 0 : text.tokens().size() - held;
     wishes_.push_back({tokens, tokens == 1, tokens == 0 ? 0 : text.rows_wanted(held, tokens)});
   }
@@ -351,7 +361,7 @@ void Scheduler::add_part(Member& member, size_t count) {
   const size_t rows = member.text->rows_wanted(held, count);
   while (!executor_.books().append(member.sequence, count)) {
     if (kept_.give_up_one()) continue;
-    if (running_.size() == 1) return full();
+    if (running_.size() == 1 && !kept_.is_any_pinned()) return full();
     const bool is_youngest = running_.back().get() == &member;
     preempt_youngest();
     if (is_youngest) return;

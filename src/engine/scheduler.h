@@ -66,8 +66,8 @@ class Scheduler {
   /// Ends all of them with an error.
   void fail_all(const std::exception_ptr& error);
 
-  /// One step; false where nothing is left to do. Throws Error where the executor fails: of what it holds nothing is
-  /// known any more.
+  /// One step; false where nothing is left to do, or all that waits must wait until a kept context is unpinned. Throws
+  /// Error where the executor fails: of what it holds nothing is known any more.
   bool step();
 
   KeptContexts& kept() { return kept_; }
@@ -86,7 +86,11 @@ class Scheduler {
     uint64_t key = 0;
     RotationId rotation = 0;
     SequenceId sequence = KeptContexts::kNone;
-    size_t refused_at = 0;  // free tokens when there was no room for it
+    struct Refusal {
+      size_t free_tokens;
+      uint64_t clock;  // of kept contexts
+    };
+    std::optional<Refusal> refused = {};  // there was no room for it then
     std::optional<SwapSpace::Ticket> swapped = {};
     size_t remembered = 0;  // tokens that the books remembered of it when it was swapped out
     bool began = false, cancelled = false, failed = false;
@@ -100,6 +104,9 @@ class Scheduler {
   void finish_cancelled();
   void collect_finished();
   void admit();
+  bool is_alone() const;
+  bool has_more_room_than(const Member::Refusal& refusal) const;
+  size_t common_with_kept(const Member& member) const;
   bool begin(Member& member, bool alone);
   bool give_sequence(Member& member, bool alone, PrefixReport& prefix);
   bool has_room_for(const Member& member) const;

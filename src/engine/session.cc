@@ -340,12 +340,11 @@ bool is_rotated_alike(const SessionFile& session, const Transformer& model, Rota
   return session.rope == identify_rope(model, rotation);
 }
 
-void restore_session(const SessionFile& session, Cache& cache, const MemoryPlan& plan, SequenceId sequence,
-                     const Digest& model) {
+void check_session(const SessionFile& session, const MemoryPlan& plan, const Digest& model) {
   const std::string path = printable(session.path, 400);
   const SavedContext& context = session.context;
   check_model(session, model);
-  const CacheShape& shape = cache.shape();
+  const CacheShape& shape = plan.cache.shape;
   if (context.layers != shape.layers || context.kv_heads != shape.kv_heads || context.head_dim != shape.head_dim) {
     fail_as(ErrorKind::damaged, "session {} is damaged: its shape is not the model's; delete it and run its text again",
             path);
@@ -361,6 +360,13 @@ void restore_session(const SessionFile& session, Cache& cache, const MemoryPlan&
     fail_as(ErrorKind::too_long, "session {} holds {} tokens and the context {}; ask for more with -c {}", path,
             context.length, plan.cache.context, session.state.tokens.size() + 1);
   }
+}
+
+void restore_session(const SessionFile& session, Cache& cache, const MemoryPlan& plan, SequenceId sequence,
+                     const Digest& model) {
+  check_session(session, plan, model);
+  const std::string path = printable(session.path, 400);
+  const SavedContext& context = session.context;
   const size_t stride = context.layer_bytes() + kChecksumBytes;
   const std::optional<Restored> restored =
       restore_context(cache, sequence, context, [&](size_t layer) { return session.layers.data() + layer * stride; });

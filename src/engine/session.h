@@ -64,9 +64,11 @@ size_t planned_tokens(const SessionFile& session, std::optional<size_t> border, 
 /// are to be run again.
 bool is_rotated_alike(const SessionFile& session, const Transformer& model, RotationId rotation);
 
-/// Fills an empty sequence of a cache, of a text that is rotated alike; the cache was made as planned, for the model of
-/// this identity (identify_model). Throws Error where the session is damaged or of another model, is longer than the
-/// context, or finds no room (ErrorKind::busy); warns where rows were converted.
+/// Throws Error where a session cannot be restored in a cache that was made as planned, for the model of this identity
+/// (identify_model): it is damaged, of another model, or longer than the context.
+void check_session(const SessionFile& session, const MemoryPlan& plan, const Digest& model);
+/// Fills an empty sequence of that cache, of a text that is rotated alike. Throws Error as check_session, and where
+/// there is no room (ErrorKind::busy); warns where rows were converted.
 void restore_session(const SessionFile& session, Cache& cache, const MemoryPlan& plan, SequenceId sequence,
                      const Digest& model);
 

@@ -141,6 +141,7 @@ TEST_F(Engines, ErrorsTellWhoseFaultTheyAre) {
   };
   EXPECT_EQ(kind_of({.prompt = TokenPrompt{random_tokens(51)}}), ErrorKind::too_long);
   EXPECT_EQ(kind_of({.prompt = TokenPrompt{}}), ErrorKind::invalid);
+  EXPECT_EQ(kind_of({.prompt = TokenPrompt{{1}}, .resume = {.draws = UINT64_MAX}}), ErrorKind::invalid);
   EXPECT_EQ(kind_of({.prompt = ChatPrompt{.messages = "[{]"}}), ErrorKind::invalid);
   Request slow = ask(random_tokens(20));
   slow.limits = {.max_tokens = 30, .ignore_end = true};
@@ -243,13 +244,22 @@ TEST_F(Engines, ReadingsCanBeCancelledAndHaveNamespaces) {
   Request request = ask({text.begin(), text.begin() + 60});
   request.limits.max_tokens = 1;
   request.name_space = "a";
+  // Statistics follow the step: each text runs a token of its prompt at least.
+  uint64_t run = engine.statistics().prompt_tokens;
+  const auto reused_after = [&] {
+    Statistics statistics = engine.statistics();
+    for (; statistics.prompt_tokens == run || statistics.running > 0; statistics = engine.statistics()) {
+      std::this_thread::sleep_for(1ms);
+    }
+    run = statistics.prompt_tokens;
+    return statistics.reused_tokens;
+  };
   (void)generate(engine, request);
+  EXPECT_EQ(reused_after(), 0u);
   const auto reused = [&](const std::string& name_space) {
-    while (engine.statistics().running > 0) std::this_thread::sleep_for(1ms);
     const uint64_t before = engine.statistics().reused_tokens;
     engine.score(TokenPrompt{{text.begin(), text.begin() + 60}}, 59, {.name_space = name_space}).get();
-    while (engine.statistics().running > 0) std::this_thread::sleep_for(1ms);
-    return engine.statistics().reused_tokens - before;
+    return reused_after() - before;
   };
   EXPECT_EQ(reused("b"), 0u);
   EXPECT_GT(reused("a"), 0u);

@@ -186,5 +186,87 @@ TEST_F(Engines, SessionsAreSavedAndLoadedWhereThereIsLittleRoom) {
   }
 }
 
+/// What waits in a session holds no room against what runs or came first.
+TEST_F(Engines, ASessionThatWaitsMakesRoom) {
+  for (const size_t sequences : {1, 4}) {
+    EngineOptions small = options(sequences, 150);
+    small.cache.layout_options = {{"page_tokens", "8"}, {"pool_tokens", "160"}};
+    Engine engine(*model_, small);
+    Request in_session = ask(random_tokens(64)), first = ask(random_tokens(20));
+    in_session.session = engine.session();
+    in_session.limits.max_tokens = 1;
+    (void)generate(engine, in_session);
+    auto& tokens = std::get<TokenPrompt>(in_session.prompt).tokens;
+    const std::vector<int32_t> more = random_tokens(30);
+    tokens.insert(tokens.end(), more.begin(), more.end());
+    first.limits = {.max_tokens = 120, .ignore_end = true};
+    Stream runs = engine.submit(first), waits = engine.submit(in_session);
+    const Generation made = runs.wait();
+    EXPECT_EQ(made.finish_reason, FinishReason::length);
+    EXPECT_EQ(made.token_ids.size(), 120u);
+    in_session.session = nullptr;
+    Engine quiet(*model_, small);
+    expect_same(waits.wait(), generate(quiet, in_session));
+  }
+}
+
+/// While a session is saved its rows make no room: who needs it waits until then.
+TEST_F(Engines, WhoeverNeedsTheRoomOfASessionThatIsSavedWaits) {
+  EngineOptions small = options(1, 100);
+  Engine engine(*model_, small), quiet(*model_, small);
+  Request in_session = ask(random_tokens(60)), other = ask(random_tokens(60));
+  in_session.session = engine.session();
+  (void)generate(engine, in_session);
+  other.limits = {.max_tokens = 30, .ignore_end = true};
+  const Generation expected = generate(quiet, other);
+  std::atomic<bool> done{false};
+  std::thread saver([&] {
+    const TemporaryFile file{".session"};
+    for (int i = 0; i < 20; ++i) in_session.session->save(file.path());
+    done = true;
+  });
+  size_t asked = 0;
+  while (!done || asked == 0) {
+    expect_same(generate(engine, other), expected);
+    ++asked;
+  }
+  saver.join();
+}
+
+TEST_F(Engines, ACancelledRequestTakesNothingFromItsSession) {
+  Engine engine(*model_, options(1, 2000));
+  Request request = ask(random_tokens(1000));
+  request.session = engine.session();
+  request.limits.max_tokens = 1;
+  (void)generate(engine, request);
+  const std::vector<int32_t> held = request.session->tokens();
+  ASSERT_EQ(held.size(), 1000u);
+  (void)generate(engine, ask(random_tokens(1500)));  // takes the room
+  request.prompt = TokenPrompt{held};
+  Stream stream = engine.submit(request);
+  (void)stream.next();
+  stream.cancel();
+  (void)stream.wait();
+  EXPECT_EQ(request.session->tokens(), held);
+}
+
+TEST_F(Engines, ALoadedSessionIsOfOneNamespace) {
+  Engine engine(*model_, options(2));
+  Request request = ask(random_tokens(60));
+  request.session = engine.session();
+  request.name_space = "mine";
+  request.limits = {.max_tokens = 3, .ignore_end = true};
+  (void)generate(engine, request);
+  const TemporaryFile file{".session"};
+  request.session->save(file.path());
+  Engine other(*model_, options(2));
+  request.session = other.load_session(file.path(), "mine");
+  EXPECT_EQ(generate(other, request).prefilled_tokens, 1u);
+  Request stranger = request;
+  stranger.session = nullptr;
+  stranger.name_space = {};
+  EXPECT_EQ(generate(other, stranger).prefix.reused_tokens, 0u);
+}
+
 }  // namespace
 }  // namespace contexture

@@ -257,7 +257,7 @@ TEST_F(Scheduling, RefusesWhatCannotBe) {
   EXPECT_THROW(scheduler.run(), Error);
 }
 
-/// An executor whose steps take long, by a clock that stands still otherwise.
+/// An executor whose tokens take long, by a clock that stands still otherwise.
 class Slow final : public Executor {
  public:
   Slow(Executor& inner, uint64_t& clock) : Executor(inner.capacities()), inner_(inner), clock_(clock) {}
@@ -265,7 +265,7 @@ class Slow final : public Executor {
   Cache* cache_here() override { return inner_.cache_here(); }
   ThreadPool* threads() override { return inner_.threads(); }
   StepResult forward(const Step& step) override {
-    clock_ += 1'000'000'000;
+    clock_ += 1'000'000 + 10'000'000 * step.tokens.size();
     return inner_.forward(step);
   }
 
