@@ -10,18 +10,36 @@ namespace {
 
 constexpr float kUnbounded = std::numeric_limits<float>::infinity();
 
+constexpr size_t kFewNumbers = 1024;  // texts grow by a token at a time: their numbers by this many
+
+size_t numbers_for(size_t context) {
+  return (context + kFewNumbers - 1) / kFewNumbers * kFewNumbers;
+}
+
+/// To this size and no further, as resize() alone would.
 template <class Number>
 void grow(std::vector<Number>& row, size_t count) {
-  if (row.size() < count) row.resize(count);
+  if (row.size() >= count) return;
+  row.reserve(count);
+  row.resize(count);
 }
 
 }  // namespace
 
+size_t Candidates::bytes_for(size_t vocabulary, size_t context) {
+  return vocabulary * (2 * sizeof(float) + 2 * sizeof(int32_t)) + numbers_for(context) * sizeof(int32_t);
+}
+
+void Candidates::reserve(size_t vocabulary, size_t context) {
+  grow(logits_, vocabulary);
+  grow(weights_, vocabulary);
+  grow(ids_, vocabulary);
+  grow(places_, vocabulary);
+  numbers(context);
+}
+
 double Candidates::reset(std::span<const float> logits) {
-  grow(logits_, logits.size());
-  grow(weights_, logits.size());
-  grow(ids_, logits.size());
-  scratch_.reserve(logits.size());
+  reserve(logits.size(), 0);
   size_ = logits.size();
   is_whole_ = true;
   slope_.reset();
@@ -40,13 +58,13 @@ std::span<float> Candidates::row() {
   return {logits_.data(), size_};
 }
 
-std::span<uint32_t> Candidates::tally() {
-  grow(tally_, size_);
-  return {tally_.data(), size_};
+std::span<int32_t> Candidates::tally() {
+  assert(is_whole_);
+  return {ids_.data(), size_};
 }
 
 std::span<int32_t> Candidates::numbers(size_t count) {
-  grow(numbers_, count);
+  grow(numbers_, numbers_for(count));
   return {numbers_.data(), count};
 }
 
@@ -64,26 +82,21 @@ double Candidates::weigh(float slope) {
   return *total_;
 }
 
-std::span<float> Candidates::keys() {
-  grow(keys_, size_);
-  return {keys_.data(), size_};
-}
-
 Boundary Candidates::likeliest_until(double total, double mass) {
-  return find_boundary(logits(), weights_.data(), total, mass, scratch_);
+  return find_boundary({row_}, weights_.data(), size_, total, mass, places_);
 }
 
 Boundary Candidates::likeliest_after(double count) {
-  return find_boundary(logits(), nullptr, static_cast<double>(size_), count, scratch_);
+  return find_boundary({row_}, nullptr, size_, static_cast<double>(size_), count, places_);
 }
 
-Boundary Candidates::foremost_until(double total, double mass) {
-  return find_boundary(keys(), weights_.data(), total, mass, scratch_);
+Boundary Candidates::nearest_until(float centre, double total, double mass) {
+  return find_boundary({row_, true, centre}, weights_.data(), size_, total, mass, places_);
 }
 
 /// Elements before index `turn` stay where their key is in one range, those from there on where it is in the other.
 /// Weights stay as they are where they are known.
-void Candidates::cut(const float* key, size_t turn, const Range& before, const Range& after) {
+void Candidates::cut(const RowKeys& key, size_t turn, const Range& before, const Range& after) {
   float* const weights = slope_ ? weights_.data() : nullptr;
   const CutRows rows{.key = key,
                      .in = {row_, weights},
@@ -97,31 +110,29 @@ void Candidates::cut(const float* key, size_t turn, const Range& before, const R
   total_.reset();
 }
 
-/// After a cut that may have taken the largest logit, which weights are against.
-void Candidates::forget_weights_unless(float largest) {
-  peak_.reset();
-  if (peak().largest != largest) slope_.reset();
-}
-
 void Candidates::keep_at_least(float logit) {
-  cut(row_, 0, {}, {logit, kUnbounded});
+  cut({row_}, 0, {}, {logit, kUnbounded});
 }
 
 void Candidates::keep_likeliest(const Boundary& last) {
   const float above = std::nextafter(last.key, kUnbounded);
-  cut(row_, last.index + 1, {last.key, kUnbounded}, {above, kUnbounded});
+  cut({row_}, last.index + 1, {last.key, kUnbounded}, {above, kUnbounded});
 }
 
-void Candidates::keep_foremost(const Boundary& last) {
-  const float largest = peak().largest, above = std::nextafter(last.key, kUnbounded);
-  cut(keys_.data(), last.index + 1, {last.key, kUnbounded}, {above, kUnbounded});
-  forget_weights_unless(largest);
+void Candidates::keep_nearest(float centre, const Boundary& last) {
+  const float above = std::nextafter(last.key, kUnbounded);
+  cut({row_, true, centre}, last.index + 1, {last.key, kUnbounded}, {above, kUnbounded});
+  // That may have taken the largest logit, which weights are against.
+  const float largest = peak().largest;
+  peak_.reset();
+  if (peak().largest != largest) slope_.reset();
 }
 
 void Candidates::keep_from(const Boundary& first) {
-  const float largest = peak().largest, below = std::nextafter(first.key, -kUnbounded);
-  cut(row_, first.index, {-kUnbounded, below}, {-kUnbounded, first.key});
-  forget_weights_unless(largest);
+  const float below = std::nextafter(first.key, -kUnbounded);
+  if (first.key != peak().largest) slope_.reset();
+  cut({row_}, first.index, {-kUnbounded, below}, {-kUnbounded, first.key});
+  peak_ = {first.key, false};
 }
 
 }  // namespace contexture
