@@ -109,40 +109,29 @@ struct Weigher {
 
   HWY_INLINE void operator()(const float* HWY_RESTRICT x, FloatVector* HWY_RESTRICT weight) const {
     const FloatTag d;
-    FloatVector r[kTogether], shifted[kTogether], power[kTogether], low[kTogether], high[kTogether];
-    // The exponent is n · ln 2 + r: adding 1.5 · 2^23 rounds to an integer and leaves it in the low bits. Below -80 all
-    // round to zero in the end.
-    const auto shift = hn::Set(d, 12582912.f), log2_e = hn::Set(d, 1.44269504f);
+    FloatVector r[kTogether], shifted[kTogether], n[kTogether];
+    // Below -80 all round to zero in the end.
     for (size_t v = 0; v < kTogether; ++v) {
       r[v] = hn::Max(hn::Mul(hn::Sub(hn::LoadU(d, x + v * kLanes), peak), steep), hn::Set(d, -80.f));
     }
-    for (size_t v = 0; v < kTogether; ++v) shifted[v] = hn::MulAdd(r[v], log2_e, shift);
-    for (size_t v = 0; v < kTogether; ++v) power[v] = hn::Sub(shifted[v], shift);
-    for (size_t v = 0; v < kTogether; ++v) r[v] = hn::NegMulAdd(power[v], hn::Set(d, 0x1.62e43p-1f), r[v]);
-    for (size_t v = 0; v < kTogether; ++v) r[v] = hn::NegMulAdd(power[v], hn::Set(d, -0x1.05c61p-29f), r[v]);
-    // e^r = 1 + (r + r²/2) + r³ · q(r), |r| ≤ ln 2 / 2: the minimax fit of exp_of_negative, in an order in which less
-    // waits for what comes before.
-    for (size_t v = 0; v < kTogether; ++v) power[v] = hn::Mul(r[v], r[v]);
-    for (size_t v = 0; v < kTogether; ++v) {
-      high[v] = hn::MulAdd(r[v], hn::Set(d, 0x1.6a23c8p-10f), hn::Set(d, 0x1.123a2p-7f));
-    }
-    for (size_t v = 0; v < kTogether; ++v) {
-      low[v] = hn::MulAdd(r[v], hn::Set(d, 0x1.5558f4p-5f), hn::Set(d, 0x1.555492p-3f));
-    }
-    for (size_t v = 0; v < kTogether; ++v) high[v] = hn::MulAdd(high[v], power[v], low[v]);
-    for (size_t v = 0; v < kTogether; ++v) low[v] = hn::MulAdd(power[v], hn::Set(d, 0x1.fffffcp-2f), r[v]);
-    for (size_t v = 0; v < kTogether; ++v) power[v] = hn::Mul(power[v], r[v]);
-    for (size_t v = 0; v < kTogether; ++v) {
-      high[v] = hn::Add(hn::MulAdd(high[v], power[v], low[v]), hn::Set(d, 1.f));
+    // The steps of exp_of_negative: the exponent is n · ln 2 + r, and e^r = 1 + r · (1 + r · q(r)).
+    const auto shift = hn::Set(d, 12582912.f);
+    for (size_t v = 0; v < kTogether; ++v) shifted[v] = hn::MulAdd(r[v], hn::Set(d, 1.44269504f), shift);
+    for (size_t v = 0; v < kTogether; ++v) n[v] = hn::Sub(shifted[v], shift);
+    for (size_t v = 0; v < kTogether; ++v) r[v] = hn::NegMulAdd(n[v], hn::Set(d, 0x1.62e43p-1f), r[v]);
+    for (size_t v = 0; v < kTogether; ++v) r[v] = hn::NegMulAdd(n[v], hn::Set(d, -0x1.05c61p-29f), r[v]);
+    for (size_t v = 0; v < kTogether; ++v) weight[v] = hn::Set(d, 0x1.6a23c8p-10f);
+    for (const float c : {0x1.123a2p-7f, 0x1.5558f4p-5f, 0x1.555492p-3f, 0x1.fffffcp-2f, 1.f, 1.f}) {
+      for (size_t v = 0; v < kTogether; ++v) weight[v] = hn::MulAdd(weight[v], r[v], hn::Set(d, c));
     }
     for (size_t v = 0; v < kTogether; ++v) {
       const auto exponent = hn::ShiftLeft<23>(hn::BitCast(IntTag(), shifted[v]));
-      high[v] = hn::BitCast(d, hn::Add(hn::BitCast(IntTag(), high[v]), exponent));
+      weight[v] = hn::BitCast(d, hn::Add(hn::BitCast(IntTag(), weight[v]), exponent));
     }
     // Numbers from 2^-11 to 1 are multiples of 2^-34. What is added to the others has units of that size; what is added
     // to these is the number itself, which changes nothing.
-    for (size_t v = 0; v < kTogether; ++v) low[v] = hn::Max(high[v], hn::Set(d, 0x1p-11f));
-    for (size_t v = 0; v < kTogether; ++v) weight[v] = hn::Sub(hn::Add(high[v], low[v]), low[v]);
+    for (size_t v = 0; v < kTogether; ++v) r[v] = hn::Max(weight[v], hn::Set(d, 0x1p-11f));
+    for (size_t v = 0; v < kTogether; ++v) weight[v] = hn::Sub(hn::Add(weight[v], r[v]), r[v]);
   }
 };
 
@@ -347,82 +336,70 @@ struct Packing {
 };
 
 /// Whole vectors are written, of which what was taken comes first: stores of some lanes are slow. Nothing is written
-/// beyond what has been read.
+/// beyond what has been read. (The structs come as copies: the compiler takes each store for one that may change what a
+/// reference refers to.)
 template <bool kNear, bool kWeighted, bool kListed>
-HWY_INLINE Split split(const WeightedRow row, float low, float high, int32_t* out) {
+HWY_INLINE Split split(const WeightedRow row, float low, float high, const PartOfRow out) {
   const FloatTag d;
   const IntTag integers;
-  const float* HWY_RESTRICT x = row.key.x;
   const auto centre = hn::Set(d, row.key.centre), lowest = hn::Set(d, low), highest = hn::Set(d, high);
+  const auto from_zero = hn::Iota(integers, 0);
   const bool sees_above = high < kHighest;
   Doubles above;
   double above_rest = 0;
   size_t counted = 0, at = 0, i = 0;
-  auto own_index = hn::Iota(integers, 0);
   for (; i + kStep <= row.count; i += kStep) {
+    FloatVector key[kStepVectors];
     FloatMask between[kStepVectors];
-    IntVector index[kStepVectors];
     uint32_t bits[kStepVectors], any = 0;
     for (size_t v = 0; v < kStepVectors; ++v) {
-      index[v] = own_index;
-      if (kListed) index[v] = hn::LoadU(integers, row.index + i + v * kLanes);
-      if (!kListed) own_index = hn::Add(own_index, hn::Set(integers, static_cast<int32_t>(kLanes)));
-      const auto value = kListed ? hn::GatherIndex(d, x, index[v]) : hn::LoadU(d, x + i + v * kLanes);
-      const auto key = key_of<kNear>(value, centre);
-      const auto is_above = hn::Gt(key, highest);
-      if (sees_above) {
-        if (kWeighted) {
-          const auto w = kListed ? hn::GatherIndex(d, row.weight, index[v]) : hn::LoadU(d, row.weight + i + v * kLanes);
-          above.add(hn::IfThenElseZero(is_above, w), v % kParts);
-        } else {
-          counted += hn::CountTrue(d, is_above);
-        }
+      key[v] = key_of<kNear>(hn::LoadU(d, row.key.x + i + v * kLanes), centre);
+      const auto is_above = hn::Gt(key[v], highest);
+      if (kWeighted && sees_above) {
+        above.add(hn::IfThenElseZero(is_above, hn::LoadU(d, row.weight + i + v * kLanes)), v % kParts);
       }
-      between[v] = hn::AndNot(is_above, hn::Ge(key, lowest));
+      if (!kWeighted) counted += hn::CountTrue(d, is_above);
+      between[v] = hn::AndNot(is_above, hn::Ge(key[v], lowest));
       any |= bits[v] = bits_of(between[v]);
     }
     if (any == 0) continue;
     for (size_t v = 0; v < kStepVectors; ++v) {
-      hn::StoreU(Packing(between[v], bits[v])(index[v]), integers, out + at);
+      const size_t place = i + v * kLanes;
+      const Packing packing(between[v], bits[v]);
+      const auto weight = kWeighted ? hn::LoadU(d, row.weight + place) : key[v];
+      const auto index = kListed ? hn::LoadU(integers, row.index + place)
+                                 : hn::Add(from_zero, hn::Set(integers, static_cast<int32_t>(place)));
+      hn::StoreU(packing(key[v]), d, out.key + at);
+      if (kWeighted) hn::StoreU(packing(weight), d, out.weight + at);
+      hn::StoreU(packing(index), integers, out.index + at);
       at += static_cast<size_t>(std::popcount(bits[v]));
     }
   }
   for (; i < row.count; ++i) {
-    const int32_t index = kListed ? row.index[i] : static_cast<int32_t>(i);
-    const float key = row.key[static_cast<size_t>(index)];
-    if (key > high) above_rest += kWeighted ? row.weight[index] : 1;
-    if (key >= low && key <= high) out[at++] = index;
+    const float key = row.key[i], weight = kWeighted ? row.weight[i] : 1;
+    if (key > high) above_rest += weight;
+    if (!(key >= low && key <= high)) continue;
+    out.key[at] = key;
+    if (kWeighted) out.weight[at] = weight;
+    out.index[at++] = kListed ? row.index[i] : static_cast<int32_t>(i);
   }
   return {above.sum() + static_cast<double>(counted) + above_rest, 0, at};
 }
 
-/// Four sums, so that none waits for itself.
-HWY_INLINE double sum_of_listed(const float* HWY_RESTRICT weight, const int32_t* HWY_RESTRICT index, size_t count) {
-  double sum[4] = {};
-  size_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    for (size_t s = 0; s < 4; ++s) sum[s] += weight[index[i + s]];
-  }
-  for (; i < count; ++i) sum[0] += weight[index[i]];
-  return sum[0] + sum[1] + sum[2] + sum[3];
-}
-
 template <bool kNear>
-HWY_INLINE Split split_by(const WeightedRow& row, float low, float high, int32_t* out) {
+HWY_INLINE Split split_by(const WeightedRow& row, float low, float high, const PartOfRow& out) {
   if (row.weight) {
     return row.index ? split<kNear, true, true>(row, low, high, out) : split<kNear, true, false>(row, low, high, out);
   }
   return row.index ? split<kNear, false, true>(row, low, high, out) : split<kNear, false, false>(row, low, high, out);
 }
 
-Split split_row_simd(const WeightedRow& row, float low, float high, int32_t* out) {
+Split split_row_simd(const WeightedRow& row, float low, float high, const PartOfRow& out) {
   Split found = row.key.by_nearness ? split_by<true>(row, low, high, out) : split_by<false>(row, low, high, out);
-  found.between = row.weight ? sum_of_listed(row.weight, out, found.count) : static_cast<double>(found.count);
+  found.between = row.weight ? sum_of_weights_simd(out.weight, found.count) : static_cast<double>(found.count);
   return found;
 }
 
-/// What is read is read before anything is written, since rows may be written over. (The pointers come as a copy: the
-/// compiler takes each store for one that may change what a reference refers to.)
 template <bool kNear, bool kSecond, bool kIds>
 HWY_INLINE size_t keep_rows(const CutRows rows, size_t from, size_t to, float low, float high, size_t at) {
   const FloatTag d;
@@ -515,7 +492,7 @@ size_t find_first(const float* x, size_t count, float value) {
 LeastHeavy least_heavy(const float* x, const float* weight, size_t count, float bound) {
   return HWY_DYNAMIC_DISPATCH(least_heavy_simd)(x, weight, count, bound);
 }
-Split split_row(const WeightedRow& row, float low, float high, int32_t* between) {
+Split split_row(const WeightedRow& row, float low, float high, const PartOfRow& between) {
   return HWY_DYNAMIC_DISPATCH(split_row_simd)(row, low, high, between);
 }
 size_t keep_between(const CutRows& rows, size_t from, size_t to, float low, float high, size_t at) {
@@ -532,16 +509,16 @@ double weigh_plain(const float* x, size_t count, float largest, float slope, flo
   return sum;
 }
 
-Split split_row_plain(const WeightedRow& row, float low, float high, int32_t* between) {
+Split split_row_plain(const WeightedRow& row, float low, float high, const PartOfRow& between) {
   Split split{};
   for (size_t i = 0; i < row.count; ++i) {
-    const int32_t index = row.index ? row.index[i] : static_cast<int32_t>(i);
-    const float key = row.key[static_cast<size_t>(index)];
-    const double weight = row.weight ? row.weight[index] : 1;
+    const float key = row.key[i], weight = row.weight ? row.weight[i] : 1;
     if (key > high) split.above += weight;
     if (!(key >= low && key <= high)) continue;
     split.between += weight;
-    between[split.count++] = index;
+    between.key[split.count] = key;
+    if (row.weight) between.weight[split.count] = weight;
+    between.index[split.count++] = row.index ? row.index[i] : static_cast<int32_t>(i);
   }
   return split;
 }

@@ -54,16 +54,21 @@ struct RowKeys {
 struct WeightedRow {
   RowKeys key;
   const float* weight;   ///< null: each weighs 1
-  const int32_t* index;  ///< of the elements that are looked at, ascending; null: all
-  size_t count;          ///< of those
+  const int32_t* index;  ///< in the row that this is a part of; null: this is it
+  size_t count;
+};
+/// Where parts of such a row go: room for as many elements.
+struct PartOfRow {
+  float *key, *weight;  ///< the second may be null where weights are
+  int32_t* index;
 };
 /// Two of the parts that a range of keys cuts a row into. Exact (weigh).
 struct Split {
   double above, between;  ///< the sums of weights: high < key, and low ≤ key ≤ high
   size_t count;           ///< between
 };
-/// Writes the indices of what lies between, ascending, to `between`, which has room for row.count and may be row.index.
-Split split_row(const WeightedRow& row, float low, float high, int32_t* between);
+/// Writes what lies between, in its order; over the row itself perhaps.
+Split split_row(const WeightedRow& row, float low, float high, const PartOfRow& between);
 
 /// Rows that are cut together: the same elements of each stay.
 struct CutRows {
@@ -79,7 +84,7 @@ size_t keep_between(const CutRows& rows, size_t from, size_t to, float low, floa
 
 /// The same, written plainly: the oracles.
 double weigh_plain(const float* x, size_t count, float largest, float slope, float* weight);
-Split split_row_plain(const WeightedRow& row, float low, float high, int32_t* between);
+Split split_row_plain(const WeightedRow& row, float low, float high, const PartOfRow& between);
 size_t keep_between_plain(const CutRows& rows, size_t from, size_t to, float low, float high, size_t at);
 
 }  // namespace contexture

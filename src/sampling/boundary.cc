@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <utility>
 
 namespace contexture {
@@ -12,9 +13,9 @@ namespace {
 
 constexpr float kInfinite = std::numeric_limits<float>::infinity();
 constexpr size_t kSample = 256;
-constexpr size_t kAside = 16;    // of a sample's elements: the place is seldom further from where the sample has it
-constexpr size_t kSorted = 256;  // elements that are taken one by one
-constexpr int kMostPasses = 24;  // a row that no sample fits is sorted as it is then
+constexpr size_t kAside = 16;      // of a sample's elements: the place is seldom further from where the sample has it
+constexpr size_t kSelected = 256;  // elements that are taken one by one
+constexpr int kMostPasses = 24;    // a row that no sample fits is sorted as it is then
 
 /// What is left to search: the elements with low ≤ key ≤ high.
 struct Region {
@@ -24,8 +25,7 @@ struct Region {
   double total;  // of weights in here
 
   size_t index(size_t i) const { return row.index ? static_cast<size_t>(row.index[i]) : i; }
-  float key(size_t i) const { return row.key[index(i)]; }
-  double weight(size_t i) const { return row.weight ? row.weight[index(i)] : 1; }
+  float weight(size_t i) const { return row.weight ? row.weight[i] : 1; }
 };
 
 struct Range {
@@ -76,7 +76,7 @@ Range guess_range(const Region& region, double mass) {
   double sampled = 0;
   for (size_t s = 0; s < kSample; ++s) {
     const size_t i = s * region.row.count / kSample;
-    sample[s] = {region.key(i), static_cast<float>(region.weight(i)), s};
+    sample[s] = {region.row.key[i], region.weight(i), s};
     sampled += sample[s].weight;
   }
   // A sample does not see the few that weigh most: what is missing in it is theirs.
@@ -98,37 +98,34 @@ Range guess_range(const Region& region, double mass) {
   return std::ranges::all_of(sample, is_inside) ? Range{middle, middle} : range;
 }
 
-/// The region is what lies in the range now. `from`: the row or what is listed of it.
-Split enter(Region& region, const WeightedRow& from, const Range& range, double above, int32_t* list) {
-  const Split split = split_row(from, range.low, range.high, list);
-  region.row.index = list;
-  region.row.count = split.count;
-  region.low = range.low;
-  region.high = range.high;
-  region.above = above;
-  region.total = split.between;
+/// The region is what lies in the range now. `from`: the row or what the region was.
+Split enter(Region& region, const WeightedRow& from, const Range& range, double above, const PartOfRow& part) {
+  const Split split = split_row(from, range.low, range.high, part);
+  const float* const weight = from.weight ? part.weight : nullptr;
+  region = {{{part.key}, weight, part.index, split.count}, range.low, range.high, above, split.between};
   return split;
 }
 
 /// Enters the part in which the place is. Where it is not between the keys that it should be, the row is asked again:
-/// what was listed is written over by then.
-void narrow(Region& region, const WeightedRow& all, double mass, int32_t* list) {
+/// what the region was is written over by then.
+void narrow(Region& region, const WeightedRow& all, double mass, const PartOfRow& part) {
   const Range guess = guess_range(region, mass), whole{region.low, region.high};
   const double outside = region.above;
-  const Split split = enter(region, region.row, guess, outside, list);
+  const WeightedRow row = region.row;
+  const Split split = enter(region, row, guess, outside, part);
   region.above += split.above;
   if (region.above > mass) {
-    enter(region, all, {std::nextafter(guess.high, kInfinite), whole.high}, outside, list);
+    enter(region, all, {std::nextafter(guess.high, kInfinite), whole.high}, outside, part);
   } else if (const double below = region.above + split.between; below <= mass) {
-    enter(region, all, {whole.low, std::nextafter(guess.low, -kInfinite)}, below, list);
+    enter(region, all, {whole.low, std::nextafter(guess.low, -kInfinite)}, below, part);
   }
 }
 
 Boundary place_at(const Region& region, size_t i, double reached) {
-  return {region.key(i), region.index(i), reached};
+  return {region.row.key[i], region.index(i), reached};
 }
 
-/// Elements of equal keys, or sorted ones, until their sum exceeds the mass; the last where it never does.
+/// Elements of equal keys until their sum exceeds the mass; the last where it never does.
 Boundary walk(const Region& region, double mass) {
   double reached = region.above;
   if (!region.row.weight) {
@@ -141,31 +138,52 @@ Boundary walk(const Region& region, double mass) {
   }
 }
 
-}  // namespace
+/// Of few.
+Boundary select_among(const Region& region, double mass) {
+  std::array<Entry, kSelected> entries;
+  for (size_t i = 0; i < region.row.count; ++i) entries[i] = {region.row.key[i], region.weight(i), region.index(i)};
+  const auto [place, reached] = select(std::span(entries).first(region.row.count), region.above, mass);
+  return {entries[place].key, entries[place].index, reached};
+}
 
-Boundary find_boundary(const RowKeys& key, const float* weight, size_t count, double total, double mass,
-                       std::span<int32_t> scratch) {
-  assert(count > 0 && mass >= 0 && mass < total && scratch.size() >= count);
-  const WeightedRow all{key, weight, nullptr, count};
-  Region region{all, -kInfinite, kInfinite, 0, total};
-  for (int pass = 0; region.row.count > kSorted && pass < kMostPasses; ++pass) {
-    narrow(region, all, mass, scratch.data());
-    if (region.low == region.high) return walk(region, mass);
-  }
-  if (region.row.count <= kSorted) {
-    std::array<Entry, kSorted> entries;
-    for (size_t i = 0; i < region.row.count; ++i) {
-      entries[i] = {region.key(i), static_cast<float>(region.weight(i)), region.index(i)};
-    }
-    const auto [place, reached] = select(std::span(entries).first(region.row.count), region.above, mass);
-    return {entries[place].key, entries[place].index, reached};
-  }
-  const std::span<int32_t> order = scratch.first(region.row.count);
+/// Of many, where all guesses were bad.
+Boundary walk_sorted(const Region& region, const WeightedRow& all, double mass, const PartOfRow& part) {
+  const std::span<int32_t> order(part.index, region.row.count);
   std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    const float x = key[static_cast<size_t>(a)], y = key[static_cast<size_t>(b)];
+    const float x = all.key[static_cast<size_t>(a)], y = all.key[static_cast<size_t>(b)];
     return x != y ? x > y : a < b;
   });
-  return walk(region, mass);
+  double reached = region.above;
+  const auto weight_of = [&](int32_t i) { return all.weight ? all.weight[i] : 1.f; };
+  const auto found =
+      std::ranges::find_if(order.first(order.size() - 1), [&](int32_t i) { return (reached += weight_of(i)) > mass; });
+  const auto index = static_cast<size_t>(*found);
+  return {all.key[index], index, reached > mass ? reached : reached + weight_of(*found)};
+}
+
+}  // namespace
+
+void BoundaryScratch::reserve(size_t count) {
+  if (index_.size() >= count) return;
+  key_.reserve(count);  // and no more, as resize() alone would
+  weight_.reserve(count);
+  index_.reserve(count);
+  key_.resize(count);
+  weight_.resize(count);
+  index_.resize(count);
+}
+
+Boundary find_boundary(const RowKeys& key, const float* weight, size_t count, double total, double mass,
+                       BoundaryScratch& scratch) {
+  assert(count > 0 && mass >= 0 && mass < total);
+  const WeightedRow all{key, weight, nullptr, count};
+  Region region{all, -kInfinite, kInfinite, 0, total};
+  for (int pass = 0; region.row.count > kSelected && pass < kMostPasses; ++pass) {
+    narrow(region, all, mass, scratch.part());
+    if (region.low == region.high) return walk(region, mass);
+  }
+  if (region.row.count <= kSelected) return select_among(region, mass);
+  return walk_sorted(region, all, mass, scratch.part());
 }
 
 }  // namespace contexture

@@ -2,7 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <vector>
 
 #include "kernels/selection.h"
 
@@ -15,12 +15,24 @@ struct Boundary {
   double reached;  ///< the sum of weights up to here, this one's included
 };
 
+/// Memory of a search, which leaves nothing in it.
+class BoundaryScratch {
+ public:
+  static size_t bytes_for(size_t count) { return count * (2 * sizeof(float) + sizeof(int32_t)); }
+  void reserve(size_t count);
+  PartOfRow part() { return {key_.data(), weight_.data(), index_.data()}; }
+
+ private:
+  std::vector<float> key_, weight_;
+  std::vector<int32_t> index_;
+};
+
 /// The first element, in that order, at which the sum of weights exceeds `mass`; 0 ≤ mass < total, which is the sum of
 /// all; `weight` null: each weighs 1. `scratch`: room for `count` indices, in which nothing is left. Weights as of
 /// weigh (kernels/selection.h), so that all sums are exact and the answer is that of a sort. It does not sort: a sample
 /// says between which two keys the place should be, a pass over the row how much lies above them and what between, and
 /// what lies between is searched next.
 Boundary find_boundary(const RowKeys& key, const float* weight, size_t count, double total, double mass,
-                       std::span<int32_t> scratch);
+                       BoundaryScratch& scratch);
 
 }  // namespace contexture

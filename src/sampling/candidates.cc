@@ -27,14 +27,15 @@ void grow(std::vector<Number>& row, size_t count) {
 }  // namespace
 
 size_t Candidates::bytes_for(size_t vocabulary, size_t context) {
-  return vocabulary * (2 * sizeof(float) + 2 * sizeof(int32_t)) + numbers_for(context) * sizeof(int32_t);
+  return vocabulary * (2 * sizeof(float) + sizeof(int32_t)) + numbers_for(context) * sizeof(int32_t) +
+         BoundaryScratch::bytes_for(vocabulary);
 }
 
 void Candidates::reserve(size_t vocabulary, size_t context) {
   grow(logits_, vocabulary);
   grow(weights_, vocabulary);
   grow(ids_, vocabulary);
-  grow(places_, vocabulary);
+  scratch_.reserve(vocabulary);
   numbers(context);
 }
 
@@ -83,15 +84,15 @@ double Candidates::weigh(float slope) {
 }
 
 Boundary Candidates::likeliest_until(double total, double mass) {
-  return find_boundary({row_}, weights_.data(), size_, total, mass, places_);
+  return find_boundary({row_}, weights_.data(), size_, total, mass, scratch_);
 }
 
 Boundary Candidates::likeliest_after(double count) {
-  return find_boundary({row_}, nullptr, size_, static_cast<double>(size_), count, places_);
+  return find_boundary({row_}, nullptr, size_, static_cast<double>(size_), count, scratch_);
 }
 
 Boundary Candidates::nearest_until(float centre, double total, double mass) {
-  return find_boundary({row_, true, centre}, weights_.data(), size_, total, mass, places_);
+  return find_boundary({row_, true, centre}, weights_.data(), size_, total, mass, scratch_);
 }
 
 /// Elements before index `turn` stay where their key is in one range, those from there on where it is in the other.

@@ -71,9 +71,9 @@ class Candidates {
   size_t size_ = 0;
   const float* row_ = nullptr;  // the present logits: the caller's, until they are changed or cut
   std::vector<float> logits_, weights_;
-  std::vector<int32_t> ids_;     // before anything is cut: the tally
-  std::vector<int32_t> places_;  // of a search
+  std::vector<int32_t> ids_;  // before anything is cut: the tally
   std::vector<int32_t> numbers_;
+  BoundaryScratch scratch_;
 };
 
 }  // namespace contexture

@@ -111,38 +111,55 @@ TEST(Selection, SpreadIsThatOfWhatIsFinite) {
   EXPECT_EQ(spread_of(nothing.data(), 20, 0).count, 0u);
 }
 
+struct Part {
+  std::vector<float> key, weight;
+  std::vector<int32_t> index;
+
+  explicit Part(size_t count) : key(count), weight(count), index(count) {}
+  PartOfRow pointers() { return {key.data(), weight.data(), index.data()}; }
+  void resize(size_t count) {
+    key.resize(count);
+    weight.resize(count);
+    index.resize(count);
+  }
+  bool operator==(const Part&) const = default;
+};
+
 TEST(Selection, RowsAreSplitExactly) {
   std::mt19937 random = fresh_random();
   for (const size_t count : kRowCounts) {
-    const std::vector<float> row = some_row(random, count, 2);
-    std::vector<float> weight(count);
-    weigh(row.data(), count, largest_of(row), 1, weight.data());
-    std::vector<int32_t> some;  // of the row's elements
-    for (size_t i = 0; i < count; ++i) {
-      if (random() % 3) some.push_back(static_cast<int32_t>(i));
-    }
+    Part row(count);
+    row.key = some_row(random, count, 2);
+    for (int32_t& index : row.index) index = static_cast<int32_t>(random() % 1000000);
+    weigh(row.key.data(), count, largest_of(row.key), 1, row.weight.data());
     for (int kind = 0; kind < 8; ++kind) {
-      const RowKeys key{row.data(), kind % 2 == 1, 0.3f};
-      const bool is_listed = kind / 4 == 1;
-      const WeightedRow all{key, kind / 2 % 2 ? weight.data() : nullptr, is_listed ? some.data() : nullptr,
-                            is_listed ? some.size() : count};
-      const float one = key[random() % count], other = key[random() % count];
+      const bool is_near = kind % 2 == 1, is_weighted = kind / 2 % 2 == 1, is_listed = kind / 4 == 1;
+      const auto part_of = [&](Part& part) {
+        return WeightedRow{{part.key.data(), is_near, 0.3f},
+                           is_weighted ? part.weight.data() : nullptr,
+                           is_listed ? part.index.data() : nullptr,
+                           count};
+      };
+      const WeightedRow all = part_of(row);
+      const float one = all.key[random() % count], other = all.key[random() % count];
       const float low = std::min(one, other), high = random() % 3 ? std::max(one, other) : -kNever;
-      std::vector<int32_t> want(count), got(count);
-      const Split wanted = split_row_plain(all, low, high, want.data());
+      Part want(count);
+      const Split wanted = split_row_plain(all, low, high, want.pointers());
       want.resize(wanted.count);
       each_target([&](const char* target) {
-        const auto expect_split = [&](const Split& split, const int32_t* indices) {
+        const auto expect_split = [&](const Split& split, Part part) {
           EXPECT_EQ(split.above, wanted.above) << target;
           EXPECT_EQ(split.between, wanted.between) << target;
-          EXPECT_EQ(std::vector(indices, indices + split.count), want) << target << " of " << count;
+          ASSERT_EQ(split.count, wanted.count) << target;
+          part.resize(split.count);
+          if (!is_weighted) part.weight = want.weight;
+          EXPECT_TRUE(part == want) << target << ", kind " << kind << " of " << count;
         };
-        expect_split(split_row(all, low, high, got.data()), got.data());
-        if (!is_listed) return;
-        std::vector<int32_t> list = some;  // written over
-        WeightedRow own = all;
-        own.index = list.data();
-        expect_split(split_row(own, low, high, list.data()), list.data());
+        Part got(count), over = row;
+        const Split split = split_row(all, low, high, got.pointers());
+        expect_split(split, got);
+        const Split split_over = split_row(part_of(over), low, high, over.pointers());
+        expect_split(split_over, over);
       });
     }
   }

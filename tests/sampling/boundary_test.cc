@@ -41,13 +41,13 @@ std::vector<float> row_of_kind(std::mt19937& random, int kind, size_t count) {
 
 TEST(Boundary, IsWhereASortFindsIt) {
   std::mt19937 random = fresh_random();
-  std::vector<int32_t> scratch;
+  BoundaryScratch scratch;
   for (int round = 0; round < 400; ++round) {
     const size_t count = 1 + random() % (round % 4 == 0 ? 20000 : round % 2 ? 2000 : 300);
     std::vector<float> key = row_of_kind(random, round % 8, count), weight(count);
     const float largest = *std::max_element(key.begin(), key.end());
     if (!std::isfinite(largest)) continue;
-    scratch.resize(count);
+    scratch.reserve(count);
     const double total = weigh(key.data(), count, largest, 1, weight.data());
     const double share = std::uniform_real_distribution<double>(0, 1)(random);
     // Not all keys are what the weights come from: typical-p has others.
