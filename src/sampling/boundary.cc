@@ -12,10 +12,14 @@ namespace contexture {
 namespace {
 
 constexpr float kInfinite = std::numeric_limits<float>::infinity();
-constexpr size_t kSample = 256;
-constexpr size_t kAside = 16;      // of a sample's elements: the place is seldom further from where the sample has it
-constexpr size_t kSelected = 256;  // elements that are taken one by one
-constexpr int kMostPasses = 24;    // a row that no sample fits is sorted as it is then
+// A sample, and how many of its elements the place is seldom further away than from where the sample has it.
+struct SampleSize {
+  size_t count, aside;
+};
+constexpr SampleSize kLarge{512, 32}, kSmall{128, 16};
+constexpr size_t kManyElements = 32768;  // of which a pass costs more than the large one
+constexpr size_t kSelected = 256;        // elements that are taken one by one
+constexpr int kMostPasses = 24;          // a row that no sample fits is sorted as it is then
 
 /// What is left to search: the elements with low ≤ key ≤ high.
 struct Region {
@@ -72,28 +76,28 @@ Selected select(std::span<Entry> entries, double reached, double mass) {
 
 /// Keys between which the place probably is. Where that seems to be all of the region, one key, out of the middle.
 Range guess_range(const Region& region, double mass) {
-  std::array<Entry, kSample> sample;
+  const auto [count, aside] = region.row.count < kManyElements ? kSmall : kLarge;
+  std::array<Entry, kLarge.count> room;
+  const std::span<Entry> sample = std::span(room).first(count);
   double sampled = 0;
-  for (size_t s = 0; s < kSample; ++s) {
-    const size_t i = s * region.row.count / kSample;
+  for (size_t s = 0; s < count; ++s) {
+    const size_t i = s * region.row.count / count;
     sample[s] = {region.row.key[i], region.weight(i), s};
     sampled += sample[s].weight;
   }
   // A sample does not see the few that weigh most: what is missing in it is theirs.
-  const double times = static_cast<double>(region.row.count) / kSample;
+  const double times = static_cast<double>(region.row.count) / static_cast<double>(count);
   const double unseen = std::max(0.0, region.total - times * sampled);
   const double wanted = (mass - region.above - unseen) / (region.total - unseen) * sampled;
   const size_t rank = sampled > 0 ? select(sample, 0, std::max(0.0, wanted)).place : 0;
-  const auto key_at = [&](size_t from, size_t place, size_t to) {
-    const auto begin = sample.begin();
-    std::nth_element(begin + static_cast<ptrdiff_t>(from), begin + static_cast<ptrdiff_t>(place),
-                     begin + static_cast<ptrdiff_t>(to));
-    return sample[place].key;
-  };
-  Range range{region.low, region.high};
   const float middle = sample[rank].key;
-  if (rank >= 2 * kAside) range.high = key_at(0, rank - kAside, rank);
-  if (rank + kAside < kSample) range.low = key_at(rank, rank + kAside, kSample);
+  Range range{region.low, region.high};
+  const auto key_at = [](std::span<Entry> part, size_t place) {
+    std::nth_element(part.begin(), part.begin() + static_cast<ptrdiff_t>(place), part.end());
+    return part[place].key;
+  };
+  if (rank >= 2 * aside) range.high = key_at(sample.first(rank), rank - aside);
+  if (rank + aside < count) range.low = key_at(sample.subspan(rank), aside);
   const auto is_inside = [&](const Entry& e) { return e.key >= range.low && e.key <= range.high; };
   return std::ranges::all_of(sample, is_inside) ? Range{middle, middle} : range;
 }
@@ -106,18 +110,21 @@ Split enter(Region& region, const WeightedRow& from, const Range& range, double 
   return split;
 }
 
-/// Enters the part in which the place is. Where it is not between the keys that it should be, the row is asked again:
-/// what the region was is written over by then.
-void narrow(Region& region, const WeightedRow& all, double mass, const PartOfRow& part) {
+/// Enters the part in which the place is. Where it is not between the keys that it should be, the region as it was is
+/// asked again, or the row, where the region does not fit into half of the scratch: then it is written over.
+void narrow(Region& region, const WeightedRow& all, double mass, BoundaryScratch& scratch) {
   const Range guess = guess_range(region, mass), whole{region.low, region.high};
   const double outside = region.above;
   const WeightedRow row = region.row;
+  const bool stays = row.index && row.count <= scratch.half();
+  const WeightedRow& source = stays ? row : all;
+  const PartOfRow part = scratch.part(stays && row.index == scratch.part(0).index ? scratch.half() : 0);
   const Split split = enter(region, row, guess, outside, part);
   region.above += split.above;
   if (region.above > mass) {
-    enter(region, all, {std::nextafter(guess.high, kInfinite), whole.high}, outside, part);
+    enter(region, source, {std::nextafter(guess.high, kInfinite), whole.high}, outside, part);
   } else if (const double below = region.above + split.between; below <= mass) {
-    enter(region, all, {whole.low, std::nextafter(guess.low, -kInfinite)}, below, part);
+    enter(region, source, {whole.low, std::nextafter(guess.low, -kInfinite)}, below, part);
   }
 }
 
@@ -147,8 +154,8 @@ Boundary select_among(const Region& region, double mass) {
 }
 
 /// Of many, where all guesses were bad.
-Boundary walk_sorted(const Region& region, const WeightedRow& all, double mass, const PartOfRow& part) {
-  const std::span<int32_t> order(part.index, region.row.count);
+Boundary walk_sorted(const Region& region, const WeightedRow& all, double mass, int32_t* list) {
+  const std::span<int32_t> order(list, region.row.count);
   std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
     const float x = all.key[static_cast<size_t>(a)], y = all.key[static_cast<size_t>(b)];
     return x != y ? x > y : a < b;
@@ -179,11 +186,12 @@ Boundary find_boundary(const RowKeys& key, const float* weight, size_t count, do
   const WeightedRow all{key, weight, nullptr, count};
   Region region{all, -kInfinite, kInfinite, 0, total};
   for (int pass = 0; region.row.count > kSelected && pass < kMostPasses; ++pass) {
-    narrow(region, all, mass, scratch.part());
+    narrow(region, all, mass, scratch);
     if (region.low == region.high) return walk(region, mass);
   }
   if (region.row.count <= kSelected) return select_among(region, mass);
-  return walk_sorted(region, all, mass, scratch.part());
+  return walk_sorted(region, all, mass,
+                     scratch.part(region.row.index == scratch.part(0).index ? 0 : scratch.half()).index);
 }
 
 }  // namespace contexture

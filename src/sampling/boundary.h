@@ -20,7 +20,8 @@ class BoundaryScratch {
  public:
   static size_t bytes_for(size_t count) { return count * (2 * sizeof(float) + sizeof(int32_t)); }
   void reserve(size_t count);
-  PartOfRow part() { return {key_.data(), weight_.data(), index_.data()}; }
+  size_t half() const { return index_.size() / 2; }
+  PartOfRow part(size_t from) { return {key_.data() + from, weight_.data() + from, index_.data() + from}; }
 
  private:
   std::vector<float> key_, weight_;

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace contexture {
 namespace {
@@ -43,19 +44,57 @@ double Candidates::reset(std::span<const float> logits) {
   reserve(logits.size(), 0);
   size_ = logits.size();
   is_whole_ = true;
-  slope_.reset();
+  forget_weights();
   row_ = logits.data();
   peak_ = peak_of(row_, size_);
   if (peak_->has_nan || !std::isfinite(peak_->largest)) return std::numeric_limits<double>::quiet_NaN();
   return peak_->largest + std::log(weigh(1));
 }
 
-std::span<float> Candidates::row() {
+void Candidates::own_row() {
   assert(is_whole_);
-  peak_.reset();
-  slope_.reset();
   if (row_ != logits_.data()) std::copy_n(row_, size_, logits_.data());
   row_ = logits_.data();
+}
+
+void Candidates::forget_weights() {
+  slope_.reset();
+  changed_ = 0;
+}
+
+/// Of a token that was less likely than the likeliest and stays so, nothing but its own weight changes.
+void Candidates::change(TokenId id, float logit) {
+  own_row();
+  float& present = logits_[static_cast<size_t>(id)];
+  if (peak_ && present < peak_->largest && logit <= peak_->largest) {
+    if (slope_ && changed_ < size_) {
+      scratch_.part(0).index[changed_++] = id;
+    } else {
+      forget_weights();
+    }
+  } else {
+    peak_.reset();
+    forget_weights();
+  }
+  present = logit;
+}
+
+void Candidates::weigh_changed() {
+  const PartOfRow part = scratch_.part(0);
+  const size_t count = std::exchange(changed_, 0);
+  if (count == 0) return;
+  for (size_t i = 0; i < count; ++i) part.key[i] = row_[part.index[i]];
+  contexture::weigh(part.key, count, peak().largest, *slope_, part.weight);
+  for (size_t i = 0; i < count; ++i) {
+    const float before = std::exchange(weights_[static_cast<size_t>(part.index[i])], part.weight[i]);
+    if (total_) *total_ += static_cast<double>(part.weight[i]) - before;
+  }
+}
+
+std::span<float> Candidates::row() {
+  own_row();
+  peak_.reset();
+  forget_weights();
   return {logits_.data(), size_};
 }
 
@@ -75,7 +114,10 @@ const RowPeak& Candidates::peak() {
 }
 
 double Candidates::weigh(float slope) {
-  if (slope_ != slope) {
+  if (slope_ == slope) {
+    weigh_changed();
+  } else {
+    forget_weights();
     slope_ = slope;
     total_ = contexture::weigh(row_, size_, peak().largest, slope, weights_.data());
   }
@@ -88,6 +130,7 @@ Boundary Candidates::likeliest_until(double total, double mass) {
 }
 
 Boundary Candidates::likeliest_after(double count) {
+  weigh_changed();  // a search takes the memory of their list
   return find_boundary({row_}, nullptr, size_, static_cast<double>(size_), count, scratch_);
 }
 
@@ -98,6 +141,7 @@ Boundary Candidates::nearest_until(float centre, double total, double mass) {
 /// Elements before index `turn` stay where their key is in one range, those from there on where it is in the other.
 /// Weights stay as they are where they are known.
 void Candidates::cut(const RowKeys& key, size_t turn, const Range& before, const Range& after) {
+  weigh_changed();
   float* const weights = slope_ ? weights_.data() : nullptr;
   const CutRows rows{.key = key,
                      .in = {row_, weights},
@@ -126,12 +170,12 @@ void Candidates::keep_nearest(float centre, const Boundary& last) {
   // That may have taken the largest logit, which weights are against.
   const float largest = peak().largest;
   peak_.reset();
-  if (peak().largest != largest) slope_.reset();
+  if (peak().largest != largest) forget_weights();
 }
 
 void Candidates::keep_from(const Boundary& first) {
   const float below = std::nextafter(first.key, -kUnbounded);
-  if (first.key != peak().largest) slope_.reset();
+  if (first.key != peak().largest) forget_weights();
   cut({row_}, first.index, {-kUnbounded, below}, {-kUnbounded, first.key});
   peak_ = {first.key, false};
 }

@@ -30,7 +30,8 @@ class Candidates {
   float logit(size_t i) const { return row_[i]; }
   std::span<const float> logits() const { return {row_, size_}; }
 
-  /// The logit of each token, to change. Only before anything is cut.
+  /// A token's logit, or all of them, to change. Only before anything is cut.
+  void change(TokenId id, float logit);
   std::span<float> row();
   /// A number for each token, to count with; who counts sets those to zero first that it counts with. Only before
   /// anything is cut.
@@ -62,11 +63,15 @@ class Candidates {
   struct Range {
     float low, high;
   };
+  void own_row();
+  void forget_weights();
+  void weigh_changed();
   void cut(const RowKeys& key, size_t turn, const Range& before, const Range& after);
 
   std::optional<RowPeak> peak_;  // of the present logits, where it is known
   std::optional<float> slope_;   // that weights_ are for, against the largest of the present logits
   std::optional<double> total_;  // of weights_, where it is known
+  size_t changed_ = 0;           // tokens whose weights are those of other logits; they are listed in scratch_
   bool is_whole_ = true;         // ids are indices
   size_t size_ = 0;
   const float* row_ = nullptr;  // the present logits: the caller's, until they are changed or cut

@@ -64,13 +64,13 @@ void apply_dry(const Sampling& s, const Occasion& occasion, Candidates& candidat
     int32_t& most = longest[static_cast<size_t>(window[i + 1])];
     if (lengths[i] >= s.dry_allowed_length) most = std::max(most, lengths[i] + 1);
   }
-  const std::span<float> row = candidates.row();
   for (const TokenId id : window) {
     const int32_t most = std::exchange(longest[static_cast<size_t>(id)], 0);
     if (most == 0 || occasion.breakers.breaks(id)) continue;
     const size_t power = std::min(static_cast<size_t>(most - 1) - allowed, largest_power(s.dry_base));
     const double penalty = s.dry_multiplier * std::pow(static_cast<double>(s.dry_base), static_cast<double>(power));
-    row[static_cast<size_t>(id)] -= static_cast<float>(std::min(penalty, kLargestFloat));
+    candidates.change(id,
+                      candidates.logit(static_cast<size_t>(id)) - static_cast<float>(std::min(penalty, kLargestFloat)));
   }
 }
 
