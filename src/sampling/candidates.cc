@@ -165,10 +165,13 @@ void Candidates::keep_likeliest(const Boundary& last) {
 }
 
 void Candidates::keep_nearest(float centre, const Boundary& last) {
+  // Weights are against the largest logit, which may be too far away. (Where it is as far as the last, some of its kind
+  // may stay.)
+  const float largest = peak().largest, its_key = -std::fabs(largest - centre);
+  if (its_key < last.key) forget_weights();
   const float above = std::nextafter(last.key, kUnbounded);
   cut({row_, true, centre}, last.index + 1, {last.key, kUnbounded}, {above, kUnbounded});
-  // That may have taken the largest logit, which weights are against.
-  const float largest = peak().largest;
+  if (its_key > last.key) return;
   peak_.reset();
   if (peak().largest != largest) forget_weights();
 }
