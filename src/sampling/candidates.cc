@@ -159,9 +159,10 @@ void Candidates::keep_at_least(float logit) {
   cut({row_}, 0, {}, {logit, kUnbounded});
 }
 
-void Candidates::keep_likeliest(const Boundary& last) {
+void Candidates::keep_likeliest(const Boundary& last, std::optional<double> total) {
   const float above = std::nextafter(last.key, kUnbounded);
   cut({row_}, last.index + 1, {last.key, kUnbounded}, {above, kUnbounded});
+  total_ = total;
 }
 
 void Candidates::keep_nearest(float centre, const Boundary& last) {
@@ -171,6 +172,7 @@ void Candidates::keep_nearest(float centre, const Boundary& last) {
   if (its_key < last.key) forget_weights();
   const float above = std::nextafter(last.key, kUnbounded);
   cut({row_, true, centre}, last.index + 1, {last.key, kUnbounded}, {above, kUnbounded});
+  total_ = last.reached;
   if (its_key > last.key) return;
   peak_.reset();
   if (peak().largest != largest) forget_weights();

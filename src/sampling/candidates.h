@@ -54,8 +54,9 @@ class Candidates {
   Boundary nearest_until(float centre, double total, double mass);
 
   void keep_at_least(float logit);
-  /// Up to this place in the order of logits, or of their nearness to the centre, and from this place on.
-  void keep_likeliest(const Boundary& last);
+  /// Up to this place in the order of logits, of which the sum of the last weigh's weights may be known, or in that of
+  /// their nearness to the centre, as nearest_until found it; and from this place on.
+  void keep_likeliest(const Boundary& last, std::optional<double> total = {});
   void keep_nearest(float centre, const Boundary& last);
   void keep_from(const Boundary& first);
 
