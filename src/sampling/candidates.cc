@@ -40,15 +40,19 @@ void Candidates::reserve(size_t vocabulary, size_t context) {
   numbers(context);
 }
 
-double Candidates::reset(std::span<const float> logits) {
+void Candidates::take(std::span<const float> logits) {
   reserve(logits.size(), 0);
   size_ = logits.size();
   is_whole_ = true;
-  forget_weights();
   row_ = logits.data();
-  peak_ = peak_of(row_, size_);
-  if (peak_->has_nan || !std::isfinite(peak_->largest)) return std::numeric_limits<double>::quiet_NaN();
-  return peak_->largest + std::log(weigh(1));
+  peak_.reset();
+  forget_weights();
+}
+
+double Candidates::reset(std::span<const float> logits) {
+  take(logits);
+  if (peak().has_nan || !std::isfinite(peak().largest)) return std::numeric_limits<double>::quiet_NaN();
+  return peak().largest + std::log(weigh(1));
 }
 
 void Candidates::own_row() {

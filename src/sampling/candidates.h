@@ -21,8 +21,10 @@ class Candidates {
   static size_t bytes_for(size_t vocabulary, size_t context);
   void reserve(size_t vocabulary, size_t context);
 
-  /// All tokens, with these logits, which must stay where they are while these are candidates. Returns log Σ
-  /// exp(logits); NaN where one of them is NaN or infinite and not below zero, or none is finite.
+  /// All tokens, with these logits, which must stay where they are while these are candidates.
+  void take(std::span<const float> logits);
+  /// The same. Returns log Σ exp(logits); NaN where one of them is NaN or infinite and not below zero, or none is
+  /// finite.
   double reset(std::span<const float> logits);
 
   size_t size() const { return size_; }

@@ -98,8 +98,8 @@ size_t Sampler::draw(Candidates& candidates, double number) {
 
 std::vector<Alternative> likeliest(std::span<const float> logits, size_t count, double log_sum,
                                    Candidates& candidates) {
-  candidates.reset(logits);
   if (count == 0) return {};
+  candidates.take(logits);
   if (count < logits.size()) {
     candidates.keep_likeliest(candidates.likeliest_after(static_cast<double>(count) - 0.5));
   }
