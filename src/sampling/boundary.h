@@ -20,6 +20,7 @@ class BoundaryScratch {
  public:
   static size_t bytes_for(size_t count) { return count * (2 * sizeof(float) + sizeof(int32_t)); }
   void reserve(size_t count);
+  /// Where two parts of a row may lie, one while the other is written.
   size_t half() const { return index_.size() / 2; }
   PartOfRow part(size_t from) { return {key_.data() + from, weight_.data() + from, index_.data() + from}; }
 
@@ -29,10 +30,10 @@ class BoundaryScratch {
 };
 
 /// The first element, in that order, at which the sum of weights exceeds `mass`; 0 ≤ mass < total, which is the sum of
-/// all; `weight` null: each weighs 1. `scratch`: room for `count` indices, in which nothing is left. Weights as of
-/// weigh (kernels/selection.h), so that all sums are exact and the answer is that of a sort. It does not sort: a sample
-/// says between which two keys the place should be, a pass over the row how much lies above them and what between, and
-/// what lies between is searched next.
+/// all; `weight` null: each weighs 1. `scratch` has reserved room for `count`. Weights as of weigh
+/// (kernels/selection.h), so that all sums are exact and the answer is that of a sort. It does not sort: a sample says
+/// between which two keys the place should be, a pass over the row how much lies above them and what between, and what
+/// lies between is the next row.
 Boundary find_boundary(const RowKeys& key, const float* weight, size_t count, double total, double mass,
                        BoundaryScratch& scratch);
 
