@@ -480,6 +480,18 @@ double weigh(const float* x, size_t count, float largest, float slope, float* we
 double sum_of_weights(const float* weight, size_t count) {
   return HWY_DYNAMIC_DISPATCH(sum_of_weights_simd)(weight, count);
 }
+size_t find_sum(const float* weight, size_t count, double mass) {
+  constexpr size_t kBlock = 1024;
+  double reached = 0;
+  size_t i = 0;
+  for (; i + kBlock < count; i += kBlock) {
+    const double with_block = reached + sum_of_weights(weight + i, kBlock);
+    if (with_block > mass) break;
+    reached = with_block;
+  }
+  while (i + 1 < count && (reached += weight[i]) <= mass) ++i;
+  return i;
+}
 double weighted_offset(const float* x, const float* weight, size_t count, float largest) {
   return HWY_DYNAMIC_DISPATCH(weighted_offset_simd)(x, weight, count, largest);
 }

@@ -20,6 +20,8 @@ RowPeak peak_of(const float* x, size_t count);
 /// who sorts first. What is rounded away is 2^-35 a number at most. `weight` null: the sum alone.
 double weigh(const float* x, size_t count, float largest, float slope, float* weight);
 double sum_of_weights(const float* weight, size_t count);
+/// The first at which the sum up to it, itself included, exceeds `mass`; the last where none does.
+size_t find_sum(const float* weight, size_t count, double mass);
 
 /// Σ weight · (x - largest) over what weighs anything; the same bits on every machine.
 double weighted_offset(const float* x, const float* weight, size_t count, float largest);

@@ -47,7 +47,10 @@ class Candidates {
   double weigh(float slope);
   std::span<const float> weights() const { return {weights_.data(), size_}; }
 
-  /// The first candidate, the likeliest first and equal ones by id, at which the sum of the last weigh's weights
+  /// The first candidate, in the order of ids, at which the sum of the last weigh's weights exceeds `mass`, which is
+  /// less than all of them.
+  size_t first_until(double mass) const { return find_sum(weights_.data(), size_, mass); }
+  /// The same, the likeliest first and equal ones by id: at which the sum of the last weigh's weights
   /// exceeds `mass`, which is less than all of them.
   Boundary likeliest_until(double total, double mass);
   /// The same, each weighing 1.

@@ -88,7 +88,7 @@ size_t Sampler::draw(Candidates& candidates, double number) {
   if (sampling_.mirostat != 0) cut_surprises(sampling_, surprise_bound_, candidates);
   const double total = candidates.weigh(slope_of(sampling_));
   const double mass = std::min(number * total, std::nextafter(total, 0.0));
-  const size_t index = candidates.likeliest_until(total, mass).index;
+  const size_t index = candidates.first_until(mass);
   if (sampling_.mirostat != 0) {
     const double surprise = std::log2(total / candidates.weights()[index]);
     surprise_bound_ -= sampling_.mirostat_eta * (surprise - sampling_.mirostat_tau);

@@ -74,6 +74,21 @@ TEST(Selection, WeightsAreNearFloat64AndAddUpExactlyInAnyOrder) {
   }
 }
 
+TEST(Selection, ASumIsFoundWhereAddingFindsIt) {
+  std::mt19937 random = fresh_random();
+  for (const size_t count : kRowCounts) {
+    const std::vector<float> row = some_row(random, count, 2);
+    std::vector<float> weight(count);
+    const double total = weigh(row.data(), count, largest_of(row), 1, weight.data());
+    for (const double share : {0.0, 0.3, 0.999, 1.0}) {
+      const double mass = std::min(share * total, std::nextafter(total, 0.0));
+      size_t want = 0;
+      for (double reached = weight[0]; reached <= mass; reached += weight[++want]) continue;
+      each_target([&](const char* target) { EXPECT_EQ(find_sum(weight.data(), count, mass), want) << target; });
+    }
+  }
+}
+
 TEST(Selection, OffsetsAreWeighedAndWhatWeighsNothingIsPassedOver) {
   std::mt19937 random = fresh_random();
   for (const size_t count : kRowCounts) {

@@ -169,11 +169,13 @@ TokenId choose_in_float64(const std::vector<float>& row, const Sampling& s, uint
   total = 0;
   for (size_t i = 0; i < order.size(); ++i) total += weight(i, s.temperature);
   double left = static_cast<double>(random() >> 11) * 0x1p-53 * total;
-  for (size_t i = 0; i < order.size(); ++i) {
-    left -= weight(i, s.temperature);
-    if (left < 0) return static_cast<TokenId>(order[i]);
+  std::map<size_t, double> by_id;
+  for (size_t i = 0; i < order.size(); ++i) by_id[order[i]] = weight(i, s.temperature);
+  for (const auto& [id, share] : by_id) {
+    left -= share;
+    if (left < 0) return static_cast<TokenId>(id);
   }
-  return static_cast<TokenId>(order[0]);
+  return static_cast<TokenId>(by_id.rbegin()->first);
 }
 
 TEST(Sampler, TextsWithASeedAreThoseOfFloat64) {
