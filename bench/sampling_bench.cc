@@ -3,6 +3,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <random>
 
 #include "sampling/sampler.h"
@@ -35,8 +36,13 @@ void run_choose(benchmark::State& state, const Sampling& sampling) {
   std::mt19937 random(2);
   std::vector<TokenId> history(kHistory);
   for (TokenId& id : history) id = static_cast<TokenId>(random() % 2000);
+  // Where the likeliest token is penalised all weights change, since they are against the largest logit.
+  if (sampling.repeat_penalty != 1) {
+    history.back() = static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin());
+  }
   Sampler sampler(sampling);
   Candidates candidates;
+  candidates.reserve(kVocabulary, kHistory);
   for (auto _ : state) benchmark::DoNotOptimize(sampler.choose(logits, history, candidates));
 }
 
@@ -61,6 +67,7 @@ const bool kRegistered = [] {
       {"XTC", with([](Sampling& s) { s.xtc_probability = 1, s.xtc_threshold = 0.00001f; })},
       {"Mirostat 2", with([](Sampling& s) { s.mirostat = 2; })},
       {"penalties, last 4096", with([](Sampling& s) { s.presence_penalty = 0.5f, s.repeat_last_n = -1; })},
+      {"penalties, the likeliest's too", with([](Sampling& s) { s.repeat_penalty = 1.1f, s.repeat_last_n = -1; })},
       {"DRY, last 4096", with([](Sampling& s) { s.dry_multiplier = 1; })},
       {"all at once", with([](Sampling& s) {
          s.presence_penalty = 0.5f, s.dry_multiplier = 1, s.top_n_sigma = 3, s.top_k = 60000, s.typical_p = 0.95f;

@@ -58,19 +58,19 @@ void apply_dry(const Sampling& s, const Occasion& occasion, Candidates& candidat
   const std::span<int32_t> lengths = candidates.numbers(window.size());
   find_repetitions(window, limit, lengths);
   // Of each token that would make one longer, the longest, and one: it is a repetition of none, perhaps.
-  const std::span<uint32_t> longest = candidates.tally();
+  const std::span<int32_t> longest = candidates.tally();
+  for (const TokenId id : window) longest[static_cast<size_t>(id)] = 0;
   for (size_t i = 0; i + 1 < window.size(); ++i) {
-    const auto length = static_cast<uint32_t>(lengths[i]);
-    uint32_t& most = longest[static_cast<size_t>(window[i + 1])];
-    if (length >= allowed) most = std::max(most, length + 1);
+    int32_t& most = longest[static_cast<size_t>(window[i + 1])];
+    if (lengths[i] >= s.dry_allowed_length) most = std::max(most, lengths[i] + 1);
   }
-  const std::span<float> row = candidates.row();
   for (const TokenId id : window) {
-    const uint32_t most = std::exchange(longest[static_cast<size_t>(id)], 0);
+    const int32_t most = std::exchange(longest[static_cast<size_t>(id)], 0);
     if (most == 0 || occasion.breakers.breaks(id)) continue;
-    const size_t power = std::min(most - 1 - allowed, largest_power(s.dry_base));
+    const size_t power = std::min(static_cast<size_t>(most - 1) - allowed, largest_power(s.dry_base));
     const double penalty = s.dry_multiplier * std::pow(static_cast<double>(s.dry_base), static_cast<double>(power));
-    row[static_cast<size_t>(id)] -= static_cast<float>(std::min(penalty, kLargestFloat));
+    candidates.change(id,
+                      candidates.logit(static_cast<size_t>(id)) - static_cast<float>(std::min(penalty, kLargestFloat)));
   }
 }
 

@@ -25,7 +25,8 @@ void apply_top_k(const Sampling& s, const Occasion&, Candidates& candidates) {
 /// llama_sampler_top_p.
 void apply_top_p(const Sampling& s, const Occasion&, Candidates& candidates) {
   const double total = candidates.weigh(1), mass = std::nextafter(s.top_p * total, -1.0);
-  candidates.keep_likeliest(candidates.likeliest_until(total, std::max(0.0, mass)));
+  const Boundary last = candidates.likeliest_until(total, std::max(0.0, mass));
+  candidates.keep_likeliest(last, last.reached);
 }
 
 /// llama_sampler_min_p.

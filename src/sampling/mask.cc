@@ -31,19 +31,16 @@ void rule_out(std::span<float> row, std::span<const uint64_t> allowed) {
 }
 
 void apply_mask(const Sampling&, const Occasion& occasion, Candidates& candidates) {
-  if (occasion.allowed.empty() && occasion.banned.empty()) return;
-  const std::span<float> row = candidates.row();
-  if (!occasion.allowed.empty()) rule_out(row, occasion.allowed);
-  for (const TokenId id : occasion.banned) row[static_cast<size_t>(id)] = kNever;
+  if (!occasion.allowed.empty()) rule_out(candidates.row(), occasion.allowed);
+  for (const TokenId id : occasion.banned) candidates.change(id, kNever);
 }
 
 void apply_biases(const Sampling& sampling, const Occasion&, Candidates& candidates) {
-  const std::span<float> row = candidates.row();
   for (const LogitBias& b : sampling.logit_bias) {
-    if (static_cast<size_t>(b.id) >= row.size()) {
-      fail("the logit bias is for token {}, and the model has {}; leave it out", b.id, row.size());
+    if (static_cast<size_t>(b.id) >= candidates.size()) {
+      fail("the logit bias is for token {}, and the model has {}; leave it out", b.id, candidates.size());
     }
-    row[static_cast<size_t>(b.id)] += b.bias;
+    candidates.change(b.id, candidates.logit(static_cast<size_t>(b.id)) + b.bias);
   }
 }
 

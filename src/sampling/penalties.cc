@@ -13,16 +13,16 @@ bool penalises(const Sampling& s) {
 }
 
 void apply_penalties(const Sampling& s, const Occasion& occasion, Candidates& candidates) {
-  const std::span<float> row = candidates.row();
-  const std::span<uint32_t> counts = candidates.tally();
+  const std::span<int32_t> counts = candidates.tally();
   const std::span<const TokenId> last = last_tokens(occasion.history, s.repeat_last_n);
+  for (const TokenId id : last) counts[static_cast<size_t>(id)] = 0;
   for (const TokenId id : last) ++counts[static_cast<size_t>(id)];
   for (const TokenId id : last) {
-    const uint32_t count = std::exchange(counts[static_cast<size_t>(id)], 0);
+    const int32_t count = std::exchange(counts[static_cast<size_t>(id)], 0);
     if (count == 0) continue;  // it was there before, and has had its turn
-    float& logit = row[static_cast<size_t>(id)];
-    logit = logit > 0 ? logit / s.repeat_penalty : logit * s.repeat_penalty;
-    logit -= static_cast<float>(count) * s.frequency_penalty + s.presence_penalty;
+    const float present = candidates.logit(static_cast<size_t>(id));
+    const float divided = present > 0 ? present / s.repeat_penalty : present * s.repeat_penalty;
+    candidates.change(id, divided - (static_cast<float>(count) * s.frequency_penalty + s.presence_penalty));
   }
 }
 

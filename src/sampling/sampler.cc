@@ -88,7 +88,7 @@ size_t Sampler::draw(Candidates& candidates, double number) {
   if (sampling_.mirostat != 0) cut_surprises(sampling_, surprise_bound_, candidates);
   const double total = candidates.weigh(slope_of(sampling_));
   const double mass = std::min(number * total, std::nextafter(total, 0.0));
-  const size_t index = candidates.likeliest_until(total, mass).index;
+  const size_t index = candidates.first_until(mass);
   if (sampling_.mirostat != 0) {
     const double surprise = std::log2(total / candidates.weights()[index]);
     surprise_bound_ -= sampling_.mirostat_eta * (surprise - sampling_.mirostat_tau);
@@ -98,8 +98,8 @@ size_t Sampler::draw(Candidates& candidates, double number) {
 
 std::vector<Alternative> likeliest(std::span<const float> logits, size_t count, double log_sum,
                                    Candidates& candidates) {
-  candidates.reset(logits);
   if (count == 0) return {};
+  candidates.take(logits);
   if (count < logits.size()) {
     candidates.keep_likeliest(candidates.likeliest_after(static_cast<double>(count) - 0.5));
   }

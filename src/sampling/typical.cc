@@ -15,8 +15,7 @@ void apply_typical(const Sampling& s, const Occasion&, Candidates& candidates) {
   const double mean_offset =
       weighted_offset(logits.data(), candidates.weights().data(), logits.size(), largest) / total;
   const auto centre = static_cast<float>(largest + mean_offset);
-  nearness(logits.data(), logits.size(), centre, candidates.keys().data());
-  candidates.keep_foremost(candidates.foremost_until(total, s.typical_p * total));
+  candidates.keep_nearest(centre, candidates.nearest_until(centre, total, s.typical_p * total));
 }
 
 }  // namespace

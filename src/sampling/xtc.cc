@@ -16,10 +16,10 @@ bool excludes(const Sampling& s) {
 void apply_xtc(const Sampling& s, const Occasion& occasion, Candidates& candidates) {
   if (random_number(s.seed, occasion.choice, Purpose::xtc) >= s.xtc_probability) return;
   const double total = candidates.weigh(1);
-  const std::span<const float> weights = candidates.weights();
-  const float below = std::nextafter(static_cast<float>(s.xtc_threshold * total), -1.f), bounds[2] = {below, below};
-  const double reaching = weights_above(weights.data(), nullptr, weights.size(), bounds).sum[0];
-  if (reaching >= 2) candidates.keep_from(candidates.likeliest_after(reaching - 0.5));
+  const std::span<const float> logits = candidates.logits();
+  const float below = std::nextafter(static_cast<float>(s.xtc_threshold * total), -1.f);
+  const LeastHeavy last = least_heavy(logits.data(), candidates.weights().data(), logits.size(), below);
+  if (last.count >= 2) candidates.keep_from({last.least, last.index, 0});
 }
 
 }  // namespace

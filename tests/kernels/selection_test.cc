@@ -68,7 +68,23 @@ TEST(Selection, WeightsAreNearFloat64AndAddUpExactlyInAnyOrder) {
         std::shuffle(shuffled.begin(), shuffled.end(), random);
         EXPECT_EQ(total, std::accumulate(shuffled.begin(), shuffled.end(), 0.0)) << target;
         EXPECT_EQ(total, sum_of_weights(shuffled.data(), count)) << target;
+        EXPECT_EQ(total, weigh(row.data(), count, largest, slope, nullptr)) << target;
       });
+    }
+  }
+}
+
+TEST(Selection, ASumIsFoundWhereAddingFindsIt) {
+  std::mt19937 random = fresh_random();
+  for (const size_t count : kRowCounts) {
+    const std::vector<float> row = some_row(random, count, 2);
+    std::vector<float> weight(count);
+    const double total = weigh(row.data(), count, largest_of(row), 1, weight.data());
+    for (const double share : {0.0, 0.3, 0.999, 1.0}) {
+      const double mass = std::min(share * total, std::nextafter(total, 0.0));
+      size_t want = 0;
+      for (double reached = weight[0]; reached <= mass; reached += weight[++want]) continue;
+      each_target([&](const char* target) { EXPECT_EQ(find_sum(weight.data(), count, mass), want) << target; });
     }
   }
 }
@@ -110,37 +126,79 @@ TEST(Selection, SpreadIsThatOfWhatIsFinite) {
   EXPECT_EQ(spread_of(nothing.data(), 20, 0).count, 0u);
 }
 
-TEST(Selection, WhatLiesAboveABoundIsCountedExactly) {
+struct Part {
+  std::vector<float> key, weight;
+  std::vector<int32_t> index;
+
+  explicit Part(size_t count) : key(count), weight(count), index(count) {}
+  PartOfRow pointers() { return {key.data(), weight.data(), index.data()}; }
+  void resize(size_t count) {
+    key.resize(count);
+    weight.resize(count);
+    index.resize(count);
+  }
+  bool operator==(const Part&) const = default;
+};
+
+TEST(Selection, RowsAreSplitExactly) {
+  std::mt19937 random = fresh_random();
+  for (const size_t count : kRowCounts) {
+    Part row(count);
+    row.key = some_row(random, count, 2);
+    for (int32_t& index : row.index) index = static_cast<int32_t>(random() % 1000000);
+    weigh(row.key.data(), count, largest_of(row.key), 1, row.weight.data());
+    for (int kind = 0; kind < 8; ++kind) {
+      const bool is_near = kind % 2 == 1, is_weighted = kind / 2 % 2 == 1, is_listed = kind / 4 == 1;
+      const auto part_of = [&](Part& part) {
+        return WeightedRow{{part.key.data(), is_near, 0.3f},
+                           is_weighted ? part.weight.data() : nullptr,
+                           is_listed ? part.index.data() : nullptr,
+                           count};
+      };
+      const WeightedRow all = part_of(row);
+      const float one = all.key[random() % count], other = all.key[random() % count];
+      const float low = std::min(one, other), high = random() % 3 ? std::max(one, other) : -kNever;
+      Part want(count);
+      const Split wanted = split_row_plain(all, low, high, want.pointers());
+      want.resize(wanted.count);
+      each_target([&](const char* target) {
+        const auto expect_split = [&](const Split& split, Part part) {
+          EXPECT_EQ(split.above, wanted.above) << target;
+          EXPECT_EQ(split.between, wanted.between) << target;
+          ASSERT_EQ(split.count, wanted.count) << target;
+          part.resize(split.count);
+          if (!is_weighted) part.weight = want.weight;
+          EXPECT_TRUE(part == want) << target << ", kind " << kind << " of " << count;
+        };
+        Part got(count), over = row;
+        const Split split = split_row(all, low, high, got.pointers());
+        expect_split(split, got);
+        const Split split_over = split_row(part_of(over), low, high, over.pointers());
+        expect_split(split_over, over);
+      });
+    }
+  }
+}
+
+TEST(Selection, TheLeastThatIsHeavyIsTheLastOfItsKind) {
   std::mt19937 random = fresh_random();
   for (const size_t count : kRowCounts) {
     const std::vector<float> row = some_row(random, count, 2);
     std::vector<float> weight(count);
     weigh(row.data(), count, largest_of(row), 1, weight.data());
-    for (const float* weights : {static_cast<const float*>(nullptr), static_cast<const float*>(weight.data())}) {
-      const float bounds[2] = {row[random() % count], row[random() % count]};
-      const WeightsAbove want = weights_above_plain(row.data(), weights, count, bounds);
-      each_target([&](const char* target) {
-        const WeightsAbove got = weights_above(row.data(), weights, count, bounds);
-        for (size_t b = 0; b < 2; ++b) EXPECT_EQ(got.sum[b], want.sum[b]) << target;
-        std::vector<float> keys(count), split_weights(count);
-        std::vector<int32_t> indices(count);
-        const float ordered[2] = {std::max(bounds[0], bounds[1]), std::min(bounds[0], bounds[1])};
-        const Split split =
-            split_row(row.data(), weights, count, ordered, keys.data(), split_weights.data(), indices.data());
-        EXPECT_EQ(split.above.sum[0], std::min(want.sum[0], want.sum[1])) << target;
-        EXPECT_EQ(split.above.sum[1], std::max(want.sum[0], want.sum[1])) << target;
-        size_t found = 0;
-        for (size_t i = 0; i < count; ++i) {
-          if (row[i] > ordered[0] || row[i] <= ordered[1]) continue;
-          ASSERT_LT(found, split.count) << target;
-          EXPECT_EQ(indices[found], static_cast<int32_t>(i)) << target;
-          EXPECT_EQ(keys[found], row[i]);
-          EXPECT_EQ(weights ? split_weights[found] : 0, weights ? weights[i] : 0);
-          ++found;
-        }
-        EXPECT_EQ(found, split.count) << target;
-      });
+    const float bound = weight[random() % count];
+    LeastHeavy want{0, 0, 0};
+    for (size_t i = 0; i < count; ++i) {
+      if (weight[i] <= bound) continue;
+      if (want.count++ == 0 || row[i] <= want.least) want.least = row[i], want.index = i;
     }
+    each_target([&](const char* target) {
+      const LeastHeavy got = least_heavy(row.data(), weight.data(), count, bound);
+      ASSERT_EQ(got.count, want.count) << target;
+      if (want.count == 0) return;
+      EXPECT_EQ(got.least, want.least) << target;
+      EXPECT_EQ(got.index, want.index) << target << " of " << count;
+    });
   }
 }
 
@@ -159,10 +217,9 @@ struct Cut {
 
 /// What lies before `turn` and the rest, each with a range of its own.
 template <class Keep>
-Cut cut(Cut rows, const std::vector<float>& key, bool has_ids, size_t turn, const float low[2], const float high[2],
+Cut cut(Cut rows, const RowKeys& key, size_t count, bool has_ids, size_t turn, const float low[2], const float high[2],
         const Keep& keep) {
-  const size_t count = key.size();
-  const CutRows pointers{.key = key.data(),
+  const CutRows pointers{.key = key,
                          .in = {rows.first.data(), rows.second.data()},
                          .out = {rows.first.data(), rows.second.data()},
                          .in_id = has_ids ? rows.ids.data() : nullptr,
@@ -177,29 +234,27 @@ TEST(Selection, RowsAreCutTogetherAndKeepTheirOrder) {
   for (const size_t count : kRowCounts) {
     Cut rows{.first = some_row(random, count, 2), .second = random_floats(random, count), .ids = {}};
     for (size_t i = 0; i < count; ++i) rows.ids.push_back(static_cast<int32_t>(random() % 100000));
-    const std::vector<float> key = some_row(random, count, 2);
+    const std::vector<float> keys = some_row(random, count, 2);
     for (int round = 0; round < 20; ++round) {
+      const RowKeys key{keys.data(), round % 2 == 1, 0.3f};
       const float some = key[random() % count], other = key[random() % count];
       const float low[2] = {random() % 2 ? some : kNever, other}, high[2] = {other, random() % 2 ? some : -kNever};
       const size_t turn = random() % (count + 1);
       const bool has_ids = random() % 2;
-      const Cut want = cut(rows, key, has_ids, turn, low, high, keep_between_plain);
+      const Cut want = cut(rows, key, count, has_ids, turn, low, high, keep_between_plain);
       each_target([&](const char* target) {
-        EXPECT_EQ(cut(rows, key, has_ids, turn, low, high, keep_between), want) << target << " of " << count;
+        EXPECT_EQ(cut(rows, key, count, has_ids, turn, low, high, keep_between), want) << target << " of " << count;
       });
     }
   }
 }
 
-TEST(Selection, WhatIsNearIsNearAndWhatIsFirstIsFirst) {
+TEST(Selection, WhatIsFirstIsFirst) {
   std::mt19937 random = fresh_random();
   for (const size_t count : kRowCounts) {
     const std::vector<float> row = some_row(random, count, 2);
     const float value = row[random() % count];
     each_target([&](const char* target) {
-      std::vector<float> key(count);
-      nearness(row.data(), count, 0.3f, key.data());
-      for (size_t i = 0; i < count; ++i) EXPECT_EQ(key[i], -std::fabs(row[i] - 0.3f)) << target;
       const auto found = static_cast<size_t>(std::ranges::find(row, value) - row.begin());
       EXPECT_EQ(find_first(row.data(), count, value), found) << target;
       EXPECT_EQ(find_first(row.data(), count, 1000), count) << target;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <random>
 #include <vector>
 
@@ -166,11 +167,13 @@ inline TokenId choose_sorted(std::vector<float> row, std::span<const TokenId> hi
   random.discard(choice);
   const std::vector<float> weights = weights_of(tokens, 1 / s.temperature);
   double left = static_cast<double>(random() >> 11) * 0x1p-53 * total_of(weights);
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    left -= weights[i];
-    if (left < 0) return tokens[i].id;
+  std::map<TokenId, float> by_id;
+  for (size_t i = 0; i < tokens.size(); ++i) by_id[tokens[i].id] = weights[i];
+  for (const auto& [id, weight] : by_id) {
+    left -= weight;
+    if (left < 0) return id;
   }
-  return tokens.back().id;
+  return by_id.rbegin()->first;
 }
 
 }  // namespace contexture

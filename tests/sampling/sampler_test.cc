@@ -169,11 +169,13 @@ TokenId choose_in_float64(const std::vector<float>& row, const Sampling& s, uint
   total = 0;
   for (size_t i = 0; i < order.size(); ++i) total += weight(i, s.temperature);
   double left = static_cast<double>(random() >> 11) * 0x1p-53 * total;
-  for (size_t i = 0; i < order.size(); ++i) {
-    left -= weight(i, s.temperature);
-    if (left < 0) return static_cast<TokenId>(order[i]);
+  std::map<size_t, double> by_id;
+  for (size_t i = 0; i < order.size(); ++i) by_id[order[i]] = weight(i, s.temperature);
+  for (const auto& [id, share] : by_id) {
+    left -= share;
+    if (left < 0) return static_cast<TokenId>(id);
   }
-  return static_cast<TokenId>(order[0]);
+  return static_cast<TokenId>(by_id.rbegin()->first);
 }
 
 TEST(Sampler, TextsWithASeedAreThoseOfFloat64) {
@@ -238,19 +240,67 @@ TEST(Sampler, RowsMayBeChosenFromAtOnce) {
   EXPECT_EQ(together, alone);
 }
 
-TEST(Sampler, AllocatesNothingOnceItHasSeenARow) {
+TEST(Sampler, AllocatesNothingOnceItHasReservedItsBytes) {
   if (!kWatchesAllocations) GTEST_SKIP();
-  const auto rows = some_rows(20, 5000);
-  const std::vector<TokenId> history(100, 7);
-  Sampler sampler(kAllAtOnce), flat(kPlain);
+  constexpr size_t kWidth = 5000, kContext = 3000;
+  auto rows = some_rows(20, kWidth);
+  rows[1].assign(kWidth, 1.5f);  // nothing to choose between
+  for (size_t i = 0; i < kWidth; ++i) rows[2][i] = static_cast<float>(i % 3);
+  std::vector<TokenId> history(kContext, 7);
+  for (size_t i = 0; i < kContext; i += 3) history[i] = static_cast<TokenId>(i % kWidth);
+  const std::vector<uint64_t> allowed((kWidth + 63) / 64, 0x5555555555555555);
+  const auto with = [](const auto& change) {
+    Sampling s = kPlain;
+    change(s);
+    return s;
+  };
+  std::vector<Sampler> samplers;
+  for (const Sampling& s :
+       {kPlain, kAllAtOnce, with([](Sampling& o) { o.temperature = 0; }),
+        with([](Sampling& o) { o.temperature = 0.7f; }), with([](Sampling& o) { o.top_k = 3000; }),
+        with([](Sampling& o) { o.top_p = 0.9f; }), with([](Sampling& o) { o.min_p = 0.001f; }),
+        with([](Sampling& o) { o.typical_p = 0.9f; }), with([](Sampling& o) { o.top_n_sigma = 2; }),
+        with([](Sampling& o) { o.xtc_probability = 1, o.xtc_threshold = 1e-5f; }),
+        with([](Sampling& o) { o.mirostat = 2; }),
+        with([](Sampling& o) { o.repeat_penalty = 1.2f, o.repeat_last_n = -1; }),
+        with([](Sampling& o) { o.dry_multiplier = 1, o.dry_penalty_last_n = -1; }), with([](Sampling& o) {
+          o.logit_bias = {{3, 1.f}, {9, kNever}};
+        })}) {
+    samplers.emplace_back(s, 0, std::vector<TokenId>{5});
+  }
+  const AllocationWatch reserving;
   Candidates candidates;
-  sampler.choose(rows[0], history, candidates);
+  candidates.reserve(kWidth, kContext);
+  // An allocator gives a few bytes more than it is asked for, to each of the rows.
+  EXPECT_GE(reserving.peak(), Candidates::bytes_for(kWidth, kContext));
+  EXPECT_LE(reserving.peak(), Candidates::bytes_for(kWidth, kContext) + 8 * 64);
   const AllocationWatch watch;
-  for (const auto& row : rows) {
-    sampler.choose(row, history, candidates);
-    flat.choose(row, history, candidates);
+  for (Sampler& sampler : samplers) {
+    for (const auto& row : rows) {
+      sampler.choose(row, history, candidates);
+      sampler.choose(row, std::span(history).first(100), candidates, allowed);
+    }
   }
   EXPECT_EQ(watch.peak(), 0u);
+}
+
+TEST(Sampler, GrowsToTheBytesThatItSaysAndNoFurther) {
+  if (!kWatchesAllocations) GTEST_SKIP();
+  const auto rows = some_rows(3, 4000);
+  std::vector<TokenId> history;
+  Sampler sampler(kAllAtOnce);
+  const AllocationWatch watch;
+  {
+    Candidates candidates;
+    history.reserve(3000);
+    const size_t before = watch.peak();
+    for (size_t i = 0; i < 3000; ++i) {
+      history.push_back(static_cast<TokenId>(i % 5));
+      if (i % 100 == 0) sampler.choose(std::span(rows[i % 3]).first(1000 + i), history, candidates);
+    }
+    // While a row grows there are two of it.
+    EXPECT_LE(watch.peak() - before, Candidates::bytes_for(4000, 3000) + 5000 * sizeof(float) + 8 * 64);
+  }
 }
 
 TEST(Sampler, MirostatKeepsTheSurpriseNearItsTarget) {
