@@ -96,10 +96,11 @@ void SamplingFlags::add_to(CLI::App& command) {
 /// A filter that was asked for and would not filter.
 void SamplingFlags::refuse_what_mirostat_replaces() const {
   if (given_.sampling.mirostat == 0) return;
-  for (const char* name : {"top-n-sigma", "top-k", "typical-p", "top-p", "min-p", "XTC probability"}) {
-    const CLI::Option& option = *numbers_.at(name);
-    if (option.count() > 0)
+  for (const SamplingField& field : sampling_fields()) {
+    const CLI::Option& option = *numbers_.at(field.name);
+    if (field.cuts && option.count() > 0) {
       fail("{} has no effect with --mirostat 2, which takes its place; leave one of them out", option.get_name());
+    }
   }
 }
 

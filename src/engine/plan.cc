@@ -5,6 +5,7 @@
 
 #include "backends/ring/sharded_cache.h"
 #include "base/error.h"
+#include "engine/text.h"
 
 namespace contexture {
 
@@ -40,6 +41,8 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
                .heads = plan.config.heads,
                .head_dim = plan.config.head_dim};
   plan.workspace_bytes += RingAttention::bytes_for(plan.ring);
+  plan.workspace_bytes += texts_looking(plan.cache.sequences, static_cast<size_t>(options.threads)) *
+                          Candidates::bytes_for(plan.config.vocabulary, plan.cache.context);
   plan.swap_bytes = options.swap_bytes;
 }
 

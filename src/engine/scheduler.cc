@@ -40,8 +40,10 @@ Scheduler::Scheduler(Executor& executor, const Tokenizer* tokenizer, const Sched
       options_(with_clock(options)),
       kept_(executor.books()),
       swap_(executor.cache_here(), options.swap_bytes, options_.clock),
-      scratch_(executor.threads() ? static_cast<size_t>(executor.threads()->threads()) : 1) {
+      scratch_(texts_looking(executor.capacities().sequences,
+                             executor.threads() ? static_cast<size_t>(executor.threads()->threads()) : 1)) {
   const Capacities& capacities = executor.capacities();
+  for (Candidates& scratch : scratch_) scratch.reserve(capacities.vocabulary, capacities.context);
   parts_.reserve(capacities.sequences);
   step_.reserve(capacities.step_tokens);
 }
@@ -456,7 +458,7 @@ void Scheduler::look_at(const std::vector<Rows>& rows, std::vector<std::exceptio
       errors[i] = std::current_exception();
     }
   };
-  if (parts_.size() > 1 && executor_.threads()) {
+  if (parts_.size() > 1 && scratch_.size() > 1) {
     executor_.threads()->run(parts_.size(), look);
   } else {
     for (size_t i = 0; i < parts_.size(); ++i) look(i, 0);

@@ -137,7 +137,7 @@ class Scheduler {
   std::deque<std::unique_ptr<Member>> running_;  // wait
   TextId next_ = 1;
   SchedulerCounts counts_;
-  std::vector<Candidates> scratch_;  // (threads)
+  std::vector<Candidates> scratch_;  // (texts_looking)
 
   // The step that is being put together.
   std::vector<Wish> wishes_;

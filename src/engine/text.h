@@ -35,6 +35,11 @@ struct Rows {
   bool empty() const { return logits.empty() && hidden.empty(); }
 };
 
+/// Texts that look at their rows at once, each with memory of its own.
+constexpr size_t texts_looking(size_t sequences, size_t threads) {
+  return sequences > 1 ? threads : 1;
+}
+
 /// A text on its way through an executor: tokens that a sequence is to hold, and what becomes of them. It knows no
 /// cache: whoever runs it (Scheduler) may take its sequence away in between and run the tokens again.
 class Text {

@@ -16,6 +16,7 @@ struct SamplingField {
   std::variant<float Sampling::*, int32_t Sampling::*> member;
   double low, high;          ///< the range, both ends included
   std::string_view meaning;  ///< and where it is off
+  bool cuts = false;         ///< it switches a filter on, whose place Mirostat takes
 };
 
 /// All but the seed, the breakers and the biases.

@@ -244,14 +244,14 @@ TEST_F(Engines, ReadingsCanBeCancelledAndHaveNamespaces) {
   Request request = ask({text.begin(), text.begin() + 60});
   request.limits.max_tokens = 1;
   request.name_space = "a";
-  // Statistics follow the step: each text runs a token of its prompt at least.
-  uint64_t run = engine.statistics().prompt_tokens;
+  // Statistics follow the step.
+  uint64_t steps = engine.statistics().steps;
   const auto reused_after = [&] {
     Statistics statistics = engine.statistics();
-    for (; statistics.prompt_tokens == run || statistics.running > 0; statistics = engine.statistics()) {
+    for (; statistics.steps == steps || statistics.running > 0; statistics = engine.statistics()) {
       std::this_thread::sleep_for(1ms);
     }
-    run = statistics.prompt_tokens;
+    steps = statistics.steps;
     return statistics.reused_tokens;
   };
   (void)generate(engine, request);

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "cache/layout.h"
 #include "engine/runtime.h"
+#include "engine/scheduler.h"
 #include "files/gguf_writer.h"
 #include "support/allocations.h"
 #include "support/random_model.h"
@@ -156,6 +157,7 @@ TEST_F(Generate, AllocatesWhatWasPlanned) {
         const MemoryPlan plan = plan_memory(opened.file, options);
         const AllocationWatch watch;
         Runtime runtime(opened.file, options);
+        const Scheduler scheduler(runtime, nullptr);
         const double allocated = static_cast<double>(watch.peak());
         const double planned = static_cast<double>(plan.total_bytes());
         // Beside the arrays: vectors of bookkeeping, names of tensors while they are bound, thread handles.
