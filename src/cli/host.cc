@@ -1,5 +1,7 @@
 #include "cli/host.h"
 
+#include <sstream>
+
 #include "base/error.h"
 #include "cache/layout.h"
 #include "engine/model_identity.h"
@@ -64,11 +66,11 @@ class Rank final : public Host {
   /// Rank 0 says how large; the others hear it.
   void start(RunOptions options) override {
     executor_.reset();  // over ranks too, there is one at a time
-    if (!hear_sizes(options)) return;
+    if (!hear_options(options)) return;
     options.ranks = static_cast<size_t>(ranks_.ranks());
     options.threads = flags_.ring.threads_of_rank(flags_.cache.threads);
+    agree_on_flags();
     plan_ = plan_memory(shared_.opened().file, options);
-    agree_on_plan();
     executor_.emplace(shared_.transformer(options.threads), sizes_of(*plan_), plan_->ring, ranks_,
                       flags_.ring.choice());
     const RingChoice& choice = executor_->choice();
@@ -111,23 +113,35 @@ class Rank final : public Host {
 
  private:
   /// Rank 0's; false where there is nothing more to start.
-  bool hear_sizes(RunOptions& options) {
-    uint64_t sizes[] = {options.cache.context, options.cache.sequences, options.chunk, options.logit_rows};
+  bool hear_options(RunOptions& options) {
+    const auto dealing = static_cast<uint64_t>(options.dealing.value_or(dealing_of(options.cache.sequences)));
+    uint64_t sizes[] = {options.cache.context, options.cache.sequences, options.chunk, options.logit_rows, dealing};
     ranks_.await_broadcast(0, std::as_writable_bytes(std::span(sizes)));
+    if (sizes[0] == 0) return false;
     options.cache.context = sizes[0];
     options.cache.sequences = sizes[1];
     options.chunk = sizes[2];
     options.logit_rows = sizes[3];
-    return sizes[0] > 0;
+    options.dealing = static_cast<Dealing>(sizes[4]);
+    std::string own;
+    for (const LayoutOptions::Given& given : options.cache.options.given()) {
+      own += fmt::format("{} {} ", given.name, given.value.number);
+    }
+    std::istringstream all(broadcast_text(ranks_, 0, own));
+    options.cache.options = {};
+    std::string name;
+    for (int64_t value = 0; all >> name >> value;) options.cache.options.set(name, value);
+    return true;
   }
-  void agree_on_plan() {
-    const int threads = plan_->workspace.threads;
-    if (flags_.ring.local_ranks == 0 && ranks_.ranks() > 1) agree(ranks_, "the model", mark_of_model(threads));
-    const CachePlan& cache = plan_->cache;
-    agree(
-        ranks_, "how the context is held",
-        fmt::format("{}; {}; {} sequences, steps of {}; {} {:g} {:g}", contexture::describe(cache), all_options(cache),
-                    cache.sequences, plan_->step_tokens, flags_.ring.mode, flags_.ring.flops, flags_.ring.bandwidth));
+  /// What rank 0 does not say, since each has it from its flags and files, must be the same.
+  void agree_on_flags() {
+    const RunOptions options = flags_.cache.options(metadata());
+    if (flags_.ring.local_ranks == 0 && ranks_.ranks() > 1) {
+      agree(ranks_, "the model", mark_of_model(flags_.ring.threads_of_rank(flags_.cache.threads)));
+    }
+    agree(ranks_, "how the context is held",
+          fmt::format("{}; {}; {} {:g} {:g}", contexture::describe(options.cache), all_options(options.cache),
+                      flags_.ring.mode, flags_.ring.flops, flags_.ring.bandwidth));
   }
   /// The same where the model is: what it is made of, and all its bytes.
   std::string mark_of_model(int threads) const {

@@ -20,7 +20,7 @@ void size_run(MemoryPlan& plan, const RunOptions& options) {
   plan.cache.shape.layers = plan.config.layers;
   plan.cache.shape.kv_heads = plan.config.kv_heads;
   plan.cache.shape.head_dim = plan.config.head_dim;
-  const Dealing dealing = dealing_of(plan.cache.sequences);
+  const Dealing dealing = options.dealing.value_or(dealing_of(plan.cache.sequences));
   // No step is longer than everything that the cache holds.
   const size_t held = std::max<size_t>(1, plan.cache.context * plan.cache.sequences);
   plan.step_tokens = plan.cache.step_tokens = std::min(options.chunk * options.ranks, held);

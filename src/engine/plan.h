@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 
 #include "backends/cpu/cpu_executor.h"
 #include "backends/ring/ring_attention.h"
@@ -17,6 +18,7 @@ struct RunOptions {
   size_t logit_rows = 1;  // of a step
   size_t ranks = 1;       // that share the context (backends/ring); chunk, threads and logit_rows are each rank's
   size_t swap_bytes = 0;  // for contexts of texts that are preempted
+  std::optional<Dealing> dealing = {};  // of tokens to ranks; nothing said: dealing_of(sequences)
 };
 
 /// The exact bytes of a run, known before anything is loaded. Where ranks share the context, those of one rank: the one

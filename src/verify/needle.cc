@@ -82,6 +82,7 @@ NeedleContext hide_needles(const NeedleTokens& tokens, size_t depth, size_t coun
 RunOptions needle_options(RunOptions options, size_t depth) {
   options.cache.context = depth + 1;
   options.cache.sequences = 2;
+  options.dealing = Dealing::balanced;  // the context is alone, but for its questions
   // The question shares the context's pages, and has one of its own.
   set_pool(options.cache, depth + unit_of(options.cache));
   return options;

@@ -52,6 +52,15 @@ void expect_same_story(const std::string& run) {
   }
 }
 
+/// Rank 0 makes a pool of its own for the questions: the others hear of it.
+TEST(RingCommands, NeedlesAreFoundOverRanks) {
+  for (const std::string layout : {"paged", "contiguous", "mixed --cold-k-format f16 --cold-v-format f16"}) {
+    const Ended ended = run_program("eval needle --ring --local-ranks 3 -t 3 --depths 700 --json --cache " + layout);
+    EXPECT_EQ(ended.status, 0) << ended.err;
+    EXPECT_THAT(ended.out, HasSubstr("\"accuracy\":1.0")) << layout;
+  }
+}
+
 TEST(RingCommands, TheNeedleModelTellsTheSameStory) {
   expect_same_story("-m models/needle.gguf -p 'a k7 Q3 b c k7' -n 3");
 }
