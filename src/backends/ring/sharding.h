@@ -14,7 +14,8 @@ enum class Dealing : uint8_t {
   by_position,  ///< runs of 64 positions in turn, there and back: no rank holds more than 64 tokens more
 };
 std::string_view name(Dealing dealing);
-/// Where nobody chose: a sequence that is alone is spread evenly; sequences that keep company must not notice each other.
+/// Where nobody chose: a sequence that is alone is spread evenly; sequences that keep company must not notice each
+/// other.
 constexpr Dealing dealing_of(size_t sequences) {
   return sequences > 1 ? Dealing::by_position : Dealing::balanced;
 }
