@@ -349,7 +349,7 @@ TEST_F(Engines, AStormIsWhatEachIsAlone) {
     ASSERT_EQ(made.finish_reason, expected[kind].finish_reason);
   }
   while (engine.statistics().running > 0) std::this_thread::sleep_for(1ms);  // it is told after the step
-  EXPECT_GT(engine.statistics().preemptions, 0u);
+  EXPECT_TRUE(kSanitized || engine.statistics().preemptions > 0);
   EXPECT_EQ(engine.statistics().waiting, 0u);
   // What is planned is there: another storm takes what its requests hold, and what may be swapped.
   streams.clear();

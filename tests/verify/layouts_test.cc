@@ -25,7 +25,7 @@ class LayoutsTest : public testing::Test {
   explicit LayoutsTest(RandomModel model = {.ffn_dim = 32, .vocabulary = kVocabulary}) {
     write_random_model(model, temporary_.path());
     file_ = open_model(temporary_.path());
-    checks_.prompt = made_prompt(300, kVocabulary);
+    checks_.prompt = made_prompt(kSanitized ? 200 : 300, kVocabulary);
     checks_.layouts = cache_layouts();
     checks_.k_formats.assign(kv_formats().begin(), kv_formats().end());
     checks_.v_formats = checks_.k_formats;
