@@ -106,7 +106,7 @@ ChatTemplate ChatTemplate::choose(const Metadata& metadata, const Vocabulary& vo
 }
 
 /// With all that transformers passes where nobody asks for more. `content`: what came from outside.
-Rendering ChatTemplate::render_json(nlohmann::ordered_json content, bool add_generation_prompt,
+Rendering ChatTemplate::render_json(const nlohmann::ordered_json& content, bool add_generation_prompt,
                                     const jinja::Bounds& bounds) const {
   nlohmann::ordered_json own = nlohmann::ordered_json::parse(tokens_);
   for (const char* name : {"tools", "documents"}) {

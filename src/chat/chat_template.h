@@ -73,7 +73,8 @@ class ChatTemplate {
   /// Whose contents are given as [{"type": "text", "text": ...}] and not as a string.
   enum class Typed { none, all, all_but_system };
 
-  Rendering render_json(nlohmann::ordered_json content, bool add_generation_prompt, const jinja::Bounds& bounds) const;
+  Rendering render_json(const nlohmann::ordered_json& content, bool add_generation_prompt,
+                        const jinja::Bounds& bounds) const;
   nlohmann::ordered_json typed(const nlohmann::ordered_json& message) const;
   Rendering render_as_it_is(std::span<const ChatMessage> messages, bool add_generation_prompt,
                             const jinja::Bounds& bounds = {}) const;

@@ -443,9 +443,9 @@ const Value* Arguments::find(size_t place, std::string_view name) const {
   return nullptr;
 }
 
-Value Arguments::get(size_t place, std::string_view name, Value fallback) const {
+Value Arguments::get(size_t place, std::string_view name, const Value& fallback) const {
   const Value* value = find(place, name);
-  return value ? *value : std::move(fallback);
+  return value ? *value : fallback;
 }
 
 const Value& Arguments::need(size_t place, std::string_view name) const {

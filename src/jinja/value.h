@@ -242,7 +242,7 @@ struct Arguments {
 
   /// The argument at this place or of this name; null where there is neither.
   const Value* find(size_t place, std::string_view name) const;
-  Value get(size_t place, std::string_view name, Value fallback) const;
+  Value get(size_t place, std::string_view name, const Value& fallback) const;
   /// Raises a Fault where it is missing.
   const Value& need(size_t place, std::string_view name) const;
 };

@@ -157,9 +157,9 @@ class GraphBuilder {
     return u32(graph_.tensors.size() - 1);
   }
   /// Of a value whose range the calibration saw.
-  uint32_t value(std::string name, std::vector<size_t> dims) {
+  uint32_t value(std::string name, const std::vector<size_t>& dims) {
     const Encoding e = encoding(name);
-    return tensor(std::move(name), std::move(dims), e);
+    return tensor(std::move(name), dims, e);
   }
   uint32_t input(uint32_t tensor) {
     graph_.inputs.push_back(tensor);
@@ -291,8 +291,8 @@ class GraphBuilder {
                      .order = std::move(order)});
   }
   /// A tensor of another shape with the type and encoding of `x`.
-  uint32_t like(uint32_t x, std::string name, std::vector<size_t> dims) {
-    const uint32_t out = tensor(std::move(name), std::move(dims), {});
+  uint32_t like(uint32_t x, std::string name, const std::vector<size_t>& dims) {
+    const uint32_t out = tensor(std::move(name), dims, {});
     graph_.tensors[out].type = at(x).type;
     graph_.tensors[out].encoding = at(x).encoding;
     return out;
