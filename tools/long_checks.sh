@@ -32,8 +32,8 @@ check_tidy() {
   configure asan
   # Several files as one, as they are compiled; what is found in them is told of the files themselves.
   run-clang-tidy -quiet -p build-asan -header-filter "$PWD/(src|include)/.*" "$PWD/build-asan/src/|$PWD/src/" \
-    >build/tidy.log 2>&1 || { grep -E -A6 '(warning|error):' build/tidy.log || tail -20 build/tidy.log; return 1; }
-  grep -q "^clang-tidy" build/tidy.log || { tail -20 build/tidy.log; echo "clang-tidy saw no file" >&2; return 1; }
+    >build-asan/tidy.log 2>&1 || { grep -E -A6 '(warning|error):' build-asan/tidy.log || tail -20 build-asan/tidy.log; return 1; }
+  grep -q "^clang-tidy" build-asan/tidy.log || { tail -20 build-asan/tidy.log; echo "clang-tidy saw no file" >&2; return 1; }
 }
 
 check_needles() {

@@ -34,8 +34,7 @@ struct EngineOptions {
                                  ///< others' prompts are read; 0: as long as step_tokens take
   size_t swap_bytes = 0;  ///< of memory for contexts of texts that must make room, where that is sooner than to run
                           ///< their tokens again
-  size_t waiting =
-      1024;  ///< requests beside as many as `sequences` that may be there at once; more are refused as busy
+  size_t waiting = 1024;  ///< requests that may be there at once beside `sequences` of them; more are refused as busy
 };
 
 /// The bytes of an engine, to the last one, known before it is made.

@@ -145,6 +145,8 @@ std::shared_ptr<void> Engine::Impl::take_place() {
   return {nullptr, [count = requests_](void*) { --*count; }};
 }
 
+namespace {
+
 /// What a request has of the engine until it ends. It goes before the last event is sent: whoever waits for that may
 /// ask again at once. The session's handle goes after it, which may be the last.
 struct Held {
@@ -152,6 +154,8 @@ struct Held {
   std::optional<Session::Impl::Work> work;
   std::shared_ptr<void> place;
 };
+
+}  // namespace
 
 GenerationCallbacks Engine::Impl::callbacks_of(const std::shared_ptr<Stream::State>& state,
                                                const InnerRequest& request) {

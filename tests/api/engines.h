@@ -12,6 +12,7 @@
 #include "files/model_file.h"
 #include "support/random.h"
 #include "support/random_model.h"
+#include "support/same_generation.h"
 
 namespace contexture {
 
@@ -66,13 +67,6 @@ class Engines : public testing::Test {
     r.limits = {.max_tokens = 1 + random_() % max_tokens, .ignore_end = random_() % 4 != 0};
     if (random_() % 4 == 0) r.limits.stop = {"a", "xyz"};
     return r;
-  }
-
-  static void expect_same(const Generation& made, const Generation& expected) {
-    EXPECT_EQ(made.token_ids, expected.token_ids);
-    EXPECT_EQ(made.log_probabilities, expected.log_probabilities) << "to the bit";
-    EXPECT_EQ(made.text, expected.text);
-    EXPECT_EQ(made.finish_reason, expected.finish_reason);
   }
 
   TemporaryFile file_;

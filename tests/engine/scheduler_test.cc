@@ -14,6 +14,7 @@
 #include "support/allocations.h"
 #include "support/random.h"
 #include "support/random_model.h"
+#include "support/same_generation.h"
 #include "support/sanitized.h"
 
 namespace contexture {
@@ -69,13 +70,6 @@ class Scheduling : public testing::TestWithParam<std::string_view> {
   Generation alone(const Submission& request, size_t context, std::string_view layout = "contiguous") {
     Runtime runtime(opened_->file, options(layout, 1, context));
     return generate(runtime, *opened_->tokenizer, {.prompt = request.prompt, .options = request.options});
-  }
-
-  static void expect_same(const Generation& made, const Generation& expected) {
-    EXPECT_EQ(made.token_ids, expected.token_ids);
-    EXPECT_EQ(made.log_probabilities, expected.log_probabilities) << "to the bit";
-    EXPECT_EQ(made.text, expected.text);
-    EXPECT_EQ(made.finish_reason, expected.finish_reason);
   }
 
   TemporaryFile file_;
