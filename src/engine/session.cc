@@ -110,7 +110,7 @@ class Reader {
     }
     const auto tokens = section(sizeof(Header) + kChecksumBytes, token_bytes, 1, "its token ids");
     session.state.tokens.resize(header.tokens);
-    std::memcpy(session.state.tokens.data(), tokens.data(), id_bytes);
+    std::ranges::copy(tokens.first(id_bytes), std::as_writable_bytes(std::span(session.state.tokens)).begin());
     session.state.cut_text.assign(reinterpret_cast<const char*>(tokens.data()) + id_bytes, header.cut_bytes);
     if (option_bytes > 0) session.options.assign(reinterpret_cast<const char*>(tokens.data()) + text_at, option_bytes);
     session.layers = bytes_.subspan(fixed);

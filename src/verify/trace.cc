@@ -178,7 +178,7 @@ class Trace::Reader {
   std::vector<T> values(const StoredTensor& tensor, Format format, const std::vector<int64_t>& shape) const {
     check(tensor, format, shape);
     std::vector<T> result(tensor.data.size() / sizeof(T));
-    std::memcpy(result.data(), tensor.data.data(), tensor.data.size());
+    std::ranges::copy(tensor.data, std::as_writable_bytes(std::span(result)).begin());
     return result;
   }
 

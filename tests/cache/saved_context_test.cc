@@ -10,6 +10,7 @@
 #include "cache/layout.h"
 #include "kernels/hadamard.h"
 #include "support/random.h"
+#include "support/sanitized.h"
 #include "tensor/kv_row.h"
 
 namespace contexture {
@@ -156,7 +157,7 @@ TEST(SavedContext, WhatIsLackingIsConverted) {
 TEST(SavedContext, GoesOnAsIfItHadNeverBeenAway) {
   std::mt19937 random = fresh_random();
   for (const Kind& kind : kinds()) {
-    for (int repeat = 0; repeat < 20; ++repeat) {
+    for (int repeat = 0; repeat < (kSanitized ? 5 : 20); ++repeat) {
       SCOPED_TRACE(fmt::format("{} {}", kind.layout, name(kind.k)));
       const auto stays = make_cache(plan_of(kind));
       const SequenceId one = stays->create().value();

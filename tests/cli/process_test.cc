@@ -12,6 +12,7 @@
 
 #include "cli/program.h"
 #include "support/random_model.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -117,11 +118,12 @@ TEST_F(Process, ANewSessionIsItsOwnersAloneAndAnOldOneKeepsItsPermissions) {
 
 /// What was shown and what the session goes on with are together what one run shows.
 TEST_F(Process, SignalsEndARunAndKeepWhatWasMade) {
-  const std::string whole = run_program("run --temp 0 --ignore-eos -n 2200 -p 'Once upon a time'").out;
+  const std::string tokens = kSanitized ? "500" : "2200";
+  const std::string whole = run_program("run --temp 0 --ignore-eos -p 'Once upon a time' -n " + tokens).out;
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     std::filesystem::remove(session_.path());
     const Ended ended = run_program_and_interrupt({"run", "-p", "Once upon a time", "--temp", "0", "--ignore-eos", "-n",
-                                                   "2200", "-c", "2300", "--session", session_.path()},
+                                                   tokens, "-c", "2300", "--session", session_.path()},
                                                   signal);
     EXPECT_EQ(ended.status, 128 + signal) << ended.err;
     const Ended rest = run_program("run --temp 0 --ignore-eos -c 2300 -n 20" + session());

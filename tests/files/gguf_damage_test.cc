@@ -5,6 +5,7 @@
 #include "files/gguf.h"
 #include "files/support.h"
 #include "support/allocations.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -70,7 +71,7 @@ TEST(GgufDamage, EveryValueOfEveryByteOpensOrIsRefused) {
   Valid valid = every_type();
   for (size_t place = 0; place < valid.head; ++place) {
     const std::byte right = valid.bytes[place];
-    for (unsigned value = 0; value < 256; ++value) {
+    for (unsigned value = kSanitized ? place % 5 : 0; value < 256; value += kSanitized ? 5 : 1) {
       valid.bytes[place] = static_cast<std::byte>(value);
       opens_or_is_refused(valid.bytes);
       ASSERT_FALSE(testing::Test::HasFailure()) << "byte " << place << " set to " << value;

@@ -4,6 +4,7 @@
 
 #include "files/huggingface_support.h"
 #include "support/allocations.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -141,7 +142,7 @@ TEST(SafetensorsDamage, EveryValueOfEveryByteOpensOrIsRefused) {
   Bytes bytes = small_file();
   for (size_t place = 0; place < bytes.size(); ++place) {
     const std::byte right = bytes[place];
-    for (unsigned value = 0; value < 256; ++value) {
+    for (unsigned value = kSanitized ? place % 5 : 0; value < 256; value += kSanitized ? 5 : 1) {
       bytes[place] = static_cast<std::byte>(value);
       safetensors_opens_or_is_refused(bytes);
       ASSERT_FALSE(HasFailure()) << "byte " << place << " set to " << value;

@@ -159,6 +159,7 @@ TEST_P(Families, AgreeWithTheFloat64Oracle) {
 class QuantisedFamilies : public testing::TestWithParam<Case> {};
 
 TEST_P(QuantisedFamilies, AgreeWithTheOracleOfTheSameRounding) {
+  if (kThreadSanitized) GTEST_SKIP() << "shared out over threads as floats are";
   for (const Format format : {Format::q8_0, Format::q4_0}) {
     RandomModel shape = GetParam().model;
     shape.format = format;

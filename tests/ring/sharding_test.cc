@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "support/random.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -139,7 +140,7 @@ int rank_by_position(int64_t position, size_t ranks) {
 
 TEST(Sharding, ByPositionOnlyThePositionSaysWhoHoldsAToken) {
   std::mt19937 random = fresh_random();
-  for (int round = 0; round < 200; ++round) {
+  for (size_t round = 0; round < sized(200); ++round) {
     const size_t ranks = 1 + random() % 9;
     Ownership ownership(ranks, random() % 5, Dealing::by_position);
     for (int turn = 0; turn < 40; ++turn) {

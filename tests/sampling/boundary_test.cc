@@ -8,6 +8,7 @@
 
 #include "kernels/selection.h"
 #include "support/random.h"
+#include "support/sanitized.h"
 
 namespace contexture {
 namespace {
@@ -42,7 +43,7 @@ std::vector<float> row_of_kind(std::mt19937& random, int kind, size_t count) {
 TEST(Boundary, IsWhereASortFindsIt) {
   std::mt19937 random = fresh_random();
   BoundaryScratch scratch;
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < (kSanitized ? 120 : 400); ++round) {
     const bool is_large = round % 27 == 26;  // of each kind
     const size_t count = 1 + random() % (is_large ? 100000 : round % 4 == 0 ? 20000 : round % 2 ? 2000 : 300);
     std::vector<float> key = row_of_kind(random, round % 8, count), weight(count);

@@ -12,6 +12,13 @@ inline constexpr bool kSanitized = true;
 inline constexpr bool kSanitized = false;
 #endif
 
+/// Only races are looked for: what runs the same loops over threads as another test need not run.
+#if defined(CONTEXTURE_SANITIZES_THREADS)
+inline constexpr bool kThreadSanitized = true;
+#else
+inline constexpr bool kThreadSanitized = false;
+#endif
+
 /// So many random cases, or so long a text; a tenth of it under sanitizers.
 constexpr size_t sized(size_t count) {
   return kSanitized ? (count + 9) / 10 : count;

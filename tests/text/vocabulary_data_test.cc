@@ -82,7 +82,9 @@ TEST_P(VocabularyData, OtherFormsOfItGiveTheSameIds) {
   EXPECT_EQ(again.user_defined_restarts_text, original.user_defined_restarts_text);
   const Vocabulary marked = original.algorithm == Vocabulary::Algorithm::byte_bpe ? original : again;
   const Tokenizer as_is(original);
-  for (const Vocabulary& other : {again, test::through_json(marked), through_metadata(test::through_json(marked))}) {
+  std::vector<Vocabulary> others = {through_metadata(test::through_json(marked))};
+  if (!kSanitized) others.insert(others.end(), {again, test::through_json(marked)});
+  for (const Vocabulary& other : others) {
     const Tokenizer tokenizer(other);
     expect_exact_ids(tokenizer, texts_path);
     std::mt19937 random(9);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 
+#include "support/sanitized.h"
 #include "verify/random_context.h"
 
 namespace contexture {
@@ -29,7 +30,7 @@ TEST_F(AttentionCheckTest, PassesWhatAttentionReallyComputes) {
             random, shape,
             {{tokens / 3, some_format(), some_format()}, {tokens - tokens / 3, some_format(), some_format()}});
         const float gain = std::array{0.f, 1.f, 30.f, 1e4f}[random() % 4];
-        AttendedQueries queries(random, shape, tokens, std::min<size_t>(tokens, 1 + random() % 20), gain);
+        AttendedQueries queries(random, shape, tokens, std::min<size_t>(tokens, 1 + random() % sized(20)), gain);
         queries.attend_to(context.spans, shape, pool);
         const AttentionCheck check = check_attention(queries.over(context.spans), shape, pool);
         EXPECT_LE(check.bound_share, 1) << heads << "/" << kv_heads << " heads of " << dim << ", " << tokens
