@@ -9,9 +9,9 @@
 namespace contexture::cli {
 namespace {
 
-class Reader {
+class SessionReader {
  public:
-  Reader(const nlohmann::json& json, const std::string& name) : json_(json), name_(name) {}
+  SessionReader(const nlohmann::json& json, const std::string& name) : json_(json), name_(name) {}
 
   ChatSession read() const {
     ChatSession session;
@@ -93,7 +93,7 @@ Json as_json(const ChatSession& session) {
 }
 
 ChatSession chat_session_of(const nlohmann::json& json, const std::string& name) {
-  return Reader(json, name).read();
+  return SessionReader(json, name).read();
 }
 
 ChatSession read_chat_session(const std::string& path) {

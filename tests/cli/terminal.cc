@@ -45,7 +45,7 @@ bool Terminal::read_more() {
   pollfd ready = {.fd = terminal_, .events = POLLIN, .revents = 0};
   if (poll(&ready, 1, 1000) <= 0) return true;
   char buffer[4096];
-  const ssize_t count = read(terminal_, buffer, sizeof(buffer));
+  const ssize_t count = ::read(terminal_, buffer, sizeof(buffer));
   if (count <= 0) return false;  // nobody holds its other end
   shown_.append(buffer, static_cast<size_t>(count));
   return true;

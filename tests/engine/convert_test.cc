@@ -214,14 +214,14 @@ TEST(Convert, WithoutATokenizerTheFileSaysSo) {
 // What a format does to the result of one product with normal weights: half a last bit (f16, bf16); the step of a block
 // over its range, divided by sqrt(12), activations' included (8 bits: a range of 6 deviations; 4 bits: 4 with a
 // minimum, 6 without). Two layers of seven products whose errors are independent add up to sqrt(14), about 4 times
-// that. A mistake in an encoder or an order of rows moves a logit by all of its size.
+// that, in most texts; where a token is torn between two others, attention makes more of it. A mistake in an encoder or
+// an order of rows moves every logit by all of its size.
 TEST(Convert, QuantisedLogitsStayNear) {
-  const std::vector<TokenId> tokens = random_tokens(8, 80);
   const TemporaryFile in;
   write_random_model({.dim = 256, .layers = 2, .ffn_dim = 512}, in.path());
-  const std::vector<float> exact = logits_of(in.path(), tokens);
-  double spread = 0;
-  for (const float v : exact) spread += v * v;
+  std::vector<std::vector<TokenId>> texts(9);
+  std::vector<std::vector<float>> exact;
+  for (std::vector<TokenId>& text : texts) exact.push_back(logits_of(in.path(), text = random_tokens(8, 80)));
   for (const auto& [type, of_one_product] : {std::pair{Format::f16, 2.5e-4},
                                              {Format::bf16, 2e-3},
                                              {Format::q8_0, 0.01},
@@ -229,11 +229,18 @@ TEST(Convert, QuantisedLogitsStayNear) {
                                              {Format::q4_0, 0.11}}) {
     const TemporaryFile out;
     convert_model({.in = in.path(), .out = out.path(), .type = type});
-    const std::vector<float> rounded = logits_of(out.path(), tokens);
-    double error = 0;
-    for (size_t i = 0; i < exact.size(); ++i) error += (exact[i] - rounded[i]) * (exact[i] - rounded[i]);
-    EXPECT_LT(std::sqrt(error / spread), 4 * of_one_product) << name(type);
-    EXPECT_GT(error, 0) << name(type);
+    std::vector<double> errors;
+    for (size_t t = 0; t < texts.size(); ++t) {
+      const std::vector<float> rounded = logits_of(out.path(), texts[t]);
+      double error = 0, spread = 0;
+      for (size_t i = 0; i < rounded.size(); ++i) {
+        error += (exact[t][i] - rounded[i]) * (exact[t][i] - rounded[i]), spread += exact[t][i] * exact[t][i];
+      }
+      EXPECT_GT(error, 0) << name(type);
+      errors.push_back(std::sqrt(error / spread));
+    }
+    std::ranges::nth_element(errors, errors.begin() + 4);
+    EXPECT_LT(errors[4], 4 * of_one_product) << name(type);
   }
 }
 

@@ -52,7 +52,8 @@ inline void keep_top_n_sigma(Sorted& tokens, float n) {
   for (const auto& t : tokens) {
     if (t.logit > kRuledOut) squares += (t.logit - mean) * (t.logit - mean);
   }
-  const double bound = tokens.front().logit - n * std::sqrt(squares / count);
+  // A float as logits are: a bound between two of them is one of the two.
+  const auto bound = static_cast<float>(tokens.front().logit - n * std::sqrt(squares / count));
   std::erase_if(tokens, [&](auto& t) { return t.logit < bound; });
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numbers>
 #include <numeric>
 
 #include "base/error.h"
@@ -313,14 +314,22 @@ TEST(Sampler, MirostatKeepsTheSurpriseNearItsTarget) {
     double bound = 2 * tau, surprises = 0;
     constexpr int kTokens = 1500;
     for (int token = 0; token < kTokens; ++token) {
-      const std::vector<float> row = random_floats(random, 500, 1.5f);
-      const auto choice = sampler.choose(row, {}, candidates);
-      // What is left by the bound, and how surprising the choice is among that.
-      double left = 0;
-      for (const float x : row) {
-        const double p = std::exp(x - choice.log_sum);
-        if (-std::log2(p) <= bound) left += p;
+      // No surprise so near to the bound that roundings decide on which side it is.
+      std::vector<float> row;
+      double left;  // by the bound
+      for (bool unsure = true; unsure;) {
+        row = random_floats(random, 500, 1.5f);
+        unsure = false, left = 0;
+        double sum = 0;
+        for (const float x : row) sum += std::exp(static_cast<double>(x));
+        const double log_sum = std::log(sum);
+        for (const float x : row) {
+          const double surprise = (log_sum - x) / std::numbers::ln2;
+          unsure |= std::fabs(surprise - bound) < 1e-4;
+          if (surprise <= bound) left += std::exp(x - log_sum);
+        }
       }
+      const auto choice = sampler.choose(row, {}, candidates);
       const double p = std::exp(static_cast<double>(choice.log_probability));
       if (left > 0) {
         EXPECT_LE(-std::log2(p), bound + 1e-4);

@@ -17,7 +17,7 @@
 namespace contexture {
 namespace {
 
-std::vector<TokenId> some_tokens(size_t count, uint32_t seed = 1) {
+std::vector<TokenId> sample_tokens(size_t count, uint32_t seed = 1) {
   std::vector<TokenId> tokens(count);
   for (TokenId& t : tokens) t = static_cast<TokenId>((seed = seed * 1664525 + 1013904223) % 80);
   return tokens;
@@ -44,7 +44,7 @@ class Compiled {
                          .mode = task.mode,
                          .per_head = task.per_head,
                          .recipe = parse_recipe(task.recipe, "", 32, task.kv_bits),
-                         .calibration = some_tokens(200, 7)},
+                         .calibration = sample_tokens(200, 7)},
                         pool);
   }
   ~Compiled() { std::filesystem::remove_all(path()); }
@@ -70,8 +70,8 @@ class Loaded {
   std::vector<float> logits(size_t prompt, size_t decoded = 3) {
     runner_.truncate(0);
     std::vector<float> all;
-    add(all, some_tokens(prompt));
-    for (const TokenId t : some_tokens(std::min(decoded, runner_.capacity() - prompt), 5)) add(all, {&t, 1});
+    add(all, sample_tokens(prompt));
+    for (const TokenId t : sample_tokens(std::min(decoded, runner_.capacity() - prompt), 5)) add(all, {&t, 1});
     return all;
   }
   void add(std::vector<float>& all, std::span<const TokenId> tokens) {
@@ -85,8 +85,6 @@ class Loaded {
   StaticRunner runner_;
 };
 
-constexpr KvUpdate kShift = KvUpdate::shift_pointer;
-
 TEST(CompiledGraphs, SameBitsEveryWay) {
   const size_t poisoned = poisoned_numbers();
   const auto check = [](const std::string& recipe, size_t kv_bits, const std::vector<size_t>& prompts) {
@@ -94,9 +92,9 @@ TEST(CompiledGraphs, SameBitsEveryWay) {
         two({.recipe = recipe, .shards = 2, .kv_bits = kv_bits}),
         layers({.recipe = recipe, .kv_bits = kv_bits, .per_head = false}),
         alone({.recipe = recipe, .kv_bits = kv_bits, .mode = GraphMode::kv});
-    Loaded smart(heads), shift(heads, {.update = kShift}), kv(heads, {.mode = GraphMode::kv}),
+    Loaded smart(heads), shift(heads, {.update = KvUpdate::shift_pointer}), kv(heads, {.mode = GraphMode::kv}),
         threads(heads, {.threads = 2}), sharded(two), a_layer(layers),
-        all_else(alone, {.update = kShift, .threads = 2});
+        all_else(alone, {.update = KvUpdate::shift_pointer, .threads = 2});
     for (const size_t prompt : prompts) {
       SCOPED_TRACE(testing::Message() << recipe << ", " << prompt << " tokens");
       const std::vector<float> expected = smart.logits(prompt);
@@ -121,19 +119,19 @@ TEST(CompiledGraphs, SameBitsAt512) {
   std::vector<std::vector<float>> expected;  // after each token of the longest prompt, token by token
   Loaded kv(compiled, {.mode = GraphMode::kv});
   (void)kv.runner().feed(
-      some_tokens(481),
+      sample_tokens(481),
       {.on_logits = [&](size_t, std::span<const float> logits) { expected.emplace_back(logits.begin(), logits.end()); },
        .on_progress = {},
        .cancelled = nullptr});
-  for (const KvUpdate update : {KvUpdate::smart_mask, kShift}) {
+  for (const KvUpdate update : {KvUpdate::smart_mask, KvUpdate::shift_pointer}) {
     Loaded hybrid(compiled, {.update = update});
     for (const size_t prompt : {479, 480, 481}) {
-      if (update == kShift && prompt == 479) continue;
+      if (update == KvUpdate::shift_pointer && prompt == 479) continue;
       EXPECT_EQ(hybrid.logits(prompt, 0), expected[prompt - 1]) << name(update) << ", " << prompt << " tokens";
     }
     // In turns: 480 columns for chunks, 511 for tokens, 480 again.
     hybrid.runner().truncate(0);
-    const std::vector<TokenId> tokens = some_tokens(481);
+    const std::vector<TokenId> tokens = sample_tokens(481);
     for (size_t at = 0; const size_t turn : {40, 1, 1, 50, 1}) {
       const std::span<const float> logits = hybrid.runner().feed(std::span(tokens).subspan(at, turn));
       at += turn;
@@ -147,13 +145,14 @@ TEST(CompiledGraphs, SameBitsOverTurns) {
   for (const bool per_head : {true, false}) {
     const Compiled compiled({.recipe = "16a4w-block", .shards = 2, .per_head = per_head});
     std::vector<std::vector<float>> made;
-    for (const StaticRunOptions& options : {StaticRunOptions{.mode = GraphMode::kv}, StaticRunOptions{},
-                                            StaticRunOptions{.update = per_head ? kShift : KvUpdate::smart_mask}}) {
+    for (const StaticRunOptions& options :
+         {StaticRunOptions{.mode = GraphMode::kv}, StaticRunOptions{},
+          StaticRunOptions{.update = per_head ? KvUpdate::shift_pointer : KvUpdate::smart_mask}}) {
       Loaded loaded(compiled, options);
       std::vector<float>& logits = made.emplace_back();
       for (const size_t turn : {33, 8, 30}) {
-        loaded.add(logits, some_tokens(turn, static_cast<uint32_t>(turn)));
-        for (const TokenId t : some_tokens(4, 3)) loaded.add(logits, {&t, 1});
+        loaded.add(logits, sample_tokens(turn, static_cast<uint32_t>(turn)));
+        for (const TokenId t : sample_tokens(4, 3)) loaded.add(logits, {&t, 1});
       }
     }
     EXPECT_EQ(made[1], made[0]);
@@ -172,7 +171,7 @@ TEST(CompiledGraphs, FloatGraphsAgree) {
       ASSERT_EQ(logits.size(), expected.size());
       for (size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 1e-4) << i;
     };
-    near(Loaded(heads, {.update = kShift}).logits(prompt));
+    near(Loaded(heads, {.update = KvUpdate::shift_pointer}).logits(prompt));
     near(Loaded(heads, {.mode = GraphMode::kv}).logits(prompt));
     near(Loaded(layers).logits(prompt));
     near(Loaded(whole).logits(prompt));

@@ -81,7 +81,8 @@ TEST(Formats, EncodingErrsByHalfAStepAtMost) {
         // Half a step, and the scale's own rounding to f16 (2^-11) on the full range. q4_0 has -8..7: on the shorter
         // side the last value may be a whole step away; so with q5_0, of -16..15. q5_1 spans the block's own range,
         // with its lowest number rounded to f16 too.
-        if (f.format == Format::f16) bound = std::fabs(x[i]) * 0x1p-11;
+        // Numbers of f16 below 2^-14 are 2^-24 apart.
+        if (f.format == Format::f16) bound = std::max(std::fabs(x[i]) * 0x1p-11, 0x1p-25);
         if (f.format == Format::bf16) bound = std::fabs(x[i]) * 0x1p-8;
         if (f.format == Format::q8_0) bound = largest / 127 * 0.5 + largest * 0x1p-11;
         if (f.format == Format::q4_0) bound = largest / 8 + largest * 0x1p-11;
