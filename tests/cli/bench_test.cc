@@ -14,6 +14,7 @@
 
 #include "cli/program.h"
 #include "support/random_model.h"
+#include "support/temporary_folder.h"
 
 namespace contexture {
 namespace {
@@ -61,7 +62,8 @@ TEST(Bench, SequencesDecodedTogetherShareTheWeightsThatAreRead) {
 }
 
 TEST(Bench, LeavesATestOutAndDraws) {
-  const std::string file = testing::TempDir() + "bench_test.svg";
+  const TemporaryFile drawn(".svg");
+  const std::string& file = drawn.path();
   const std::vector<json> lines = benched("-p 0 -n 2 -d 0,32 --plot " + file);
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0]["test"], "decode");
@@ -69,11 +71,11 @@ TEST(Bench, LeavesATestOutAndDraws) {
   const std::string svg((std::istreambuf_iterator<char>(in)), {});
   EXPECT_THAT(svg, HasSubstr("<svg"));
   EXPECT_THAT(svg, HasSubstr("decode"));
-  std::filesystem::remove(file);
 }
 
 TEST(Bench, SeveralPromptsAreDrawnAgainstTheirLength) {
-  const std::string file = testing::TempDir() + "bench_prompts.svg";
+  const TemporaryFile drawn(".svg");
+  const std::string& file = drawn.path();
   const std::vector<json> lines = benched("-p 3,7 -n 0 -d 0,16 --plot " + file);
   ASSERT_EQ(lines.size(), 4u);
   EXPECT_EQ(lines[1]["tokens"], 7);
@@ -82,7 +84,6 @@ TEST(Bench, SeveralPromptsAreDrawnAgainstTheirLength) {
   const std::string svg((std::istreambuf_iterator<char>(in)), {});
   EXPECT_THAT(svg, HasSubstr("tokens of the prompt"));
   EXPECT_THAT(svg, HasSubstr("depth 16"));
-  std::filesystem::remove(file);
 }
 
 TEST(Bench, TakesALesserInstructionSetAndNamesThoseThatThereAre) {
@@ -109,8 +110,8 @@ Ended compared(const std::string& arguments) {
 
 // A peer that says of itself that it decodes 9 tokens a second, 10 with flash attention.
 TEST(ComparePeers, SetsTheFasterSettingOfThePeerAgainstOurs) {
-  const std::filesystem::path folder = testing::TempDir() + "compare_peers_test";
-  std::filesystem::create_directories(folder);
+  const TemporaryFolder temporary;
+  const std::filesystem::path& folder = temporary.path();
   write_random_model({}, (folder / "1b-q8_0.gguf").string());
   const std::string peer = (folder / "peer").string();
   std::ofstream(peer) << "#!/bin/sh\n[ $# = 9 ] && [ \"$1 $3 $4 $5 $6 $7 $9\" = 'bench 1 0 0 32 f16 1' ] || exit 3\n"
@@ -125,7 +126,6 @@ TEST(ComparePeers, SetsTheFasterSettingOfThePeerAgainstOurs) {
       << ended.out;
   EXPECT_NEAR(std::stod(row[2]), std::stod(row[1]) / 10, 0.011);  // both are rounded
   EXPECT_EQ(compared(peer + " " + folder.string() + " no-such-test").status, 1);
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -13,6 +12,7 @@
 
 #include "cli/program.h"
 #include "cli/trace_flags.h"
+#include "support/temporary_folder.h"
 
 namespace contexture {
 namespace {
@@ -23,9 +23,6 @@ using testing::HasSubstr;
 
 class TraceCommands : public testing::Test {
  protected:
-  void SetUp() override { std::filesystem::create_directory(folder_); }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::vector<std::string> files() const {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(folder_)) names.push_back(entry.path().filename());
@@ -42,8 +39,8 @@ class TraceCommands : public testing::Test {
     return rows;
   }
 
-  const std::filesystem::path folder_ =
-      std::filesystem::path(testing::TempDir()) / ("trace-" + std::to_string(getpid()));
+  const TemporaryFolder temporary_;
+  const std::filesystem::path& folder_ = temporary_.path();
   const std::string file_ = folder_ / "t.gguf";
 };
 

@@ -117,12 +117,28 @@ void reset_peak() {
   std::ofstream("/proc/self/clear_refs") << '5';
 }
 
-using PoolTooSmall = Scheduling;
+/// Sequences of up to 400 tokens in a pool for one and a half of them.
+class PoolTooSmall : public Scheduling {
+ protected:
+  static constexpr size_t kContext = 400;
 
-// Twenty sequences of up to 400 tokens, all admitted, in a pool for one and a half of them.
+  /// The first two grow beyond the pool together, so that one of them surely makes room when it has rows.
+  std::vector<Submission> crowd() {
+    std::vector<Submission> all = requests(kSanitized ? 10 : 20, kContext / 2, kContext / 2);
+    for (size_t i = 0; i < 2; ++i) {
+      all[i].prompt.assign(1, static_cast<TokenId>(i));
+      while (all[i].prompt.size() < 150) all[i].prompt.push_back(static_cast<TokenId>(random_() % 259));
+      all[i].options.max_tokens = kContext / 2;
+      all[i].options.ignore_end = true;
+      all[i].options.stop.clear();
+    }
+    return all;
+  }
+};
+
 TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
-  constexpr size_t context = 400;
-  std::vector<Submission> all = requests(kSanitized ? 10 : 20, context / 2, context / 2);
+  constexpr size_t context = kContext;
+  std::vector<Submission> all = crowd();
   std::vector<Generation> expected;
   for (const Submission& r : all) expected.push_back(alone(r, context));
   for (const size_t page_tokens : {8, 32}) {
@@ -270,8 +286,8 @@ class Slow final : public Executor {
 
 /// Where that is sooner than to run their tokens again, contexts that make room are copied out and come back.
 TEST_F(PoolTooSmall, ContextsAreSwappedOutWhereThatIsSooner) {
-  constexpr size_t context = 400;
-  const std::vector<Submission> all = requests(kSanitized ? 10 : 20, context / 2, context / 2);
+  constexpr size_t context = kContext;
+  const std::vector<Submission> all = crowd();
   constexpr size_t for_one = context * 4096, for_all = size_t{1} << 24;  // 4,096 bytes a token
   for (const size_t swap_bytes : {size_t{0}, for_one, for_all}) {
     RunOptions run = options("paged", all.size(), context);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "support/temporary_folder.h"
 
 namespace contexture {
 
@@ -68,24 +69,6 @@ std::string error_of(Work work) {
   }
   return "";
 }
-
-/// A folder of its own for a test, removed with all that is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "contexture-test-XXXXXX").string();
-    if (!mkdtemp(name.data())) fail("cannot create {}", name);
-    path_ = name;
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-
-  std::string file(std::string_view name) const { return (path_ / name).string(); }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline void save(const std::string& path, std::span<const std::byte> bytes) {
   std::ofstream(path, std::ios::binary)

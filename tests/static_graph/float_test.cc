@@ -9,6 +9,7 @@
 #include "backends/static_graph/compile.h"
 #include "static_graph/static_driver.h"
 #include "support/random_model.h"
+#include "support/temporary_folder.h"
 
 namespace contexture {
 namespace {
@@ -20,24 +21,15 @@ struct Shape {
   GraphMode mode = GraphMode::hybrid;
 };
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() : file_("") {}
-  std::string path() const { return file_.path() + ".graphs"; }
-  ~TemporaryFolder() { std::filesystem::remove_all(path()); }
-
- private:
-  TemporaryFile file_;
-};
-
 /// The largest difference of a logit between the compiled model and the engine with an f32 cache: a prompt, then single
 /// tokens.
 double worst_difference(const std::string& model_path, const Shape& shape, size_t prompt, size_t decoded) {
   const ModelFile file = open_model(model_path);
-  const TemporaryFolder folder;
+  const TemporaryFolder temporary;
+  const std::string folder = temporary.file("graphs");
   ThreadPool pool(2);
   compile_model(file,
-                {.out = folder.path(),
+                {.out = folder,
                  .shards = shape.shards,
                  .context = shape.context,
                  .prefill_length = shape.prefill,
@@ -45,7 +37,7 @@ double worst_difference(const std::string& model_path, const Shape& shape, size_
                  .per_head = shape.per_head,
                  .recipe = parse_recipe("float")},
                 pool);
-  StaticDriver graphs(folder.path());
+  StaticDriver graphs(folder);
   EXPECT_EQ(graphs.shards(), shape.shards);
   graphs.poison = std::byte{0xff};  // NaN: what a token does not fill must not matter
   const Transformer model(file);

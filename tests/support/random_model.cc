@@ -1,10 +1,11 @@
 #include "support/random_model.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cmath>
+#include <filesystem>
+#include <random>
 
 #include "base/error.h"
 #include "files/gguf_writer.h"
@@ -256,7 +257,8 @@ class Tensors {
 
 TemporaryFile::TemporaryFile(const std::string& suffix) {
   static std::atomic<int> counter{0};
-  path_ = (std::filesystem::temp_directory_path() / fmt::format("contexture-test-{}-{}{}", getpid(), ++counter, suffix))
+  static const unsigned tag = std::random_device{}();  // a killed run's files are never another's
+  path_ = (std::filesystem::temp_directory_path() / fmt::format("contexture-test-{:x}-{}{}", tag, ++counter, suffix))
               .string();
 }
 

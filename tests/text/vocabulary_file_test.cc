@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "sentencepiece_writer.h"
+#include "support/temporary_folder.h"
 #include "text/sentencepiece_bpe.h"
 #include "text/vocabulary_readers.h"
 #include "text_fixtures.h"
@@ -283,9 +284,8 @@ TEST(VocabularyFile, Llama2AsExecutorchFile) {
 // --- folders
 
 TEST(VocabularyFile, AFolderIsSearched) {
-  const std::filesystem::path folder = ::testing::TempDir() + "/contexture_vocabulary_folder";
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
+  const TemporaryFolder temporary;
+  const std::filesystem::path& folder = temporary.path();
   const auto write = [&](const char* name, const std::string& bytes) {
     std::ofstream(folder / name, std::ios::binary) << bytes;
   };
@@ -298,7 +298,6 @@ TEST(VocabularyFile, AFolderIsSearched) {
   EXPECT_EQ(vocabulary_from_file(folder.string()).pieces.size(), 7u);
   write("tokenizer.json", "{}");
   EXPECT_THAT([&] { vocabulary_from_file(folder.string()); }, ThrowsMessage<Error>(HasSubstr("tokenizer.json")));
-  std::filesystem::remove_all(folder);
 }
 
 // --- the three agree

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "cache/layout.h"
 #include "support/sanitized.h"
+#include "support/temporary_folder.h"
 #include "tensor/kv_row.h"
 #include "verify/traced_run.h"
 
@@ -96,8 +97,8 @@ TEST(Trace, LayersAndStepsAreChosen) {
 }
 
 TEST(Trace, NothingIsLeftOfOneThatIsNotFinished) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / fmt::format("trace-{}", getpid());
-  std::filesystem::create_directory(folder);
+  const TemporaryFolder temporary;
+  const std::filesystem::path& folder = temporary.path();
   const std::string path = (folder / "t.gguf").string();
   {
     TraceWriter writer(path, "m", every_one, every_one);
@@ -106,7 +107,6 @@ TEST(Trace, NothingIsLeftOfOneThatIsNotFinished) {
   EXPECT_THROW(TraceWriter((folder / "no" / "t.gguf").string(), "m", every_one, every_one), Error);
   EXPECT_THROW(TraceWriter(folder.string(), "m", every_one, every_one), Error);
   EXPECT_TRUE(std::filesystem::is_empty(folder));
-  std::filesystem::remove_all(folder);
 }
 
 /// The errors that a comparison of attentions once had, each made in a copy of a trace.
