@@ -159,7 +159,7 @@ class CONTEXTURE_API Engine {
   /// Natural log-probabilities of a text's tokens from place `from` ≥ 1 on, each after those before it. Throws Error as
   /// submit(); what goes wrong later comes out of the future.
   std::future<std::vector<float>> score(const Prompt& text, size_t from = 1, const ReadOptions& options = {});
-  /// A text's last hidden states as one vector of length 1: (ModelFacts::hidden).
+  /// A text's last hidden states as one vector of norm 1: (ModelFacts::hidden).
   std::future<std::vector<float>> embed(const Prompt& text, Pooling pooling = Pooling::mean,
                                         const ReadOptions& options = {});
 

@@ -6,6 +6,7 @@
 #include "api/model_impl.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/processor.h"
 #include "engine/runtime.h"
 
 namespace contexture {
@@ -66,6 +67,7 @@ const Digest& Model::Impl::digest() const {
 }
 
 Model Model::open(const std::string& path, const ModelOptions& options) {
+  if (options.weights) check_processor();
   auto impl = std::make_shared<Impl>();
   impl->opened = open_with_tokenizer(path, options.tokenizer_path, {.weights = options.weights});
   impl->config = read_config(impl->opened.file.metadata);

@@ -7,21 +7,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/processor.h"
 #include "cli/command.h"
 #include "cli/other_spellings.h"
 
 namespace contexture::cli {
 namespace {
-
-/// The kernels are compiled for AVX2 at least; without it the first one would be an illegal instruction.
-void check_processor() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  for (const bool has : {__builtin_cpu_supports("avx2") != 0, __builtin_cpu_supports("fma") != 0}) {
-    if (!has) fail("this processor lacks AVX2 or FMA; run it on one from 2013 or later");
-  }
-#endif
-}
 
 int run_program(int argc, char** argv) {
   CLI::App app("Contexture runs language models, and lets you choose how their context is held.", "contexture");
@@ -69,7 +60,7 @@ int main(int argc, char** argv) {
   int status = 1;
   bool is_lost = false;
   try {
-    cli::check_processor();
+    check_processor();
     status = cli::run_program(argc, argv);
   } catch (const std::bad_alloc&) {
     tell("error: out of memory; use a smaller model or a shorter context (contexture plan)\n");

@@ -1,6 +1,7 @@
 #include "cli/static_flags.h"
 
 #include "base/log.h"
+#include "cache/layout.h"
 
 namespace contexture::cli {
 
@@ -8,9 +9,12 @@ void StaticFlags::add_to(CLI::App& command) {
   CLI::Option* const folder =
       command.add_option("--context-dir", directory, "runs the graphs that `compile` wrote to DIR");
   folder->option_text("DIR");
-  for (const char* name :
-       {"--model", "--cache", "--k-format", "--v-format", "--page-tokens", "--hot-tokens", "--sink-tokens",
-        "--cold-k-format", "--cold-v-format", "--rotate", "--context", "--session", "--trace"}) {
+  std::vector<std::string> others = {"--model",  "--cache",   "--k-format", "--v-format",
+                                     "--rotate", "--context", "--session",  "--trace"};
+  for (const CacheLayout* layout : all_layouts()) {
+    for (const LayoutOption& option : layout->options) others.push_back(option.flag());
+  }
+  for (const std::string& name : others) {
     if (CLI::Option* const other = command.get_option_no_throw(name)) folder->excludes(other);
   }
   const auto add = [&](const char* name, std::string& value, const char* text) {

@@ -98,8 +98,8 @@ std::vector<TokenId> CachedConversation::fit(std::vector<ChatMessage>& messages,
     tokens = tokens_of(messages);
   }
   if (tokens.size() >= context) {
-    fail("this message makes {} tokens and the context has {}; shorten it, or {}", tokens.size(), context,
-         limits.longer);
+    fail_as(ErrorKind::too_long, "this message makes {} tokens and the context has {}; shorten it, or {}",
+            tokens.size(), context, limits.longer);
   }
   return tokens;
 }

@@ -173,6 +173,7 @@ TEST(Conversation, OldTurnsGoWhereTheContextIsFull) {
     chat.say(std::string(95, 'a'));
     ADD_FAILURE() << "it does not fit";
   } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::too_long);
     EXPECT_THAT(error.what(), HasSubstr("100"));
   }
   EXPECT_EQ(chat.conversation.messages(), before);
