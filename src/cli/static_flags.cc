@@ -1,5 +1,8 @@
 #include "cli/static_flags.h"
 
+#include <string>
+#include <vector>
+
 #include "base/log.h"
 #include "cache/layout.h"
 

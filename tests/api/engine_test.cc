@@ -234,8 +234,8 @@ TEST_F(Engines, ReadingsCanBeCancelledAndHaveNamespaces) {
   Engine engine(*model_, options(1, 4000));
   const auto cancelled = std::make_shared<std::atomic<bool>>(false);
   const std::vector<int32_t> text = random_tokens(3900);
-  *cancelled = true;
   std::future<std::vector<float>> scores = engine.score(TokenPrompt{text}, 1, {.cancelled = cancelled});
+  *cancelled = true;
   try {
     scores.get();
     FAIL() << "it was cancelled";

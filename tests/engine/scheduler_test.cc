@@ -137,13 +137,12 @@ class PoolTooSmall : public Scheduling {
 };
 
 TEST_F(PoolTooSmall, NothingIsLostAndMemoryStaysWithinThePlan) {
-  constexpr size_t context = kContext;
   std::vector<Submission> all = crowd();
   std::vector<Generation> expected;
-  for (const Submission& r : all) expected.push_back(alone(r, context));
+  for (const Submission& r : all) expected.push_back(alone(r, kContext));
   for (const size_t page_tokens : {8, 32}) {
-    RunOptions run = options("paged", all.size(), context);
-    run.cache.options = {{"page_tokens", page_tokens}, {"pool_tokens", context * 3 / 2}};
+    RunOptions run = options("paged", all.size(), kContext);
+    run.cache.options = {{"page_tokens", page_tokens}, {"pool_tokens", kContext * 3 / 2}};
     std::vector<std::string> streamed(all.size());
     for (size_t i = 0; i < all.size(); ++i) {
       all[i].callbacks.on_token = [&streamed, i](const GeneratedToken& t) { return streamed[i] += t.text, true; };
@@ -286,12 +285,11 @@ class Slow final : public Executor {
 
 /// Where that is sooner than to run their tokens again, contexts that make room are copied out and come back.
 TEST_F(PoolTooSmall, ContextsAreSwappedOutWhereThatIsSooner) {
-  constexpr size_t context = kContext;
   const std::vector<Submission> all = crowd();
-  constexpr size_t for_one = context * 4096, for_all = size_t{1} << 24;  // 4,096 bytes a token
+  constexpr size_t for_one = kContext * 4096, for_all = size_t{1} << 24;  // 4,096 bytes a token
   for (const size_t swap_bytes : {size_t{0}, for_one, for_all}) {
-    RunOptions run = options("paged", all.size(), context);
-    run.cache.options = {{"page_tokens", 8}, {"pool_tokens", context * 3 / 2}};
+    RunOptions run = options("paged", all.size(), kContext);
+    run.cache.options = {{"page_tokens", 8}, {"pool_tokens", kContext * 3 / 2}};
     Runtime runtime(opened_->file, run);
     uint64_t clock = 0;
     Slow slow(runtime, clock);
@@ -304,7 +302,7 @@ TEST_F(PoolTooSmall, ContextsAreSwappedOutWhereThatIsSooner) {
     EXPECT_LE(counts.swaps, counts.preemptions);
     for (size_t i = 0; i < all.size(); ++i) {
       SCOPED_TRACE(i);
-      expect_same(made[i], alone(all[i], context));
+      expect_same(made[i], alone(all[i], kContext));
     }
   }
 }
